@@ -1,0 +1,323 @@
+"""The S3 store: list it and download from it, as functions for the workers and as a command for people.
+
+    python download_with_boto3.py list Sentinel-2/MSI/L2A/2018/06/01/
+    python download_with_boto3.py get Sentinel-2/MSI/L2A/2018/06/01/.../T32UPC_20180601T102021_B04_10m.jp2
+
+Reads `s3_config.json`. A file appears under its final name only when it is whole.
+"""
+
+import argparse
+import errno
+import hashlib
+import logging
+import os
+import random
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import boto3
+import boto3.exceptions
+from boto3.s3.transfer import S3Transfer, TransferConfig, create_transfer_manager
+from botocore import exceptions as boto
+from botocore.config import Config
+
+from extractors.config import Store, read_store_config
+from extractors.errors import (
+    ConfigurationError,
+    DiskFullError,
+    ExtractionError,
+    ObjectNotFoundError,
+    SceneError,
+    StoreUnavailableError,
+)
+from extractors.logs import configure, progress
+
+if TYPE_CHECKING:
+    import tqdm
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+CONNECT_TIMEOUT_SECONDS = 10
+READ_TIMEOUT_SECONDS = 60
+# Attempts of boto3 itself within one of ours; its pauses are short, so outages are waited out by `_retrying`.
+ATTEMPTS_PER_REQUEST = 3
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+# Room that must stay on the disk beyond the files themselves.
+SPARE_BYTES = 1_000_000
+PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
+
+MISSING_KEY = {"NoSuchKey", "404", "NotFound"}
+WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
+MAY_PASS = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "TooManyRequests"}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the store lists it: key, size in bytes, ETag (the content's MD5 if it is 32 hexadecimal digits)."""
+
+    key: str
+    size: int
+    etag: str
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the key."""
+        return self.key.rsplit("/", 1)[-1]
+
+
+class ObjectStore:
+    """One bucket of an S3 store that need not be Amazon's.
+
+    Errors: ObjectNotFoundError, ConfigurationError (wrong bucket or keys), StoreUnavailableError (after retrying for
+    `retry_seconds`), DiskFullError, SceneError (content that does not match what the store announces).
+    """
+
+    def __init__(self, settings: Store, config_name: str = "s3_config.json") -> None:
+        self._settings = settings
+        self._config_name = config_name
+        self._stopping = threading.Event()
+        try:
+            self._client = _client(settings)
+        except ValueError as error:
+            raise ConfigurationError(f"{config_name}: s3.host: {error}; write the endpoint's URL") from error
+
+    def list_objects(self, prefix: str) -> list[StoredObject]:
+        """All objects whose keys start with `prefix`, in the order of their keys; folder placeholders left out."""
+
+        def attempt() -> list[StoredObject]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=prefix)
+            return [
+                StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+                for page in pages
+                for item in page.get("Contents", [])
+                if not item["Key"].endswith("/")
+            ]
+
+        return self._retrying(f"listing {prefix}", attempt)
+
+    def find_all(self, keys: Sequence[str], prefix: str) -> tuple[StoredObject, ...]:
+        """The objects with these keys, all of which start with `prefix`; ObjectNotFoundError names those missing."""
+        listed = {item.key: item for item in self.list_objects(prefix)}
+        missing = [key for key in keys if key not in listed]
+        if missing:
+            names = ", ".join(key.removeprefix(prefix) or key for key in missing)
+            raise ObjectNotFoundError(
+                f"bucket {self._settings.bucket} has no {names} under {prefix}"
+                if listed
+                else f"bucket {self._settings.bucket} has nothing under {prefix}"
+            )
+        return tuple(listed[key] for key in keys)
+
+    def download(self, objects: Mapping[Path, StoredObject], description: str = "download") -> None:
+        """Download objects side by side, each to its path. A path exists afterwards only if its content has the size,
+        and, where the ETag is one, the MD5 that the store announces."""
+        total = sum(item.size for item in objects.values())
+        for folder in {path.parent for path in objects}:
+            free = shutil.disk_usage(folder).free
+            if free < total + SPARE_BYTES:
+                raise DiskFullError(
+                    f"no room in {folder}: {free / 1e6:,.0f} MB are free, {total / 1e6:,.0f} MB are needed; make room, "
+                    "or name another directory"
+                )
+        self._stopping.clear()
+        # One manager for all files, so that together they use no more connections than configured.
+        limits = TransferConfig(max_concurrency=self._settings.connections, num_download_attempts=3)
+        transfer = S3Transfer(manager=create_transfer_manager(self._client, limits))
+        executor = ThreadPoolExecutor(max_workers=max(1, len(objects)))
+        with progress(total, "B", description) as bar:
+            running = [executor.submit(self._download, transfer, item, path, bar) for path, item in objects.items()]
+            try:
+                for done in as_completed(running):
+                    done.result()
+            except Exception:
+                self._stopping.set()
+                executor.shutdown(wait=True, cancel_futures=True)
+                raise
+            except BaseException:
+                # Asked to stop: a transfer that hangs in the network must not hold that up.
+                self._stopping.set()
+                executor.shutdown(wait=False, cancel_futures=True)
+                raise
+        executor.shutdown()
+        transfer.__exit__(None, None, None)
+
+    def _download(self, transfer: S3Transfer, item: StoredObject, path: Path, bar: "tqdm.tqdm[None]") -> None:
+        partial = path.with_name(path.name + ".part")
+
+        def count(transferred: int) -> None:
+            if self._stopping.is_set():
+                raise InterruptedError("another transfer failed")
+            bar.update(transferred)
+
+        def attempt() -> str | None:
+            transfer.download_file(self._settings.bucket, item.key, str(partial), callback=count)
+            return _difference(partial, item)
+
+        try:
+            difference = self._retrying(f"downloading {item.key}", attempt)
+            if difference is not None:
+                log.warning("%s: %s: downloading it once more", item.key, difference)
+                difference = self._retrying(f"downloading {item.key}", attempt)
+            if difference is not None:
+                raise SceneError(f"{item.key}: {difference}, twice; see the object in the store")
+            partial.rename(path)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFullError(f"no room in {path.parent} while downloading {item.key}; make some") from error
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _retrying(self, doing: str, attempt: Callable[[], Result]) -> Result:
+        """Call `attempt` until it succeeds, fails for good, or `retry_seconds` are over (full jitter, doubling)."""
+        give_up = time.monotonic() + self._settings.retry_seconds
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return attempt()
+            except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.Boto3Error) as error:
+                failure, may_pass = self._translated(error, doing)
+                remaining = give_up - time.monotonic()
+                if not may_pass or remaining <= 0 or self._stopping.is_set():
+                    raise failure from error
+                log.warning("%s; trying again", failure)
+            self._stopping.wait(min(random.uniform(0, pause), remaining))  # noqa: S311 (no secret, only jitter)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _translated(self, error: Exception, doing: str) -> tuple[ExtractionError, bool]:
+        """Our error for one of boto3's, and whether trying again may help."""
+        store = f"the S3 store at {self._settings.host}"
+        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+            return ConfigurationError(
+                f"{self._config_name}: s3.access_key is missing, and boto3 finds no keys elsewhere; write access_key "
+                "and secret_key"
+            ), False
+        if not isinstance(error, boto.ClientError):
+            return StoreUnavailableError(f"{store} does not answer while {doing} ({_one_line(error)})"), True
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if code == "NoSuchBucket":
+            return ConfigurationError(
+                f"{self._config_name}: s3.bucket: {store} has no bucket {self._settings.bucket}; write the right name"
+            ), False
+        if code in WRONG_KEYS:
+            return ConfigurationError(
+                f"{self._config_name}: s3.access_key, s3.secret_key: {store} does not accept them ({code}); write "
+                "valid ones"
+            ), False
+        if code in MISSING_KEY:
+            return ObjectNotFoundError(f"the object is not in bucket {self._settings.bucket} (while {doing})"), False
+        if status in {401, 403}:
+            return StoreUnavailableError(
+                f"{store} refuses access while {doing} ({code}); see whether access_key and secret_key in "
+                f"{self._config_name} are right, valid and allowed to read the bucket"
+            ), False
+        may_pass = status >= 500 or status in {408, 429} or code in MAY_PASS
+        return StoreUnavailableError(f"{store} reports {code or status} while {doing}"), may_pass
+
+
+def _client(settings: Store) -> "S3Client":
+    """A client for stores that are not Amazon's: path-style addresses, and none of the checksum headers that newer
+    versions of boto3 add and other stores reject. Content is checked by ourselves."""
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.host,
+        region_name=settings.region,
+        aws_access_key_id=settings.access_key,
+        aws_secret_access_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS_PER_REQUEST},
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=READ_TIMEOUT_SECONDS,
+            tcp_keepalive=True,
+            max_pool_connections=settings.connections,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def _difference(path: Path, item: StoredObject) -> str | None:
+    """How a downloaded file differs from what the store announced; None if it does not."""
+    size = path.stat().st_size
+    if size != item.size:
+        return f"{size:,} bytes arrived of {item.size:,}"
+    if PLAIN_MD5.fullmatch(item.etag):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if digest != item.etag:
+            return f"the content's MD5 is {digest}, the store announces {item.etag}"
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(description="List the S3 store of s3_config.json, or download from it.")
+    parser.add_argument(
+        "--s3-config",
+        type=Path,
+        default=Path(os.environ.get("S3_CONFIG", "s3_config.json")),
+        metavar="FILE",
+        help="the store's configuration (default: s3_config.json; environment: S3_CONFIG)",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what other packages log, and tracebacks")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="print size and key of every object below a prefix")
+    listing.add_argument("prefix", metavar="PREFIX")
+    getting = commands.add_parser("get", help="download one object")
+    getting.add_argument("key", metavar="KEY")
+    getting.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to (default: the key's last part)")
+    options = parser.parse_args(arguments)
+    configure(options.verbose)
+    try:
+        store = ObjectStore(read_store_config(options.s3_config).s3, str(options.s3_config))
+        if options.command == "list":
+            _print(store.list_objects(options.prefix))
+        else:
+            (item,) = store.find_all([options.key], options.key)
+            path = options.file or Path(item.file_name)
+            if path.is_dir():
+                path /= item.file_name
+            if not path.parent.is_dir():
+                raise ConfigurationError(f"{path.parent}: no such directory; make it, or write another FILE")
+            store.download({path: item}, item.file_name)
+            log.info("%s: %s bytes, size and checksum as the store announces", path, f"{item.size:,}")
+    except ExtractionError as error:
+        log.error("%s", error, exc_info=options.verbose)
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        logging.shutdown()
+        os._exit(130)  # without waiting for a transfer that hangs in the network
+    return 0
+
+
+def _print(objects: Iterable[StoredObject]) -> None:
+    try:
+        for item in objects:
+            print(f"{item.size:>13}  {item.key}")
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""The two JSON configuration files, checked once at start and then frozen.
+
+`db_config.json` says which database, which tables, which area of interest and which dates; `s3_config.json`
+says which store. Whatever is wrong with them is a `ConfigurationError` of one line: file, key, remedy.
+"""
+
+import datetime as dt
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+
+import psycopg2.extensions
+from psycopg2 import sql
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from extractors.errors import ConfigurationError
+
+# PostgreSQL silently cuts longer names.
+LONGEST_IDENTIFIER_BYTES = 63
+NO_SECRET = SecretStr("")
+EngineName = Literal["rasterstats"]
+ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+
+
+@dataclass(frozen=True)
+class TableName:
+    """A table, possibly qualified by its schema; exactly as written, case included."""
+
+    name: str
+    schema: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The quoted name, the only form in which it enters a statement."""
+        return sql.Identifier(self.schema, self.name) if self.schema else sql.Identifier(self.name)
+
+
+def parse_table_name(text: Any) -> TableName:
+    """Split `schema.table` or `table`; raises ValueError on more parts, empty or overlong ones."""
+    if isinstance(text, TableName):
+        return text
+    parts = text.split(".") if isinstance(text, str) else []
+    if not 1 <= len(parts) <= 2 or not all(
+        part.strip() and "\0" not in part and len(part.encode()) <= LONGEST_IDENTIFIER_BYTES for part in parts
+    ):
+        raise ValueError("not a table name")
+    return TableName(parts[-1], parts[0] if len(parts) == 2 else None)
+
+
+def parse_moment(text: Any) -> dt.datetime:
+    """Read a date or a date and time (ISO 8601, UTC) into a naive UTC datetime; raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError("not a date")  # noqa: TRY004 (the validation library turns ValueErrors into messages)
+    moment = dt.datetime.fromisoformat(text.strip())
+    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+Table = Annotated[TableName, BeforeValidator(parse_table_name)]
+Moment = Annotated[dt.datetime, BeforeValidator(parse_moment)]
+Text = Annotated[str, Field(min_length=1)]
+# `"dbpasswd": null` is how some people write that there is none.
+Secret = Annotated[SecretStr, BeforeValidator(lambda value: "" if value is None else value)]
+
+
+class Section(BaseModel):
+    """One JSON object of a configuration file: its keys are known, its values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Connection(Section):
+    """How to reach the database; further libpq parameters (`sslmode`, ...) are handed on as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    host: Text = Field(examples=["ip.of.the.dbserver"])
+    dbname: Text = Field(examples=["database_name"])
+    dbuser: Text = Field(examples=["database_user"])
+    dbpasswd: Secret = Field(default=NO_SECRET, examples=["database_passwd"])
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=5432, examples=[5432])
+
+    def libpq(self) -> dict[str, Any]:
+        """Keywords for `psycopg2.connect`; without a password libpq looks for one itself (`PGPASSWORD`,
+        `~/.pgpass`)."""
+        keywords: dict[str, Any] = {"host": self.host, "dbname": self.dbname, "user": self.dbuser, "port": self.port}
+        if self.dbpasswd.get_secret_value():
+            keywords["password"] = self.dbpasswd.get_secret_value()
+        return keywords | (self.model_extra or {})
+
+
+class Tables(Section):
+    """The tables that a worker reads and writes."""
+
+    aoi_table: Table = Field(examples=["tables_with_aois"])
+    parcel_table: Table = Field(examples=["table_with_parcels"])
+    results_table: Table = Field(examples=["table_with_extracted_signatures"])
+    catalogue_table: Table = Field(default=TableName("dias_catalogue"), examples=["dias_catalogue"])
+    hists_table: Table | None = Field(default=None, examples=["table_with_scl_histograms"])
+
+
+class Args(Section):
+    """What to extract: the area of interest (AOI) and the half-open range startdate <= obstime < enddate."""
+
+    aoi_field: Text = Field(examples=["name"])
+    name: Text = Field(examples=["my_aoi"])
+    startdate: Moment = Field(examples=["2018-01-01"])
+    enddate: Moment = Field(examples=["2019-01-01"])
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.startdate >= self.enddate:
+            raise ValueError(
+                f"startdate {self.startdate:%Y-%m-%d} is not before enddate {self.enddate:%Y-%m-%d}; write an enddate "
+                "after it (the enddate itself is not included)"
+            )
+        return self
+
+
+class Database(Section):
+    """The object `database` of `db_config.json`."""
+
+    connection: Connection
+    tables: Tables
+    args: Args
+
+
+class Extraction(Section):
+    """How to extract: all optional, the defaults are the established ones."""
+
+    chunk_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(default=2000, examples=[2000])
+    engine: EngineName = Field(default="rasterstats", examples=["rasterstats"])
+    band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
+    coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
+    database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
+
+
+class Store(Section):
+    """The object `s3` of `s3_config.json`; without keys, boto3's own chain (environment, profile) holds."""
+
+    access_key: Text | None = Field(default=None, examples=["s3_access_key"])
+    secret_key: SecretStr | None = Field(default=None, examples=["s3_secret_key"])
+    host: Annotated[str, Field(pattern=r"^https?://\S+$")] = Field(examples=["https://eodata.dataspace.copernicus.eu"])
+    bucket: Text = Field(examples=["eodata"])
+    region: Text = Field(default="default", examples=["default"])
+    # The public Copernicus store allows one user four connections.
+    connections: Annotated[int, Field(ge=1, le=64)] = Field(default=4, examples=[4])
+    retry_seconds: Annotated[float, Field(ge=0)] = Field(default=300, examples=[300])
+
+
+class DatabaseFile(Section):
+    """`db_config.json` as a whole."""
+
+    database: Database
+    extraction: Extraction = Extraction()
+
+    @property
+    def connection(self) -> Connection:
+        """How to reach the database."""
+        return self.database.connection
+
+    @property
+    def tables(self) -> Tables:
+        """The tables that a worker reads and writes."""
+        return self.database.tables
+
+    @property
+    def args(self) -> Args:
+        """Area of interest and dates."""
+        return self.database.args
+
+
+class StoreFile(Section):
+    """`s3_config.json` as a whole."""
+
+    s3: Store
+
+
+File = TypeVar("File", DatabaseFile, StoreFile)
+
+
+def read_database_config(path: Path) -> DatabaseFile:
+    """Read and check `db_config.json`; raises ConfigurationError."""
+    config = _read(path, DatabaseFile)
+    for key, value in (config.connection.model_extra or {}).items():
+        where = f"{path}: database.connection.{key}"
+        if key in {"user", "password"}:
+            raise ConfigurationError(f"{where}: write `db{key.replace('password', 'passwd')}` instead of `{key}`")
+        try:
+            psycopg2.extensions.make_dsn(**{key: value})
+        except psycopg2.ProgrammingError as error:
+            nearest = _nearest(key, list(Connection.model_fields))
+            raise ConfigurationError(
+                f"{where}: unknown key, neither ours nor one of libpq's connection parameters; {nearest}"
+            ) from error
+    return config
+
+
+def read_store_config(path: Path) -> StoreFile:
+    """Read and check `s3_config.json`; raises ConfigurationError."""
+    config = _read(path, StoreFile)
+    if (config.s3.access_key is None) != (config.s3.secret_key is None):
+        raise ConfigurationError(
+            f"{path}: s3.access_key and s3.secret_key belong together; write both, or neither to use boto3's own "
+            "sources (environment, profile)"
+        )
+    return config
+
+
+def _read(path: Path, model: type[File]) -> File:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{path}: no such file; copy {path.name}.example to it and fill it in, or name another with --"
+            f"{'s3' if model is StoreFile else 'db'}-config"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read: {error}; see its permissions and encoding (UTF-8)"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); mend it there"
+        ) from error
+    try:
+        return model.model_validate(_without_empty_keys(document))
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {_one_line(error, model, document)}") from error
+
+
+def _without_empty_keys(document: Any) -> Any:
+    """Empty S3 keys mean the same as absent ones."""
+    store = document.get("s3") if isinstance(document, dict) else None
+    if not isinstance(store, dict):
+        return document
+    kept = {key: value for key, value in store.items() if key not in {"access_key", "secret_key"} or value}
+    return document | {"s3": kept}
+
+
+def _one_line(error: ValidationError, model: type[BaseModel], document: Any) -> str:
+    """The first problem in words: key, what is wrong, what to write. Never the value of a secret."""
+    # An unknown key says more than the missing key that it was meant to be.
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    location = [part for part in first["loc"] if isinstance(part, str)]
+    key = ".".join(location) or "the file"
+    owner, field = _field(model, location)
+    example = json.dumps(field.examples[0]) if field is not None and field.examples else "an object {...}"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_nearest(location[-1], list(owner.model_fields))}"
+    if first["type"] == "missing":
+        return f"{key} is missing; add it, for example {json.dumps(location[-1])}: {example}"
+    if first["type"] == "value_error" and not (field is not None and field.examples):  # a rule over several keys
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    value: Any = document
+    for part in location:
+        value = value.get(part) if isinstance(value, dict) else None
+    shown = "this value" if _is_secret(location) else json.dumps(value)
+    return (
+        f"{key}: {shown} cannot be used ({first['msg'].removeprefix('Value error, ')}); write, for example, {example}"
+    )
+
+
+def _field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseModel], Any]:
+    """The section that holds the key at `location`, and the key's field (None where there is none)."""
+    owner: type[BaseModel] = model
+    field = None
+    for part in location:
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            owner = field.annotation
+        field = owner.model_fields.get(part)
+    if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        owner = field.annotation
+    return owner, field
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+
+
+def _is_secret(location: list[str]) -> bool:
+    return any(part in {"dbpasswd", "access_key", "secret_key"} for part in location)

@@ -1,0 +1,192 @@
+"""Reaching the database, and asking it what its tables look like."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2 import errors as pg
+from psycopg2 import sql
+
+from extractors.config import Connection, TableName
+from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError
+from extractors.sql import statement
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as PgConnection  # noqa: N812
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_SECONDS = 10
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 10.0
+
+# What a server says when it is there and will not let us in. Before a session exists libpq hands over no SQLSTATE,
+# so the text has to do; in another language it counts as "not there yet" and ends after the configured wait.
+REFUSALS = (
+    "password authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "authentication failed",
+    "is not permitted to log in",
+    "permission denied for database",
+    "invalid connection option",
+    "invalid sslmode",
+    "invalid port",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column: name, type (`int4`, `bpchar`, `geometry`, ...), and what matters for filling it."""
+
+    name: str
+    type: str
+    required: bool
+    longest_text: int | None
+    srid: int | None
+
+
+def connect(parameters: Connection, wait_seconds: float, config_name: str) -> "PgConnection":
+    """Open a connection in UTC; a server that is not there is tried again for `wait_seconds`.
+
+    Raises ConfigurationError if the server refuses us, DatabaseUnavailableError if none answers in time.
+    """
+    where = f"{parameters.host}:{parameters.port}"
+    give_up = time.monotonic() + wait_seconds
+    pause = FIRST_PAUSE_SECONDS
+    waiting = False
+    keywords: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "parcel-extraction"}
+    while True:
+        try:
+            connection: PgConnection = psycopg2.connect(**(keywords | parameters.libpq()))
+            break
+        except psycopg2.OperationalError as error:
+            reason = one_line(error)
+            if any(refusal in reason for refusal in REFUSALS):
+                raise ConfigurationError(
+                    f"{config_name}: database.connection: the database server at {where} refuses the connection "
+                    f"({reason}); mend dbname, dbuser, dbpasswd or the server's access rules"
+                ) from error
+            remaining = give_up - time.monotonic()
+            if remaining <= 0:
+                raise DatabaseUnavailableError(
+                    f"no database at {where} within {wait_seconds:g} s ({reason}); start it, or mend host and port in "
+                    f"{config_name}"
+                ) from error
+            if not waiting:
+                log.warning("waiting up to %g s for the database at %s", wait_seconds, where)
+                waiting = True
+            time.sleep(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311 (no secret, only jitter)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+    with connection, connection.cursor() as cursor:
+        # obstime is a timestamp without zone in UTC; a table that has one with zone must read the same.
+        cursor.execute("SET timezone = 'UTC'")
+    return connection
+
+
+@contextmanager
+def database_errors(connection: "PgConnection", doing: str) -> Iterator[None]:
+    """Turn what PostgreSQL reports while `doing` something into our errors.
+
+    A broken session, a full disk or a cancelled statement is the world's; missing rights and tables are the user's.
+    """
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise _translated(error, connection, doing) from error
+
+
+def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -> ExtractionError:
+    reason = one_line(error)
+    if connection.closed or isinstance(error, psycopg2.InterfaceError):
+        return DatabaseUnavailableError(f"the database connection broke while {doing} ({reason}); see the server's log")
+    if isinstance(error, pg.DiskFull):
+        return DatabaseUnavailableError(f"the database server's disk is full while {doing} ({reason}); make room there")
+    if isinstance(error, pg.InsufficientPrivilege):
+        return ConfigurationError(f"the database user lacks a right while {doing} ({reason}); GRANT it")
+    if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):
+        return ConfigurationError(f"the database lacks something while {doing} ({reason})")
+    if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
+        return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); mend its columns")
+    if isinstance(error, psycopg2.OperationalError):
+        return DatabaseUnavailableError(f"the database could not go on while {doing} ({reason})")
+    return ExtractionError(f"the database reports an error while {doing}: {reason}")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def find_table(connection: "PgConnection", table: TableName) -> TableName | None:
+    """The table as the database knows it, schema included; None if there is none.
+
+    The exact name wins. Else the lower-case one: established configurations were used unquoted.
+    """
+    with connection.cursor() as cursor:
+        for candidate in (table, TableName(table.name.lower(), table.schema and table.schema.lower())):
+            cursor.execute(statement("tables.find"), {"table": candidate.identifier.as_string(cursor)})
+            row = cursor.fetchone()
+            if row is not None:
+                return TableName(row[1], row[0])
+    return None
+
+
+def columns(connection: "PgConnection", table: TableName) -> dict[str, Column]:
+    """The columns of an existing table, by name, in the table's order."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement("tables.columns"), {"table": table.identifier.as_string(cursor)})
+        return {row[0]: Column(*row) for row in cursor.fetchall()}
+
+
+def require_table(
+    connection: "PgConnection", table: TableName, key: str, config_name: str, needed: dict[str, str]
+) -> tuple[TableName, dict[str, Column]]:
+    """Find a table that must exist and its columns; `needed` maps column names to what they are for.
+
+    Raises ConfigurationError that names the configuration key, the table and the missing column.
+    """
+    found = find_table(connection, table)
+    if found is None:
+        raise ConfigurationError(
+            f"{config_name}: database.tables.{key}: there is no table {table} in the database; create it or write the "
+            "name of the right one"
+        )
+    present = columns(connection, found)
+    for name, purpose in needed.items():
+        if name not in present:
+            raise ConfigurationError(
+                f"{config_name}: database.tables.{key}: table {found} has no column {name} ({purpose}); add it or "
+                "write the name of the right table"
+            )
+    return found, present
+
+
+def srid_of(connection: "PgConnection", table: TableName, column: Column, key: str, config_name: str) -> int | None:
+    """The SRID of a geometry column, from its type or else from its data; None for a table without geometries.
+
+    Raises ConfigurationError if the geometries have none.
+    """
+    srid = column.srid
+    if not srid:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                statement("tables.srid_of_data", table=table.identifier, geometry=sql.Identifier(column.name))
+            )
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        srid = int(row[0])
+    if not srid:
+        raise ConfigurationError(
+            f"{config_name}: database.tables.{key}: the geometries of {table} have no SRID, so nobody knows where they "
+            f"are; set it with SELECT UpdateGeometrySRID('{table.schema or 'public'}', '{table.name}', "
+            f"'{column.name}', <EPSG code>)"
+        )
+    return srid

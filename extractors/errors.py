@@ -1,0 +1,61 @@
+"""What can go wrong, in two branches: what the user has to mend, and what the world has to give back.
+
+Every error carries one line for people: what happened, where, and what to do. It becomes a log line and an
+exit code in one place, `extractors.worker.main`; nothing else calls exit.
+"""
+
+
+class ExtractionError(Exception):
+    """An extraction could not go on; the message says what, where and how to mend it."""
+
+    exit_code = 1
+
+
+class UserError(ExtractionError):
+    """Something the user mends: configuration, tables or data."""
+
+
+class ConfigurationError(UserError):
+    """Configuration, arguments or tables cannot be used: mend what the message names and start again."""
+
+    exit_code = 2
+
+
+class SceneError(UserError):
+    """One scene cannot be extracted as it is: see the reason in `extraction_log`, mend the product, and set
+    the scene's status back to `ingested`."""
+
+    status = "failed"
+
+
+class SceneNotFoundError(SceneError):
+    """The store has no such product or lacks some of its objects: bring them there, and set the scene's
+    status back to `ingested`."""
+
+    status = "notfound"
+
+
+class ClaimLostError(SceneError):
+    """Somebody else changed the scene's status while it was extracted: nothing was written, the status stays theirs."""
+
+
+class ObjectNotFoundError(SceneNotFoundError):
+    """The store has no object under this key: see the key, and which bucket and endpoint are configured."""
+
+
+class WorldError(ExtractionError):
+    """Something around us is not there: the scene goes back to `ingested` and can be taken again later."""
+
+    exit_code = 75
+
+
+class DatabaseUnavailableError(WorldError):
+    """The database does not answer: see that it runs and can be reached from here."""
+
+
+class StoreUnavailableError(WorldError):
+    """The S3 store does not answer, or refuses: see `host` and the keys in `s3_config.json`."""
+
+
+class DiskFullError(WorldError):
+    """The data directory has no room for the scene: free some, or name another with `--data-dir`."""

@@ -1,0 +1,81 @@
+"""The workers' command line; each option also comes from the environment, and the command line wins."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from extractors.config import ENGINE_NAMES
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, completed from the environment."""
+
+    db_config: Path
+    s3_config: Path
+    data_dir: Path
+    everything: bool
+    watch_seconds: float | None
+    scene: str | None
+    engine: str | None
+    verbose: bool
+
+
+def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Options:
+    """Read the command line; each option also comes from the environment, and the command line wins."""
+    environment = os.environ.get
+    parser = argparse.ArgumentParser(
+        prog=f"python -m extractors.{card_code}",
+        description=f"Extract parcel statistics from {card_code} scenes. Without options: one scene, then exit.",
+        epilog="Each option also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, "
+        "ENGINE, VERBOSE.",
+    )
+    parser.add_argument("--db-config", metavar="FILE", default=environment("DB_CONFIG", "db_config.json"))
+    parser.add_argument("--s3-config", metavar="FILE", default=environment("S3_CONFIG", "s3_config.json"))
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default=environment("DATA_DIR", "data"), help="where scenes are kept meanwhile"
+    )
+    how_many = parser.add_mutually_exclusive_group()
+    how_many.add_argument("--all", action="store_true", help="scene after scene until none is left")
+    how_many.add_argument(
+        "--watch", metavar="SECONDS", type=_seconds, help="as --all, then look again every SECONDS seconds"
+    )
+    parser.add_argument("--scene", metavar="REFERENCE", default=environment("SCENE"), help="this scene only")
+    parser.add_argument(
+        "--engine", choices=ENGINE_NAMES, default=None, help="what computes the statistics (default: as configured)"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="more log lines, and tracebacks")
+    given = parser.parse_args(arguments)
+    watch = given.watch
+    if watch is None and not given.all and environment("WATCH"):
+        try:
+            watch = _seconds(environment("WATCH", ""))
+        except ValueError:
+            parser.error(f"environment variable WATCH: {environment('WATCH')!r} is not a number of seconds")
+    engine = given.engine or environment("ENGINE") or None
+    if engine not in (None, *ENGINE_NAMES):
+        parser.error(f"environment variable ENGINE: there is no engine {engine!r}; write {' or '.join(ENGINE_NAMES)}")
+    everything = given.all or watch is not None or _is_true(environment("ALL", ""))
+    return Options(
+        db_config=Path(given.db_config),
+        s3_config=Path(given.s3_config),
+        data_dir=Path(given.data_dir),
+        everything=everything,
+        watch_seconds=watch,
+        scene=given.scene or None,
+        engine=engine,
+        verbose=given.verbose or _is_true(environment("VERBOSE", "")),
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e7:
+        raise ValueError(text)
+    return seconds
+
+
+def _is_true(text: str) -> bool:
+    return text.strip().lower() not in {"", "0", "no", "false", "off"}

@@ -1,0 +1,206 @@
+"""The parcels of a scene, streamed from PostGIS in chunks of neighbours.
+
+PostGIS selects (really meeting the footprint and the AOI), transforms to the scene's CRS and orders along its
+space-filling curve. The selection is made once into a server-side cursor that outlives its transaction, so that
+nothing stays locked or open in the database while statistics are computed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psycopg2 import errors as pg
+from psycopg2 import sql
+
+from extractors.catalogue import Catalogue, Scene
+from extractors.config import DatabaseFile, TableName
+from extractors.database import database_errors, one_line, require_table, srid_of
+from extractors.errors import SceneError
+from extractors.sql import statement
+
+if TYPE_CHECKING:
+    import geopandas
+    from psycopg2.extensions import connection as PgConnection  # noqa: N812
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+CURSOR = "parcels_of_scene"
+NOT_POLYGON = "not_polygon"
+BROKEN_GEOMETRY = "broken_geometry"
+PLAIN: dict[str, sql.Composable] = {"transform": sql.SQL("ST_Transform"), "intersects": sql.SQL("ST_Intersects")}
+CAREFUL: dict[str, sql.Composable] = {
+    "transform": sql.Identifier("pg_temp", "careful_transform"),
+    "intersects": sql.Identifier("pg_temp", "careful_intersects"),
+}
+
+
+@dataclass(frozen=True)
+class ParcelTable:
+    """The parcel table: its name, its SRID (None while it is empty) and the type of its ids."""
+
+    table: TableName
+    srid: int | None
+    pid_type: str
+
+
+@dataclass(frozen=True)
+class ParcelChunk:
+    """Neighbouring parcels, in the scene's CRS.
+
+    parcels: column `pid` (ogc_fid) and the geometry: 2-D polygons and multipolygons, possibly invalid, never empty.
+    unusable: the selected parcels of this chunk that have no such geometry, counted by reason.
+    """
+
+    parcels: "geopandas.GeoDataFrame"
+    unusable: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.parcels) + sum(self.unusable.values())
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The parcels of one scene: how many, and the chunks to go through once."""
+
+    total: int
+    chunks: Iterator[ParcelChunk]
+
+
+def open_parcels(connection: "PgConnection", config: DatabaseFile, config_name: str) -> ParcelTable:
+    """Check the parcel table; raises ConfigurationError."""
+    with database_errors(connection, "checking the parcel table"), connection:
+        table, present = require_table(
+            connection,
+            config.tables.parcel_table,
+            "parcel_table",
+            config_name,
+            {"ogc_fid": "unique number of the parcel", "wkb_geometry": "its boundary"},
+        )
+        srid = srid_of(connection, table, present["wkb_geometry"], "parcel_table", config_name)
+    return ParcelTable(table, srid, present["ogc_fid"].type)
+
+
+def count_without_geometry(connection: "PgConnection", parcels: ParcelTable) -> tuple[int, int]:
+    """How many parcels have no geometry (NULL), and how many an empty one. No scene ever meets these."""
+    with database_errors(connection, "counting parcels"), connection, connection.cursor() as cursor:
+        cursor.execute(statement("parcels.without_geometry", parcels=parcels.table.identifier))
+        null, empty = cursor.fetchone() or (0, 0)
+    return int(null), int(empty)
+
+
+def meets_any(connection: "PgConnection", catalogue: Catalogue, parcels: ParcelTable, scene: Scene) -> bool:
+    """Whether any parcel meets the scene's footprint and the AOI; costs little, and may spare a download."""
+    if parcels.srid is None:
+        return False
+    values = {"obsid": scene.id, "aoi": catalogue.args.name, "parcel_srid": parcels.srid}
+
+    def ask(functions: dict[str, sql.Composable]) -> bool:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(_selection("any", catalogue, parcels, functions), values)
+            row = cursor.fetchone()
+        return bool(row and row[0])
+
+    return _plain_or_careful(connection, ask)
+
+
+@contextmanager
+def select_parcels(
+    connection: "PgConnection", catalogue: Catalogue, parcels: ParcelTable, scene: Scene, epsg: int, chunk_size: int
+) -> Iterator[Selection]:
+    """Select the parcels that meet the scene's footprint and the AOI, in chunks of `chunk_size`, in EPSG:`epsg`.
+
+    One broken geometry must not cost the scene: if the plain query fails on one, it is run again with functions that
+    mend or mark such parcels (`broken_geometry`). Raises SceneError if footprint or AOI themselves cannot be used.
+    """
+    if parcels.srid is None:
+        yield Selection(0, iter(()))
+        return
+    values = {"obsid": scene.id, "aoi": catalogue.args.name, "parcel_srid": parcels.srid, "scene_srid": epsg}
+
+    def declare(functions: dict[str, sql.Composable]) -> Any:
+        # WITH HOLD: the result outlives its transaction.
+        cursor = connection.cursor(name=CURSOR, withhold=True, scrollable=True)
+        with connection:
+            cursor.execute(_selection("stream", catalogue, parcels, functions), values)
+        return cursor
+
+    cursor = _plain_or_careful(connection, declare)
+    try:
+        yield Selection(_count(connection), _chunks(connection, cursor, epsg, chunk_size))
+    finally:
+        if not connection.closed:
+            with database_errors(connection, "ending the parcel query"), connection:
+                cursor.close()
+
+
+def _selection(
+    what: str, catalogue: Catalogue, parcels: ParcelTable, functions: dict[str, sql.Composable]
+) -> sql.Composed:
+    return statement(
+        "parcels.selection",
+        catalogue=catalogue.table.identifier,
+        aois=catalogue.aois.identifier,
+        aoi_field=sql.Identifier(catalogue.aoi_field),
+        parcels=parcels.table.identifier,
+        intersects=functions["intersects"],
+        what=statement(f"parcels.{what}", **functions),
+    )
+
+
+def _plain_or_careful(connection: "PgConnection", query: Callable[[dict[str, sql.Composable]], Result]) -> Result:
+    """Run a query with PostGIS' own functions, or, if a geometry breaks them, with ones that step over it."""
+    with database_errors(connection, "selecting parcels"):
+        try:
+            return query(PLAIN)
+        except pg.InternalError as error:  # what PostGIS and GEOS report of a geometry that they cannot work with
+            log.warning("a geometry is broken (%s): selecting again, parcel by parcel", one_line(error))
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement("parcels.careful_transform"))
+            cursor.execute(statement("parcels.careful_intersects"))
+        try:
+            return query(CAREFUL)
+        except pg.InternalError as error:
+            raise SceneError(
+                f"the scene's footprint or the AOI cannot be used for selecting parcels ({one_line(error)}); mend it"
+            ) from error
+
+
+def _count(connection: "PgConnection") -> int:
+    identifier = sql.Identifier(CURSOR)
+    with database_errors(connection, "counting parcels"), connection, connection.cursor() as cursor:
+        cursor.execute(statement("parcels.count_rows", cursor=identifier))
+        total = int(str(cursor.statusmessage).split()[-1])
+        cursor.execute(statement("parcels.rewind", cursor=identifier))
+    return total
+
+
+def _chunks(connection: "PgConnection", cursor: Any, epsg: int, chunk_size: int) -> Iterator[ParcelChunk]:
+    while True:
+        with database_errors(connection, "reading parcels"), connection:
+            rows = cursor.fetchmany(chunk_size)
+        if not rows:
+            return
+        yield _chunk(rows, epsg)
+
+
+def _chunk(rows: list[tuple[int, memoryview | None, str | None]], epsg: int) -> ParcelChunk:
+    # GeoPandas takes half a second to load: only when there is a scene.
+    import geopandas
+    import numpy as np
+    import shapely
+
+    pid = np.array([row[0] for row in rows], dtype=np.int64)
+    wkb = [None if row[1] is None else bytes(row[1]) for row in rows]
+    # A ring of two points, say, cannot become a polygon: None then, and counted below.
+    geometry = shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore")
+    usable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
+    usable &= np.isfinite(shapely.bounds(geometry)).all(axis=1)
+    reasons = [row[2] or BROKEN_GEOMETRY for row, good in zip(rows, usable, strict=True) if not good]
+    return ParcelChunk(
+        geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=f"EPSG:{epsg}"),
+        {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+    )

@@ -1,0 +1,88 @@
+"""Worker for Sentinel-2 level 2A: bands B04, B08 (10 m) and the scene classification SCL (20 m)."""
+
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extractors.cards import Card, Product
+from extractors.errors import SceneError, SceneNotFoundError
+from extractors.worker import main
+
+if TYPE_CHECKING:
+    from download_with_boto3 import ObjectStore, StoredObject
+    from extractors.bands import BandFile
+    from extractors.catalogue import Scene
+    from extractors.config import Extraction
+
+RESOLUTIONS = {"B04": "10m", "B08": "10m", "SCL": "20m"}
+# Reprocessed products (Collection 1) lie beside the others; the baseline in the name does not tell which.
+COLLECTIONS = ("L2A", "L2A_N0500")
+REFERENCE = re.compile(
+    r"S2[A-D]_MSIL2A_(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})T\d{6}_N\d{4}_R\d{3}"
+    r"_T\d{2}[A-Z]{3}_\d{8}T\d{6}(?P<safe>\.SAFE)?",
+    re.ASCII,
+)
+
+
+def find(scene: "Scene", store: "ObjectStore", _: "Extraction") -> Product:
+    """Find the product's band files by what their keys end with: the granule's name cannot be composed.
+
+    Tried: the reference with and without `.SAFE`, as written first, in each collection.
+    """
+    match = REFERENCE.fullmatch(scene.reference)
+    if match is None:
+        raise SceneError(f"the reference {scene.reference!a} is not a Sentinel-2 product name")
+    bare = scene.reference.removesuffix(".SAFE")
+    names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
+    missing = []
+    for collection in COLLECTIONS:
+        for name in names:
+            prefix = f"Sentinel-2/MSI/{collection}/{match['year']}/{match['month']}/{match['day']}/{name}/"
+            listed = store.list_objects(prefix)
+            found = {band: _band_object(band, listed) for band in RESOLUTIONS}
+            objects = {band: item for band, item in found.items() if item is not None}
+            if len(objects) == len(RESOLUTIONS):
+                return Product(tuple(objects.values()), partial(_bands, objects=objects))
+            if listed:
+                missing.append(f"{prefix} lacks {', '.join(band for band in RESOLUTIONS if band not in objects)}")
+    raise SceneNotFoundError(
+        "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {' or '.join(COLLECTIONS)} of its date"
+    )
+
+
+def _band_object(band: str, listed: "list[StoredObject]") -> "StoredObject | None":
+    """The one object that holds a band; products before mid 2018 have file names that start with `L2A_`."""
+    resolution = RESOLUTIONS[band]
+    pattern = re.compile(
+        rf".+/GRANULE/[^/]+/IMG_DATA/R{resolution}/(L2A_)?T\w{{5}}_\d{{8}}T\d{{6}}_{band}_{resolution}\.jp2", re.ASCII
+    )
+    matching = [item for item in listed if pattern.fullmatch(item.key)]
+    if len(matching) > 1:
+        raise SceneError(f"the product holds {len(matching)} files for {band}: {', '.join(m.key for m in matching)}")
+    return matching[0] if matching else None
+
+
+def _bands(folder: Path, objects: "dict[str, StoredObject]") -> "tuple[BandFile, ...]":
+    from extractors.bands import BandFile
+
+    return tuple(BandFile(band, folder / item.file_name) for band, item in objects.items())
+
+
+CARD = Card(
+    code="s2",
+    bands=tuple(RESOLUTIONS),
+    labels={
+        "classic": {"B04": "B4", "B08": "B8", "SCL": "SC"},
+        "api": {"B04": "B04", "B08": "B08", "SCL": "SC"},
+    },
+    reference=REFERENCE,
+    driver="JP2OpenJPEG",
+    nodata=0,
+    find=find,
+    classified="SCL",
+)
+
+if __name__ == "__main__":
+    sys.exit(main(CARD))

@@ -1,0 +1,87 @@
+-- :selection
+-- The parcels that really meet both the footprint and the AOI. Footprint and AOI are
+-- brought to the parcels' SRID, so that the parcels' spatial index is used; their long edges get intermediate vertices
+-- first, because a straight edge in one CRS is a curve in another. ORDER BY geometry keeps neighbours together
+-- (Hilbert curve). Curves become polygons, Z and M are dropped. `problem` says why a parcel has no shape.
+WITH footprint AS MATERIALIZED (
+    SELECT ST_Transform(ST_Segmentize(g, greatest(ST_XMax(g) - ST_XMin(g), ST_YMax(g) - ST_YMin(g), 1e-9) / 1000),
+                        %(parcel_srid)s::integer) AS geometry
+    FROM (SELECT CASE WHEN ST_IsValid(footprint) THEN footprint ELSE ST_MakeValid(footprint) END AS g
+          FROM {catalogue} WHERE id = %(obsid)s) scene
+),
+aoi AS MATERIALIZED (
+    SELECT ST_Transform(ST_Segmentize(g, greatest(ST_XMax(g) - ST_XMin(g), ST_YMax(g) - ST_YMin(g), 1e-9) / 1000),
+                        %(parcel_srid)s::integer) AS geometry
+    FROM (SELECT ST_Union(CASE WHEN ST_IsValid(wkb_geometry) THEN wkb_geometry ELSE ST_MakeValid(wkb_geometry) END) AS g
+          FROM {aois} WHERE {aoi_field}::text = %(aoi)s) area
+),
+candidates AS MATERIALIZED (
+    SELECT p.ogc_fid AS pid,
+           p.wkb_geometry AS original,
+           CASE
+               WHEN GeometryType(p.wkb_geometry) IN ('POLYGON', 'MULTIPOLYGON') THEN ST_Force2D(p.wkb_geometry)
+               WHEN GeometryType(p.wkb_geometry) IN ('CURVEPOLYGON', 'MULTISURFACE')
+                   THEN ST_Force2D(ST_CurveToLine(p.wkb_geometry))
+               WHEN GeometryType(p.wkb_geometry) = 'GEOMETRYCOLLECTION'
+                   THEN ST_CollectionExtract(ST_Force2D(ST_CurveToLine(p.wkb_geometry)), 3)
+           END AS shape
+    FROM {parcels} p
+    WHERE p.wkb_geometry && (SELECT geometry FROM footprint)
+      AND p.wkb_geometry && (SELECT geometry FROM aoi)
+),
+selected AS MATERIALIZED (
+    SELECT pid, original,
+           CASE WHEN NOT ST_IsEmpty(shape) THEN shape END AS shape
+    FROM candidates
+    WHERE shape IS NULL OR ST_IsEmpty(shape)
+       OR (coalesce({intersects}(shape, (SELECT geometry FROM footprint)), true)
+           AND coalesce({intersects}(shape, (SELECT geometry FROM aoi)), true))
+)
+{what}
+
+-- :stream
+-- All of the selection, in the CRS of the scene's files.
+SELECT pid, ST_AsBinary({transform}(shape, %(scene_srid)s::integer)),
+       CASE WHEN shape IS NULL THEN 'not_polygon' END
+FROM selected
+ORDER BY original
+
+-- :any
+-- Whether there is anything to select, found out before a download.
+SELECT EXISTS (SELECT FROM selected)
+
+-- :careful_transform
+-- As ST_Transform, but NULL for a geometry that cannot be transformed. Slower, so only used after the plain one failed.
+CREATE OR REPLACE FUNCTION pg_temp.careful_transform(g geometry, srid integer) RETURNS geometry
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ST_Transform(g, srid);
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END $$
+
+-- :careful_intersects
+-- As ST_Intersects, but with an invalid geometry mended first, and NULL where even that fails.
+CREATE OR REPLACE FUNCTION pg_temp.careful_intersects(a geometry, b geometry) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ST_Intersects(a, b);
+EXCEPTION WHEN OTHERS THEN
+    BEGIN
+        RETURN ST_Intersects(ST_MakeValid(a), b);
+    EXCEPTION WHEN OTHERS THEN
+        RETURN NULL;
+    END;
+END $$
+
+-- :count_rows
+-- Runs to the end of the selection without sending it, which tells its length.
+MOVE FORWARD ALL IN {cursor}
+
+-- :rewind
+-- Back before the first parcel.
+MOVE ABSOLUTE 0 IN {cursor}
+
+-- :without_geometry
+-- Parcels that no scene can meet, because they have no geometry or an empty one.
+SELECT count(*) FILTER (WHERE wkb_geometry IS NULL), count(*) FILTER (WHERE ST_IsEmpty(wkb_geometry)) FROM {parcels}

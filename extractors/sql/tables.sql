@@ -1,0 +1,65 @@
+-- :columns
+-- Columns of a table in their order: name, type, whether a row must bring a value, longest text, SRID.
+SELECT a.attname,
+       t.typname,
+       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '',
+       CASE WHEN t.typname IN ('bpchar', 'varchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
+       CASE WHEN t.typname = 'geometry' THEN postgis_typmod_srid(a.atttypmod) END
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+
+-- :find
+-- The table's schema and name as the database resolves them; no row if there is none.
+SELECT n.nspname, c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(%(table)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+
+-- :srid_of_data
+-- The SRID that the geometries themselves carry, for a column whose type does not fix it.
+SELECT ST_SRID({geometry}) FROM {table} WHERE {geometry} IS NOT NULL LIMIT 1
+
+-- :count_aois
+-- How many rows of the AOI table carry the name, and how many of those have a geometry.
+SELECT count(*), count(*) FILTER (WHERE NOT ST_IsEmpty(wkb_geometry)) FROM {aois} WHERE {field}::text = %(name)s
+
+-- :lock_creation
+-- Workers that start together create missing tables one after the other: CREATE ... IF NOT EXISTS alone can collide.
+SELECT pg_advisory_xact_lock(1128418561, 0)
+
+-- :create_results
+-- The signatures table; {pid_type} is the type of the parcels' ogc_fid. No keys or indexes: they slow COPY down.
+CREATE TABLE IF NOT EXISTS {results} (
+    pid {pid_type}, obsid integer, band varchar(3), count real, mean real, std real,
+    min real, max real, p25 real, p50 real, p75 real
+)
+
+-- :create_hists
+-- Pixel counts per scene class (SCL): one row per parcel and scene.
+CREATE TABLE IF NOT EXISTS {hists} (pid {pid_type}, obsid integer, hist json)
+
+-- :create_log
+-- One row per attempt at a scene. obsid is dias_catalogue.id, without a foreign key so that the log outlives its scene.
+CREATE TABLE IF NOT EXISTS {log} (
+    run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    obsid integer NOT NULL,
+    reference text NOT NULL,
+    card text NOT NULL,
+    aoi text NOT NULL,
+    results text NOT NULL,
+    worker text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    outcome text,
+    detail text,
+    parcels_selected integer,
+    rows_written jsonb,
+    parcels_without_row jsonb,
+    parcels_without_geometry jsonb,
+    seconds jsonb,
+    versions jsonb
+)
+
+-- :index_log
+-- Attempts are looked up by scene.
+CREATE INDEX IF NOT EXISTS extraction_log_obsid ON {log} (obsid)

@@ -1,0 +1,264 @@
+"""The worker: takes scenes from `ingested` to `extracted`, one after the other.
+
+A scene's way: claim -> download -> select parcels -> statistics, chunk by chunk -> COPY and status in one
+transaction. Whatever happens on the way, the catalogue and the log tell it, no row is left behind without its
+scene, and the local files are removed.
+"""
+
+import errno
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import psycopg2
+
+from extractors.cards import Card
+from extractors.catalogue import Account, Scene
+from extractors.database import database_errors, one_line
+from extractors.errors import (
+    ClaimLostError,
+    ConfigurationError,
+    DiskFullError,
+    ExtractionError,
+    SceneError,
+    WorldError,
+)
+from extractors.logs import SceneLines, configure, progress
+from extractors.options import Options, read_options
+from extractors.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from extractors.bands import Band
+    from extractors.parcels import ParcelChunk
+
+log = logging.getLogger(__name__)
+
+NOTHING_TO_DO = "No image with status 'ingested' found"
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Stopped(BaseException):
+    """The worker was asked to stop by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+def main(card: Card, arguments: Sequence[str] | None = None) -> int:
+    """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
+    options = read_options(card.code, arguments)
+    configure(options.verbose)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        return run(card, options)
+    except ExtractionError as error:
+        log.error("%s", error, exc_info=options.verbose)
+        return error.exit_code
+    except Stopped as stopped:
+        log.warning("%s", stopped)
+        logging.shutdown()
+        sys.stdout.flush()
+        # A transfer thread may hang in the network; the interpreter would wait for it.
+        os._exit(stopped.exit_code)
+
+
+def run(card: Card, options: Options) -> int:
+    """Take one scene, or scene after scene; 1 if any of them failed, else 0."""
+    session = Session(card, options)
+    failed = idle = False
+    while True:
+        scene = session.claim()
+        if scene is not None:
+            idle = False
+            failed |= not extract(session, scene)
+        elif not idle:
+            idle = True
+            if options.scene is not None:
+                log.info("%s", session.catalogue.explain(session.connection, options.scene))
+            print(NOTHING_TO_DO, flush=True)
+        if scene is None and options.watch_seconds is not None:
+            time.sleep(options.watch_seconds)
+        elif scene is None or not options.everything:
+            return int(failed)
+
+
+def extract(session: Session, scene: Scene) -> bool:
+    """Extract a claimed scene; False if it failed. If the world failed, the configuration cannot work or we are asked
+    to stop, the scene is given back and the error goes on."""
+    account = Account(bands=tuple(session.labels.values()))
+    lines = SceneLines(log, scene.id, scene.reference)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{scene.id}_", dir=session.options.data_dir) as folder:
+            process(session, scene, Path(folder), account, lines)
+    except (Exception, Stopped) as error:
+        cause = _cause(error)
+        reason = one_line(cause)
+        if isinstance(cause, WorldError | ConfigurationError | Stopped):
+            session.release(scene, "ingested", "given_back", reason, account)
+            lines.warning("given back, its status is 'ingested' again")
+            raise cause if isinstance(cause, Stopped) else type(cause)(lines.prefixed(reason)) from error
+        status = cause.status if isinstance(cause, SceneError) else SceneError.status
+        session.release(scene, status, status, reason, account)
+        lines.error("%s: %s", status, reason, exc_info=session.options.verbose)
+        return False
+    return True
+
+
+def process(session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines) -> None:
+    """A scene's way from top to bottom."""
+    # GDAL, GeoPandas and boto3 take a second to load: only now that there is work.
+    from extractors.bands import open_bands
+    from extractors.parcels import meets_any, select_parcels
+
+    card, connection, extraction = session.card, session.connection, session.config.extraction
+    lines.info("claimed for %s, observed %s", session.results.table, scene.obstime)
+    card.check_reference(scene.reference)
+    account.null_geometries, account.empty_geometries = session.parcels_without_geometry()
+    if account.null_geometries or account.empty_geometries:
+        lines.warning(
+            "%d parcels have no geometry and %d an empty one: no scene meets them",
+            account.null_geometries,
+            account.empty_geometries,
+        )
+
+    with _step(account, "parcels"):
+        any_parcels = meets_any(connection, session.catalogue, session.parcels, scene)
+    if not any_parcels:
+        publish(session, scene, "no_parcels", account, [], [])
+        lines.info("no_parcels: no parcel meets the footprint and the AOI")
+        return
+
+    with _step(account, "download"):
+        product = card.find(scene, session.store, extraction)
+        session.store.download({folder / item.file_name: item for item in product.objects}, f"scene {scene.id}")
+    megabytes = sum(item.size for item in product.objects) / 1e6
+    lines.info("downloaded %d files, %.1f MB in %.1f s", len(product.objects), megabytes, account.seconds["download"])
+
+    signatures: list[pd.DataFrame] = []
+    hists: list[pd.DataFrame] = []
+    with ExitStack() as stack:
+        bands = stack.enter_context(open_bands(product.bands(folder), card.driver, card.nodata))
+        account.versions |= _versions()
+        epsg = bands[0].epsg
+        with _step(account, "parcels"):
+            selection = stack.enter_context(
+                select_parcels(connection, session.catalogue, session.parcels, scene, epsg, extraction.chunk_size)
+            )
+        lines.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, account.seconds["parcels"], epsg)
+        bar = stack.enter_context(progress(selection.total, "parcel", f"scene {scene.id}"))
+        for chunk in selection.chunks:
+            with _step(account, "statistics"):
+                compute(session, scene, chunk, bands, account, signatures, hists)
+            bar.update(len(chunk))
+    lines.info("computed statistics in %.1f s", account.seconds.get("statistics", 0))
+
+    publish(session, scene, "extracted", account, signatures, hists)
+    lines.info(
+        "extracted: %d signatures written in %.1f s; %s",
+        account.rows_written.total(),
+        account.seconds["publish"],
+        account.in_words(),
+    )
+
+
+def compute(
+    session: Session,
+    scene: Scene,
+    chunk: "ParcelChunk",
+    bands: "list[Band]",
+    account: Account,
+    signatures: "list[pd.DataFrame]",
+    hists: "list[pd.DataFrame]",
+) -> None:
+    """One chunk's statistics in every band: rows to write are appended, parcels without a row counted by reason."""
+    from extractors.signatures import hist_rows, signature_rows
+    from extractors.zonal import ENGINES, class_histograms, outside
+
+    account.parcels_selected += len(chunk)
+    pid, geometries = chunk.parcels["pid"].to_numpy(), chunk.parcels.geometry.to_numpy()
+    for band in bands:
+        label = session.labels[band.name]
+        without_row = account.parcels_without_row.setdefault(label, Counter())
+        without_row.update(chunk.unusable)
+        for part, raster in band.rasters(geometries):
+            table = outside(geometries[part]) if raster is None else ENGINES[session.engine](geometries[part], raster)
+            rows = signature_rows(pid[part], scene.id, label, table)
+            signatures.append(rows)
+            account.rows_written[label] += len(rows)
+            without_row.update(table["reason"].dropna())
+            if session.hists is not None and band.name == session.card.classified and raster is not None:
+                hists.append(hist_rows(pid[part], scene.id, class_histograms(geometries[part], raster)))
+
+
+def publish(
+    session: Session,
+    scene: Scene,
+    status: str,
+    account: Account,
+    signatures: "list[pd.DataFrame]",
+    hists: "list[pd.DataFrame]",
+) -> None:
+    """All rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing."""
+    connection, catalogue = session.connection, session.catalogue
+    with database_errors(connection, "writing the signatures"), connection, connection.cursor() as cursor:
+        with _step(account, "publish"):
+            tables = ((session.results, signatures), (session.hists, hists))
+            extracted_before = catalogue.extracted_before(cursor, scene)
+            for table, parts in tables:
+                if table is None:
+                    continue
+                if extracted_before:
+                    table.delete(cursor, scene.id)
+                for rows in parts:
+                    table.copy(cursor, rows)
+        if not catalogue.finish(cursor, scene, status, status, account.in_words(), account):
+            raise ClaimLostError(
+                "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
+            )
+
+
+@contextmanager
+def _step(account: Account, name: str) -> Iterator[None]:
+    """Add the seconds spent to a step's total."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        account.seconds[name] = account.seconds.get(name, 0) + time.monotonic() - started
+
+
+def _versions() -> dict[str, str]:
+    import rasterio
+    import rasterstats
+
+    return {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What an error means for the scene: one of ours, or the reason why it failed in words."""
+    if isinstance(error, ExtractionError | Stopped):
+        return error
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return DiskFullError(f"no room for the scene's files ({error.strerror}); make some, or name another --data-dir")
+    if isinstance(error, psycopg2.Error):
+        return ExtractionError(f"the database reports: {one_line(error)}")
+    return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    # One signal is enough: what follows is clean-up, which a second one must not interrupt.
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(number)
