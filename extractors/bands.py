@@ -26,6 +26,10 @@ from extractors.zonal import Geometries, Raster
 # A chunk whose parcels lie far apart is read in parts: no window has more pixels than this, unless one parcel needs it.
 LARGEST_WINDOW_PIXELS = 16_000_000
 
+# GDAL's default, 5 % of the host's memory, is not what one of several workers should take. Large enough for the JPEG
+# 2000 tiles around a chunk, so that a tile is not decoded again for every chunk.
+BLOCK_CACHE_BYTES = 512 * 1024**2
+
 JPEG2000 = "JP2OpenJPEG"
 ENVI = "ENVI"
 GEOTIFF = "GTiff"
@@ -98,8 +102,7 @@ def open_bands(files: Sequence[BandFile], driver: str, nodata: float) -> Iterato
 
     Raises SceneError for a file that is cut short, is of another format, has no usable CRS or grid.
     """
-    # The established block cache of 5 % of the host's memory is not what one of several workers should take.
-    with rasterio.Env(GDAL_CACHEMAX=512), ExitStack() as stack:
+    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES), ExitStack() as stack:
         datasets = {}
         for path in dict.fromkeys(file.path for file in files):
             check_whole(path, driver)

@@ -1,5 +1,6 @@
 """Worker for Sentinel-2 level 2A: bands B04, B08 (10 m) and the scene classification SCL (20 m)."""
 
+import datetime as dt
 import re
 import sys
 from functools import partial
@@ -34,12 +35,16 @@ def find(scene: "Scene", store: "ObjectStore", _: "Extraction") -> Product:
     match = REFERENCE.fullmatch(scene.reference)
     if match is None:
         raise SceneError(f"the reference {scene.reference!a} is not a Sentinel-2 product name")
+    try:
+        date = dt.date(int(match["year"]), int(match["month"]), int(match["day"]))
+    except ValueError as error:
+        raise SceneError(f"the reference {scene.reference} has no date in its name ({error})") from error
     bare = scene.reference.removesuffix(".SAFE")
     names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
     missing = []
     for collection in COLLECTIONS:
         for name in names:
-            prefix = f"Sentinel-2/MSI/{collection}/{match['year']}/{match['month']}/{match['day']}/{name}/"
+            prefix = f"Sentinel-2/MSI/{collection}/{date:%Y/%m/%d}/{name}/"
             listed = store.list_objects(prefix)
             found = {band: _band_object(band, listed) for band in RESOLUTIONS}
             objects = {band: item for band, item in found.items() if item is not None}
