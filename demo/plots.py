@@ -1,0 +1,193 @@
+"""One picture per CARD: the time series of a parcel of each crop, with the spread of its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from psycopg2 import sql
+
+from demo.landscape import CROPS
+from demo.scenes import YEAR
+from demo.stage import PARCEL_TABLE, results_table
+
+mpl.use("Agg")  # no display is needed
+
+from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from psycopg2.extensions import connection
+
+Floats = npt.NDArray[np.float64]
+
+CLEAR_SC = (4.0, 6.0)  # a mean scene class in this half-open range: vegetation, bare soil
+COLOURS = {"B4": "#c0392b", "B8": "#7b4aa8", "NDVI": "#2e7d32", "VV": "#1f5fa8", "VH": "#d17a00"}
+EPOCH = datetime(1970, 1, 1).toordinal()  # matplotlib counts days from here
+
+# For each crop the parcel nearest to 5 ha that every scene has seen, mostly without clouds.
+PARCELS_SQL = """
+SELECT DISTINCT ON (p.crop) p.ogc_fid, p.crop, ST_Area(p.wkb_geometry) / 1e4
+FROM {parcels} p
+JOIN (SELECT pid, count(*) AS seen, count(*) FILTER (WHERE mean >= 4 AND mean < 6) AS clear
+      FROM {s2} WHERE trim(band) = 'SC' GROUP BY pid) AS optical ON optical.pid = p.ogc_fid
+JOIN (SELECT pid, count(*) AS seen FROM {bs} GROUP BY pid) AS radar ON radar.pid = p.ogc_fid
+ORDER BY p.crop, optical.clear >= 9 DESC, radar.seen DESC, optical.seen DESC,
+         abs(ST_Area(p.wkb_geometry) - 5e4)"""
+
+SERIES_SQL = """
+SELECT c.obstime, trim(s.band), s.mean, s.p25, s.p75
+FROM {results} s JOIN dias_catalogue c ON c.id = s.obsid WHERE s.pid = %s ORDER BY c.obstime"""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A parcel to be drawn."""
+
+    number: int  # ogc_fid
+    crop: str
+    hectares: float
+
+    @property
+    def title(self) -> str:
+        """What stands over its panel."""
+        return f"{self.crop.capitalize()}  (parcel {self.number}, {self.hectares:.1f} ha)"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One band of one parcel through the season: `values` has the columns mean, p25 and p75."""
+
+    times: list[datetime]
+    values: Floats
+
+
+def draw_all(database: connection, folder: Path) -> list[Path]:
+    """Draw s2.png, bs.png and c6.png into `folder`; returns their paths."""
+    folder.mkdir(exist_ok=True)
+    parcels = _typical_parcels(database)
+    paths = []
+    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        for card, draw in (("s2", _draw_s2), ("bs", _draw_bs), ("c6", _draw_c6)):
+            series = [_read(database, card, parcel) for parcel in parcels]
+            figure = draw(parcels, series)
+            paths.append(folder / f"{card}.png")
+            figure.savefig(paths[-1], dpi=110)
+            plt.close(figure)
+    return paths
+
+
+def _typical_parcels(database: connection) -> list[Parcel]:
+    tables = {"parcels": PARCEL_TABLE, "s2": results_table("s2"), "bs": results_table("bs")}
+    identifiers = {key: sql.Identifier(table) for key, table in tables.items()}
+    with database, database.cursor() as cursor:
+        cursor.execute(sql.SQL(PARCELS_SQL).format(**identifiers))
+        found = [Parcel(*row) for row in cursor]
+    return sorted(found, key=lambda parcel: CROPS.index(parcel.crop))
+
+
+def _read(database: connection, card: str, parcel: Parcel) -> dict[str, Series]:
+    """The parcel's series, by band label."""
+    with database, database.cursor() as cursor:
+        cursor.execute(sql.SQL(SERIES_SQL).format(results=sql.Identifier(results_table(card))), (parcel.number,))
+        rows = cursor.fetchall()
+    return {
+        band: Series(
+            [row[0] for row in rows if row[1] == band],
+            np.array([row[2:] for row in rows if row[1] == band], dtype=float),
+        )
+        for band in sorted({row[1] for row in rows})
+    }
+
+
+def _draw_s2(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]]) -> Figure:
+    size = (12, 2.35 * len(parcels) + 1)
+    figure, axes = plt.subplots(len(parcels), 2, figsize=size, sharex=True, sharey="col", layout="constrained")
+    for (left, right), parcel, bands in zip(axes, parcels, series, strict=True):
+        times, classes = bands["SC"].times, bands["SC"].values[:, 0]
+        clear = (classes >= CLEAR_SC[0]) & (classes < CLEAR_SC[1])
+        for band, label in (("B8", "B8 near infrared"), ("B4", "B4 red")):
+            _draw_series(left, Series(times, bands[band].values / 1e4), COLOURS[band], label, clear)
+        red, infrared = bands["B4"].values[:, 0], bands["B8"].values[:, 0]
+        ndvi = Series(times, ((infrared - red) / (infrared + red))[:, None])
+        _draw_series(right, ndvi, COLOURS["NDVI"], "NDVI of the means", clear)
+        left.set_title(parcel.title, loc="left", fontweight="bold")
+        left.set(ylabel="reflectance (DN / 10000)", ylim=(0, 0.8))
+        right.set(ylabel="NDVI", ylim=(0, 1))
+    _finish(figure, list(axes.flat), f"Sentinel-2 level 2A, {YEAR}: mean and p25-p75 of the pixels of a parcel")
+    return figure
+
+
+def _draw_bs(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]]) -> Figure:
+    decibel = [{band: Series(one.times, 10 * np.log10(one.values)) for band, one in bands.items()} for bands in series]
+    title = f"Sentinel-1 backscatter, {YEAR}: mean and p25-p75 of the pixels of a parcel"
+    return _draw_radar(parcels, decibel, title, "gamma0 (dB)", (-25, -6))
+
+
+def _draw_c6(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]]) -> Figure:
+    title = f"Sentinel-1 six-day coherence, {YEAR}: mean and p25-p75 of the pixels of a parcel"
+    return _draw_radar(parcels, series, title, "coherence (0-1)", (0, 1))
+
+
+def _draw_radar(
+    parcels: Sequence[Parcel],
+    series: Sequence[dict[str, Series]],
+    title: str,
+    unit: str,
+    limits: tuple[float, float],
+) -> Figure:
+    rows = (len(parcels) + 1) // 2
+    size = (12, 2.9 * rows + 0.8)
+    figure, axes = plt.subplots(rows, 2, figsize=size, sharex=True, sharey=True, layout="constrained")
+    panels: list[Axes] = list(axes.flat)
+    for panel, parcel, bands in zip(panels, parcels, series, strict=False):
+        for band in ("VV", "VH"):
+            _draw_series(panel, bands[band], COLOURS[band], band)
+        panel.set_title(parcel.title, loc="left", fontweight="bold")
+        panel.set(ylabel=unit, ylim=limits)
+    if len(panels) > len(parcels):  # an odd number: the last place stays empty
+        panels[-1].set_visible(False)
+        panels[-3].tick_params(labelbottom=True)
+    _finish(figure, panels, title)
+    return figure
+
+
+def _draw_series(
+    axes: Axes, series: Series, colour: str, label: str, clear: npt.NDArray[np.bool_] | None = None
+) -> None:
+    """Draw a band as a line with its spread; dates that are not `clear` beside it, as open circles."""
+    times = np.array(series.times, dtype="datetime64[s]")
+    mean, *spread = series.values.T
+    if clear is None:
+        clear = np.full(len(times), True)
+    if spread:
+        axes.fill_between(times[clear], spread[0][clear], spread[1][clear], color=colour, alpha=0.25, lw=0)
+    axes.plot(times[clear], mean[clear], "-o", color=colour, ms=3.5, lw=1.4, label=label)
+    axes.plot(times[~clear], mean[~clear], "o", mfc="none", mec=colour, ms=5, alpha=0.7)
+
+
+def _finish(figure: Figure, panels: Sequence[Axes], title: str) -> None:
+    """Title, months, grid, and one legend below for all panels."""
+    figure.suptitle(title, fontsize=12)
+    months = [datetime(YEAR, month, 1) for month in range(3, 11)]
+    entries: dict[str, Artist] = {}
+    for panel in panels:
+        panel.set_xticks(np.array(months, dtype="datetime64[s]"), [f"{month:%b}" for month in months])
+        panel.set_xlim(float(months[0].toordinal() - EPOCH), float(months[-1].toordinal() - EPOCH + 19))
+        panel.grid(alpha=0.25, lw=0.6)
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if any(label.startswith("NDVI") for label in entries):
+        low, high = CLEAR_SC
+        cloudy = f"open circles: clouds or shadow (mean SC not within {low:.0f} to {high:.0f})"
+        entries[cloudy] = Line2D([], [], ls="", marker="o", mfc="none", mec="#606060", ms=5)
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), frameon=False)
