@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as PgConnection  # noqa: N812
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
+    from extractors.chunks import ChunkResult
+
 logger = logging.getLogger(__name__)
 
 LOG_TABLE = "extraction_log"
@@ -53,10 +55,20 @@ class Account:
     parcels_selected: int = 0
     rows_written: Counter[str] = field(default_factory=Counter)
     parcels_without_row: dict[str, Counter[str]] = field(default_factory=dict)
+    chunks_recomputed: int = 0
     null_geometries: int = 0
     empty_geometries: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    def add(self, result: "ChunkResult") -> None:
+        """Count what a chunk of parcels gave."""
+        self.parcels_selected += result.parcels
+        self.chunks_recomputed += result.recomputed
+        for part in result.signatures:
+            self.rows_written[part.label] += len(part.pid)
+        for label, without in result.without_row.items():
+            self.parcels_without_row.setdefault(label, Counter()).update(without)
 
     def in_words(self) -> str:
         """For each band: rows, parcels, and the reasons of those without a row."""
@@ -74,6 +86,7 @@ class Account:
             "parcels_selected": self.parcels_selected,
             "rows_written": json.dumps({band: self.rows_written[band] for band in self.bands}),
             "parcels_without_row": json.dumps({band: self.parcels_without_row.get(band, {}) for band in self.bands}),
+            "chunks_recomputed": self.chunks_recomputed,
             "parcels_without_geometry": json.dumps({"null": self.null_geometries, "empty": self.empty_geometries}),
             "seconds": json.dumps({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
             "versions": json.dumps(self.versions),
@@ -255,7 +268,7 @@ def _find_or_create_log(connection: "PgConnection", log: TableName) -> TableName
             cursor.execute(statement("tables.lock_creation"))
             cursor.execute(statement("tables.create_log", log=log.identifier))
             cursor.execute(statement("tables.index_log", log=log.identifier))
-    missing = {"run_id", "parcels_without_geometry", "versions"} - columns(connection, log).keys()
+    missing = {"run_id", "parcels_without_geometry", "chunks_recomputed", "versions"} - columns(connection, log).keys()
     if missing:
         raise ConfigurationError(
             f"table {log} is not the log of this program (it lacks {', '.join(sorted(missing))}); rename that table"

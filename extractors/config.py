@@ -20,7 +20,7 @@ from extractors.errors import ConfigurationError
 # PostgreSQL silently cuts longer names.
 LONGEST_IDENTIFIER_BYTES = 63
 NO_SECRET = SecretStr("")
-EngineName = Literal["rasterstats"]
+EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
 
 
@@ -133,7 +133,9 @@ class Extraction(Section):
     """How to extract: all optional, the defaults are the established ones."""
 
     chunk_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(default=2000, examples=[2000])
-    engine: EngineName = Field(default="rasterstats", examples=["rasterstats"])
+    engine: EngineName = Field(default="scanline", examples=["scanline"])
+    verified_parcels: Annotated[int, Field(ge=0)] = Field(default=5, examples=[5])
+    cores: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])

@@ -6,7 +6,7 @@ nothing stays locked or open in the database while statistics are computed.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -107,6 +107,29 @@ def meets_any(connection: "PgConnection", catalogue: Catalogue, parcels: ParcelT
     return _plain_or_careful(connection, ask)
 
 
+def boxes_with_parcels(
+    connection: "PgConnection",
+    catalogue: Catalogue,
+    parcels: ParcelTable,
+    scene: Scene,
+    epsg: int,
+    boxes: Sequence[tuple[float, float, float, float]],
+) -> list[int]:
+    """Which of the boxes (west, south, east, north in EPSG:`epsg`) may hold parcels of the scene: a quick guess, for
+    preparing them. Empty if it cannot be made."""
+    if parcels.srid is None or not boxes:
+        return []
+    values = {"obsid": scene.id, "aoi": catalogue.args.name, "parcel_srid": parcels.srid, "scene_srid": epsg}
+    values |= dict(zip(("west", "south", "east", "north"), map(list, zip(*boxes, strict=True)), strict=True))
+    with database_errors(connection, "looking where parcels are"):
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(_selection("boxes", catalogue, parcels, PLAIN), values)
+                return [int(row[0]) for row in cursor.fetchall()]
+        except pg.InternalError:  # a broken geometry: the selection itself will say so
+            return []
+
+
 @contextmanager
 def select_parcels(
     connection: "PgConnection", catalogue: Catalogue, parcels: ParcelTable, scene: Scene, epsg: int, chunk_size: int
@@ -147,7 +170,7 @@ def _selection(
         aoi_field=sql.Identifier(catalogue.aoi_field),
         parcels=parcels.table.identifier,
         intersects=functions["intersects"],
-        what=statement(f"parcels.{what}", **functions),
+        what=statement(f"parcels.{what}", parcels=parcels.table.identifier, **functions),
     )
 
 

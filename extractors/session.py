@@ -1,6 +1,7 @@
 """What a worker holds while it runs: configuration, checked tables, the store, and the one connection that claims
 and publishes."""
 
+import os
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ class Session:
         self.store_config = read_store_config(options.s3_config)
         self.labels = card.labels[self.config.extraction.band_labels]
         self.engine = options.engine or self.config.extraction.engine
+        self.cores = self.config.extraction.cores or len(os.sched_getaffinity(0))
         self._check_data_dir()
         self._store: ObjectStore | None = None
         self._without_geometry: tuple[int, int] | None = None

@@ -47,7 +47,8 @@ RETURNING run_id
 UPDATE {log}
 SET finished_at = clock_timestamp(), outcome = %(outcome)s, detail = %(detail)s,
     parcels_selected = %(parcels_selected)s, rows_written = %(rows_written)s,
-    parcels_without_row = %(parcels_without_row)s, parcels_without_geometry = %(parcels_without_geometry)s,
+    parcels_without_row = %(parcels_without_row)s, chunks_recomputed = %(chunks_recomputed)s,
+    parcels_without_geometry = %(parcels_without_geometry)s,
     seconds = %(seconds)s, versions = versions || %(versions)s
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 

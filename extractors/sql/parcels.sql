@@ -46,6 +46,26 @@ SELECT pid, ST_AsBinary({transform}(shape, %(scene_srid)s::integer)),
 FROM selected
 ORDER BY original
 
+-- :boxes
+-- Which of the boxes, given in the scene's CRS, can hold parcels that will be selected; by bounding boxes of the parcels,
+-- so a few too many. In the order in which the selection comes.
+, box AS MATERIALIZED (
+    SELECT number, ST_Transform(
+               ST_Segmentize(ST_MakeEnvelope(west, south, east, north, %(scene_srid)s), (east - west) / 8),
+               %(parcel_srid)s::integer) AS geometry
+    FROM unnest(%(west)s::float8[], %(south)s::float8[], %(east)s::float8[], %(north)s::float8[])
+         WITH ORDINALITY AS b (west, south, east, north, number)
+)
+SELECT number::integer - 1
+FROM box
+WHERE ST_Intersects(box.geometry, (SELECT geometry FROM footprint))
+  AND ST_Intersects(box.geometry, (SELECT geometry FROM aoi))
+  AND EXISTS (SELECT FROM {parcels} p
+              WHERE p.wkb_geometry && box.geometry
+                AND p.wkb_geometry && (SELECT geometry FROM footprint)
+                AND p.wkb_geometry && (SELECT geometry FROM aoi))
+ORDER BY box.geometry
+
 -- :any
 -- Whether there is anything to select, found out before a download.
 SELECT EXISTS (SELECT FROM selected)

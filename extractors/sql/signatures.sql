@@ -4,4 +4,4 @@ DELETE FROM {table} WHERE obsid = %(obsid)s
 
 -- :copy
 -- Rows come in by column name, so the order of the table's columns is free.
-COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv)
+COPY {table} ({columns}) FROM STDIN WITH (FORMAT {form})

@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS {log} (
     rows_written jsonb,
     parcels_without_row jsonb,
     parcels_without_geometry jsonb,
+    chunks_recomputed integer,
     seconds jsonb,
     versions jsonb
 )
