@@ -80,6 +80,16 @@ class Account:
             texts.append(f"{text} ({reasons})" if reasons else text)
         return "; ".join(texts)
 
+    def without_rows(self) -> "Account":
+        """The account of an attempt that wrote nothing."""
+        return Account(
+            self.bands,
+            null_geometries=self.null_geometries,
+            empty_geometries=self.empty_geometries,
+            seconds=self.seconds,
+            versions=self.versions,
+        )
+
     def as_parameters(self) -> dict[str, Any]:
         """The columns of the log row."""
         return {
@@ -107,9 +117,8 @@ class Catalogue:
     footprint_srid: int
     card: str
     args: Args
-    results: TableName
 
-    def claim(self, connection: "PgConnection", reference: str | None = None) -> Scene | None:
+    def claim(self, connection: "PgConnection", results: TableName, reference: str | None = None) -> Scene | None:
         """Take the oldest `ingested` scene (by obstime, then id), or the one with this reference; None if there is
         none. Its status is then `inprogress` and its attempt is in the log."""
         with database_errors(connection, "claiming a scene"), connection, connection.cursor() as cursor:
@@ -133,7 +142,7 @@ class Catalogue:
                     "reference": taken,
                     "card": self.card,
                     "aoi": self.args.name,
-                    "results": str(self.results),
+                    "results": str(results),
                     "worker": f"{socket.gethostname()}:{os.getpid()}",
                     "versions": json.dumps({"package": __version__}),
                 },
@@ -189,21 +198,21 @@ class Catalogue:
 
     def release(
         self, connection: "PgConnection", scene: Scene, status: str, outcome: str, reason: str, account: Account
-    ) -> None:
+    ) -> bool:
         """End a claim that wrote nothing, in a transaction of its own: give the scene back (status `ingested`) or
-        say how it failed. A status that others have set meanwhile stays."""
+        say how it failed. False if the attempt has ended before, or others have set the status, which then stays."""
         with (
             database_errors(connection, "setting the status of a scene"),
             connection,
             connection.cursor() as cursor,
         ):
-            self.finish(cursor, scene, status, outcome, reason, account)
+            return self.finish(cursor, scene, status, outcome, reason, account.without_rows())
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> bool:
+    def extracted_before(self, cursor: "PgCursor", scene: Scene, results: TableName) -> bool:
         """Whether an earlier attempt has written rows of this scene into the results table."""
         cursor.execute(
             statement("catalogue.extracted_before", log=self.log.identifier),
-            {"obsid": scene.id, "results": str(self.results)},
+            {"obsid": scene.id, "results": str(results)},
         )
         row = cursor.fetchone()
         return bool(row and row[0])
@@ -221,9 +230,7 @@ class Catalogue:
         }
 
 
-def open_catalogue(
-    connection: "PgConnection", config: DatabaseFile, config_name: str, card: str, results: TableName
-) -> Catalogue:
+def open_catalogue(connection: "PgConnection", config: DatabaseFile, config_name: str, card: str) -> Catalogue:
     """Check the catalogue and the AOI table, create the log table if it is absent. Raises ConfigurationError."""
     tables, args = config.tables, config.args
     with database_errors(connection, "checking the catalogue"), connection, connection.cursor() as cursor:
@@ -258,7 +265,7 @@ def open_catalogue(
                 )
             )
         log = _find_or_create_log(connection, TableName(LOG_TABLE, table.schema))
-    return Catalogue(table, log, aois, aoi_field, srid or LONGITUDE_LATITUDE, card, args, results)
+    return Catalogue(table, log, aois, aoi_field, srid or LONGITUDE_LATITUDE, card, args)
 
 
 def _find_or_create_log(connection: "PgConnection", log: TableName) -> TableName:

@@ -14,7 +14,7 @@ import rasterio
 import rasterio.errors
 import rasterio.windows
 
-from extractors.errors import SceneError
+from extractors.errors import SceneError, one_line
 from extractors.zonal import Array, Boxes
 
 Tile = tuple[int, int]
@@ -46,7 +46,7 @@ class ImageFile:
                 self._idle.put(dataset)
         except rasterio.errors.RasterioError as error:
             raise SceneError(
-                f"{self.path.name} cannot be read as {self._driver} ({' '.join(str(error).split())}); see what the "
+                f"{self.path.name} cannot be read as {self._driver} ({one_line(error)}); see what the "
                 "store holds under this name"
             ) from error
 

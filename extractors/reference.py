@@ -3,9 +3,12 @@
 It is the definition of what the statistics are, and the judge of the other engine.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import rasterio.features
 import rasterstats
 import shapely
 
@@ -13,7 +16,7 @@ from extractors.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid,
 
 NAMES = tuple({"p25": "percentile_25", "p50": "percentile_50", "p75": "percentile_75"}.get(n, n) for n in STATISTICS)
 
-# rasterstats allocates a parcel's whole bounding box: with that many pixels outside the raster, it is cut first.
+# rasterstats allocates a parcel's whole bounding box: with that many pixels outside the raster, it gets none.
 LARGEST_OVERHANG_PIXELS = 4_000_000
 
 
@@ -22,12 +25,12 @@ class RasterstatsZones:
 
     def __init__(self, geometries: Geometries, grid: Grid) -> None:
         self._grid = grid
-        self._total = len(geometries)
+        self._geometries = geometries
         boxes = Boxes.of(geometries, grid)
         rows, columns = grid.shape
         # Only parcels near the grid are asked for: an empty box (a parcel without extent on a pixel's edge) is an
         # error in rasterstats, and one far away could be any size.
-        self._near = np.flatnonzero(
+        near = (
             (boxes.bottom > boxes.top)
             & (boxes.right > boxes.left)
             & (boxes.top < rows)
@@ -35,57 +38,43 @@ class RasterstatsZones:
             & (boxes.left < columns)
             & (boxes.right > 0)
         )
-        size = (boxes.bottom - boxes.top) * (boxes.right - boxes.left)
-        huge = size[self._near] > rows * columns + LARGEST_OVERHANG_PIXELS
-        self._shapes = _cut(geometries[self._near], huge, grid)
+        overhanging = (boxes.bottom - boxes.top) * (boxes.right - boxes.left) > rows * columns + LARGEST_OVERHANG_PIXELS
+        self._near = np.flatnonzero(near & ~overhanging)
+        self._overhanging = np.flatnonzero(near & overhanging)
 
     @cached_property
     def pixels(self) -> Integers:
         """How many pixel centres lie in each parcel: its count on a raster that is valid everywhere."""
-        pixels = np.zeros(self._total, dtype=np.int64)
-        ones = np.broadcast_to(np.uint8(1), self._grid.shape)
-        counted = rasterstats.zonal_stats(
-            list(self._shapes), ones, affine=self._grid.transform, nodata=0, stats=["count"]
-        )
-        pixels[self._near] = [row["count"] for row in counted]
+        pixels = np.zeros(len(self._geometries), dtype=np.int64)
+        for index, row in self._rows(np.broadcast_to(np.uint8(1), self._grid.shape), 0, stats=["count"]):
+            pixels[index] = row["count"]
         return pixels
 
     def statistics(self, array: Array, nodata: float) -> Floats:
         """Parcels x STATISTICS; count 0 and NaN elsewhere for a parcel without a valid pixel."""
-        table = np.full((self._total, len(STATISTICS)), np.nan)
+        table = np.full((len(self._geometries), len(STATISTICS)), np.nan)
         table[:, 0] = 0
-        rows = rasterstats.zonal_stats(
-            list(self._shapes), array, affine=self._grid.transform, nodata=nodata, stats=list(NAMES)
-        )
-        for index, row in zip(self._near, rows, strict=True):
+        for index, row in self._rows(array, nodata, stats=list(NAMES)):
             table[index] = [row[name] for name in NAMES]
         return table
 
     def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
         """Pixels per value for each parcel, as the established `hists` tables hold them."""
-        histograms: list[dict[str, int]] = [{} for _ in range(self._total)]
-        rows = rasterstats.zonal_stats(
-            list(self._shapes),
-            array,
-            affine=self._grid.transform,
-            nodata=nodata,
-            categorical=True,
-            stats=["count"],
-        )
-        for index, row in zip(self._near, rows, strict=True):
+        histograms: list[dict[str, int]] = [{} for _ in self._geometries]
+        for index, row in self._rows(array, nodata, categorical=True, stats=["count"]):
             histograms[index] = {str(value): pixels for value, pixels in row.items() if value != "count"}
         return histograms
 
-
-def _cut(geometries: Geometries, huge: Array, grid: Grid) -> Geometries:
-    """The geometries, huge ones cut to the grid and a pixel more, so that no centre is lost."""
-    if not huge.any():
-        return geometries
-    west, south, east, north = grid.bounds
-    dx, dy = grid.transform.a, -grid.transform.e
-    cut = shapely.clip_by_rect(shapely.make_valid(geometries[huge]), west - dx, south - dy, east + dx, north + dy)
-    # Nothing left of it: stand in with the pixel beside the upper left one, which is outside as well.
-    cut[shapely.is_empty(cut)] = shapely.box(west - dx, north, west, north + dy)
-    shapes = geometries.copy()
-    shapes[huge] = cut
-    return shapes
+    def _rows(self, array: Array, nodata: float, **options: Any) -> Iterator[tuple[int, dict[Any, Any]]]:
+        """What rasterstats has for each parcel, with the parcel's position."""
+        common = {"affine": self._grid.transform, "nodata": nodata, **options}
+        shapes = list(self._geometries[self._near])
+        yield from zip(self._near.tolist(), rasterstats.zonal_stats(shapes, array, **common), strict=True)
+        for index in self._overhanging.tolist():
+            # Its pixels by the same rasterisation, but on the grid alone; then everything but them is nodata.
+            inside = rasterio.features.rasterize(
+                [(self._geometries[index], 1)], self._grid.shape, transform=self._grid.transform, dtype="uint8"
+            )
+            masked = np.where(inside, array, np.array(nodata).astype(array.dtype))
+            (row,) = rasterstats.zonal_stats([shapely.box(*self._grid.bounds)], masked, **common)
+            yield index, row

@@ -204,7 +204,7 @@ def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[s
     """Batches of zones: which ones, their valid values zone after zone, and how many each has."""
     flat = array.reshape(-1)
     for zones, part in _batches(spans):
-        values = flat.take(_positions(spans.first[part], spans.length[part]))
+        values = _values(flat, spans.first[part], spans.length[part])
         pixels = np.bincount(spans.zone[part] - zones.start, spans.length[part], zones.stop - zones.start)
         counts = pixels.astype(np.int64)
         invalid = values == nodata
@@ -214,6 +214,22 @@ def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[s
             zone = np.repeat(np.arange(counts.size), counts)[~invalid]
             values, counts = values[~invalid], np.bincount(zone, minlength=counts.size)
         yield zones, values, counts
+
+
+def _values(flat: Array, first: Integers, length: Integers) -> Array:
+    """The values under the spans; those of one very large zone are fetched piece by piece."""
+    pixels = int(length.sum())
+    if pixels <= 2 * BATCH_PIXELS:
+        return flat.take(_positions(first, length))
+    values = np.empty(pixels, dtype=flat.dtype)
+    ends = np.cumsum(length)
+    done = 0
+    while done < len(first):
+        until = max(done + 1, int(np.searchsorted(ends, ends[done] + BATCH_PIXELS)))
+        here = slice(ends[done] - length[done], ends[until - 1])
+        values[here] = flat.take(_positions(first[done:until], length[done:until]))
+        done = until
+    return values
 
 
 def _positions(first: Integers, length: Integers) -> NDArray[np.int32] | Integers:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from extractors.config import DatabaseFile, TableName
-from extractors.database import Column, columns, database_errors, find_table
+from extractors.database import Column, columns, database_errors, find_table, table_comment
 from extractors.errors import ConfigurationError
 from extractors.sql import statement
 from extractors.words import STATISTICS
@@ -28,6 +28,8 @@ RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS, "count": INTE
     ("mean", "std", "min", "max", "p25", "p50", "p75"), FLOATS
 )
 HIST_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "hist": {"json", "jsonb", "text"}}
+# The comment on a table that tells that nobody else writes into it.
+MADE_HERE = "Made by parcel-extraction: every scene in it is in extraction_log"
 # Some established tables spell it so.
 OTHER_SPELLING = {"std": "stdev"}
 
@@ -56,10 +58,22 @@ class ResultsTable:
 
     table: TableName
     columns: dict[str, Column]
+    made_here: bool
 
-    def delete(self, cursor: "PgCursor", obsid: int) -> None:
-        """Remove the rows of a scene."""
-        cursor.execute(statement("signatures.delete_scene", table=self.table.identifier), {"obsid": obsid})
+    def may_hold(self, cursor: "PgCursor", obsid: int, extracted_before: bool) -> bool:
+        """Whether the table may have rows of a scene already. Of a table that this program made, its own log tells;
+        another may hold rows that nobody has noted, so it is searched (quick with an index on obsid)."""
+        if extracted_before or self.made_here:
+            return extracted_before
+        cursor.execute(statement("signatures.any_of_scene", table=self.table.identifier), {"obsid": obsid})
+        row = cursor.fetchone()
+        return bool(row and row[0])
+
+    def delete(self, cursor: "PgCursor", obsid: int, pids: Iterable[int]) -> None:
+        """Remove the rows of a scene for these parcels; others may belong to another area of interest."""
+        cursor.execute(
+            statement("signatures.delete_scene", table=self.table.identifier), {"obsid": obsid, "pids": list(pids)}
+        )
 
     def copy_signatures(self, cursor: "PgCursor", obsid: int, signatures: "Iterable[Signatures]") -> None:
         """COPY a scene's rows into the table."""
@@ -118,6 +132,7 @@ class ResultsTable:
         text = io.StringIO()
         values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
         values |= dict(zip(STATISTICS, part.table.T.tolist(), strict=True))
+        values["count"] = [int(count) for count in values["count"]]
         csv.writer(text).writerows(zip(*(values[name] for name in self.columns), strict=True))
         return text.getvalue().encode()
 
@@ -152,6 +167,7 @@ def _open(
     with database_errors(connection, f"checking the table {wanted} ({where})"), connection:
         table = find_table(connection, wanted) or _create(connection, wanted, key, pid_type)
         present = columns(connection, table)
+        made_here = table_comment(connection, table) == MADE_HERE
     ours = {}
     for name, allowed in types.items():
         own = OTHER_SPELLING.get(name, name)
@@ -168,7 +184,7 @@ def _open(
             )
         ours[name] = present[own]
     _check_rest(where, table, present, {column.name for column in ours.values()}, longest_label)
-    return ResultsTable(table, ours)
+    return ResultsTable(table, ours, made_here)
 
 
 def _check_rest(where: str, table: TableName, present: dict[str, Column], ours: set[str], longest_label: int) -> None:
@@ -193,6 +209,7 @@ def _create(connection: "PgConnection", wanted: TableName, key: str, pid_type: s
         cursor.execute(
             statement(f"tables.create_{kind}", **{kind: wanted.identifier, "pid_type": sql.SQL(_sql_type(pid_type))})
         )
+        cursor.execute(statement("tables.comment", table=wanted.identifier), {"comment": MADE_HERE})
     created = find_table(connection, wanted)
     if created is None:  # pragma: no cover: it has just been created in this transaction
         raise ConfigurationError(f"table {wanted} could not be created")

@@ -5,10 +5,8 @@ transaction. Whatever happens on the way, the catalogue and the log tell it, no 
 scene, and the local files are removed.
 """
 
-import errno
 import logging
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -18,24 +16,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import psycopg2
 
 from extractors.cards import Card
 from extractors.catalogue import Account, Scene
-from extractors.database import database_errors, one_line
+from extractors.database import database_errors
 from extractors.errors import (
+    NO_ROOM,
     ClaimLostError,
     ConfigurationError,
     DiskFullError,
     ExtractionError,
     SceneError,
     WorldError,
+    one_line,
 )
 from extractors.logs import SceneLines, configure, progress
 from extractors.options import Options, read_options
 from extractors.session import Session
+from extractors.stopping import Stopped, Stopping
 
 if TYPE_CHECKING:
     from extractors.bands import GridBands
@@ -47,25 +48,15 @@ log = logging.getLogger(__name__)
 NOTHING_TO_DO = "No image with status 'ingested' found"
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.
 CHUNKS_AHEAD_PER_CORE = 4
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-
-
-class Stopped(BaseException):
-    """The worker was asked to stop by a signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
 
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
     options = read_options(card.code, arguments)
     configure(options.verbose)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    stopping = Stopping()
     try:
-        return run(card, options)
+        return run(card, options, stopping)
     except ExtractionError as error:
         log.error("%s", error, exc_info=options.verbose)
         return error.exit_code
@@ -75,52 +66,88 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         # A transfer thread may hang in the network; the interpreter would wait for it.
         os._exit(stopped.exit_code)
+    except Exception as error:
+        log.error("unexpected %s: %s; -v shows where", type(error).__name__, one_line(error), exc_info=options.verbose)
+        return 1
 
 
-def run(card: Card, options: Options) -> int:
+def run(card: Card, options: Options, stopping: Stopping) -> int:
     """Take one scene, or scene after scene; 1 if any of them failed, else 0."""
-    session = Session(card, options)
+    with stopping.interruptible():
+        session = Session(card, options)
     failed = idle = False
     while True:
+        stopping.check()
         scene = session.claim()
         if scene is not None:
             idle = False
-            failed |= not extract(session, scene)
+            failed |= not extract(session, scene, stopping)
         elif not idle:
             idle = True
             if options.scene is not None:
                 log.info("%s", session.catalogue.explain(session.connection, options.scene))
             print(NOTHING_TO_DO, flush=True)
         if scene is None and options.watch_seconds is not None:
-            time.sleep(options.watch_seconds)
+            with stopping.interruptible():
+                time.sleep(options.watch_seconds)
         elif scene is None or not options.everything:
             return int(failed)
 
 
-def extract(session: Session, scene: Scene) -> bool:
+def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
     """Extract a claimed scene; False if it failed. If the world failed, the configuration cannot work or we are asked
     to stop, the scene is given back and the error goes on."""
     account = Account(bands=tuple(session.labels.values()))
     lines = SceneLines(log, scene.id, scene.reference)
     try:
         with tempfile.TemporaryDirectory(prefix=f"{scene.id}_", dir=session.options.data_dir) as folder:
-            process(session, scene, Path(folder), account, lines)
+            process(session, scene, Path(folder), account, lines, stopping)
     except (Exception, Stopped) as error:
         cause = _cause(error)
         reason = one_line(cause)
-        if isinstance(cause, WorldError | ConfigurationError | Stopped):
-            session.release(scene, "ingested", "given_back", reason, account)
+        passing = isinstance(cause, WorldError | ConfigurationError | Stopped)
+        status = "ingested" if passing else getattr(cause, "status", SceneError.status)
+        try:
+            ours = session.release(scene, status, "given_back" if passing else status, reason, account)
+        except ExtractionError as second:
+            message = f"{reason}; it stays 'inprogress', because that cannot be written ({second})"
+            raise type(second)(lines.prefixed(message)) from error
+        if not ours:
+            lines.warning("somebody else has set its status meanwhile, which stays")
+        elif passing:
             lines.warning("given back, its status is 'ingested' again")
-            raise cause if isinstance(cause, Stopped) else type(cause)(lines.prefixed(reason)) from error
-        status = cause.status if isinstance(cause, SceneError) else SceneError.status
-        session.release(scene, status, status, reason, account)
+        if isinstance(cause, Stopped):
+            raise cause from error
+        if passing:
+            raise type(cause)(lines.prefixed(reason)) from error
         lines.error("%s: %s", status, reason, exc_info=session.options.verbose)
         return False
     return True
 
 
-def process(session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines) -> None:
+def process(
+    session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines, stopping: Stopping
+) -> None:
     """A scene's way from top to bottom."""
+    with stopping.interruptible():
+        results = extract_chunks(session, scene, folder, account, lines)
+    if results is None:
+        publish(session, scene, "no_parcels", account, [])
+        lines.info("no_parcels: no parcel meets the footprint and the AOI")
+        return
+    publish(session, scene, "extracted", account, results)
+    lines.info(
+        "extracted: %d signatures written in %.1f s; %s",
+        account.rows_written.total(),
+        account.seconds["publish"],
+        account.in_words(),
+    )
+
+
+def extract_chunks(
+    session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines
+) -> "list[ChunkResult] | None":
+    """All that comes before writing: download, selection, statistics. None if the scene meets no parcel."""
     # GDAL, GeoPandas and boto3 take a second to load: only now that there is work.
     from extractors.bands import open_bands
     from extractors.chunks import How, compute
@@ -141,9 +168,7 @@ def process(session: Session, scene: Scene, folder: Path, account: Account, line
     with _step(account, "parcels"):
         any_parcels = meets_any(connection, session.catalogue, session.parcels, scene)
     if not any_parcels:
-        publish(session, scene, "no_parcels", account, [])
-        lines.info("no_parcels: no parcel meets the footprint and the AOI")
-        return
+        return None
 
     with _step(account, "download"):
         product = card.find(scene, session.store, extraction)
@@ -170,14 +195,7 @@ def process(session: Session, scene: Scene, folder: Path, account: Account, line
                 account.add(result)
                 bar.update(result.parcels)
     lines.info("computed statistics in %.1f s", account.seconds["statistics"])
-
-    publish(session, scene, "extracted", account, results)
-    lines.info(
-        "extracted: %d signatures written in %.1f s; %s",
-        account.rows_written.total(),
-        account.seconds["publish"],
-        account.in_words(),
-    )
+    return results
 
 
 def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool: ThreadPoolExecutor) -> None:
@@ -202,10 +220,10 @@ def publish(session: Session, scene: Scene, status: str, account: Account, resul
     connection, catalogue = session.connection, session.catalogue
     with database_errors(connection, "writing the signatures"), connection, connection.cursor() as cursor:
         with _step(account, "publish"):
-            if catalogue.extracted_before(cursor, scene):
-                for table in (session.results, session.hists):
-                    if table is not None:
-                        table.delete(cursor, scene.id)
+            extracted_before = catalogue.extracted_before(cursor, scene, session.results.table)
+            for table in (session.results, session.hists):
+                if table is not None and table.may_hold(cursor, scene.id, extracted_before):
+                    table.delete(cursor, scene.id, (pid for result in results for pid in result.pid.tolist()))
             session.results.copy_signatures(
                 cursor, scene.id, (part for result in results for part in result.signatures)
             )
@@ -268,12 +286,5 @@ def _cause(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return DiskFullError(f"no room for the scene's files ({error.strerror}); make some, or name another --data-dir")
     if isinstance(error, psycopg2.Error):
-        return ExtractionError(f"the database reports: {one_line(error)}")
+        return ConfigurationError(f"the database reports: {one_line(error)}")
     return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")
-
-
-def _stop(number: int, _: object) -> NoReturn:
-    # One signal is enough: what follows is clean-up, which a second one must not interrupt.
-    for other in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(other, signal.SIG_IGN)
-    raise Stopped(number)

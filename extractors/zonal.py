@@ -27,6 +27,7 @@ COUNT, MEAN, STD = 0, 1, 2
 OUTSIDE = "outside"
 NO_PIXEL = "no_pixel"
 NODATA = "nodata"
+TOO_LARGE = "too_large"
 
 # How far mean and std of an engine may be from rasterstats', relative to the parcel's largest value. rasterstats sums
 # float32 pixels in float32, so there its own rounding is what limits the comparison.
