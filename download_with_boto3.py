@@ -7,7 +7,6 @@ Reads `s3_config.json`. A file appears under its final name only when it is whol
 """
 
 import argparse
-import errno
 import hashlib
 import logging
 import os
@@ -15,6 +14,7 @@ import random
 import re
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,14 +31,17 @@ from botocore.config import Config
 
 from extractors.config import Store, read_store_config
 from extractors.errors import (
+    NO_ROOM,
     ConfigurationError,
     DiskFullError,
     ExtractionError,
     ObjectNotFoundError,
     SceneError,
     StoreUnavailableError,
+    one_line,
 )
 from extractors.logs import configure, progress
+from extractors.stopping import Stopped, Stopping
 
 if TYPE_CHECKING:
     import tqdm
@@ -56,12 +59,13 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 # Room that must stay on the disk beyond the files themselves.
 SPARE_BYTES = 1_000_000
+LONGEST_REASON = 200
 PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 
 MISSING_KEY = {"NoSuchKey", "404", "NotFound"}
 WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
+WRONG_REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 MAY_PASS = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "TooManyRequests"}
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -91,20 +95,31 @@ class ObjectStore:
         self._stopping = threading.Event()
         try:
             self._client = _client(settings)
-        except ValueError as error:
-            raise ConfigurationError(f"{config_name}: s3.host: {error}; write the endpoint's URL") from error
+        except (ValueError, boto.BotoCoreError) as error:
+            raise ConfigurationError(
+                f"{config_name}: no connection to an S3 store can be made from this ({one_line(error)}); mend host, "
+                "region, or the AWS_... variables of the environment"
+            ) from error
 
     def list_objects(self, prefix: str) -> list[StoredObject]:
         """All objects whose keys start with `prefix`, in the order of their keys; folder placeholders left out."""
 
         def attempt() -> list[StoredObject]:
+            found = []
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=prefix)
-            return [
-                StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
-                for page in pages
-                for item in page.get("Contents", [])
-                if not item["Key"].endswith("/")
-            ]
+            for page in pages:
+                # Whatever answers with "200" to everything must not make a product look missing.
+                if not {"Name", "KeyCount", "IsTruncated"} & page.keys():
+                    raise ConfigurationError(
+                        f"{self._config_name}: s3.host: what answers at {self._settings.host} is no S3 store; write "
+                        "the store's endpoint"
+                    )
+                found += [
+                    StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+                    for item in page.get("Contents", [])
+                    if not item["Key"].endswith("/")
+                ]
+            return found
 
         return self._retrying(f"listing {prefix}", attempt)
 
@@ -171,7 +186,8 @@ class ObjectStore:
             if difference is not None:
                 log.warning("%s: %s: downloading it once more", item.key, difference)
                 difference = self._retrying(f"downloading {item.key}", attempt)
-            if difference is not None:
+            same_size = partial.stat().st_size == item.size
+            if difference is not None and not (same_size and self._is_encrypted(item)):
                 raise SceneError(f"{item.key}: {difference}, twice; see the object in the store")
             partial.rename(path)
         except OSError as error:
@@ -181,6 +197,14 @@ class ObjectStore:
         finally:
             partial.unlink(missing_ok=True)
 
+    def _is_encrypted(self, item: StoredObject) -> bool:
+        """Whether the store encrypts the object with a key of its own kind: its ETag looks like an MD5 then, but is
+        not that of the content. (Its size has been compared while it came.)"""
+        head = self._retrying(
+            f"asking for {item.key}", lambda: self._client.head_object(Bucket=self._settings.bucket, Key=item.key)
+        )
+        return "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
+
     def _retrying(self, doing: str, attempt: Callable[[], Result]) -> Result:
         """Call `attempt` until it succeeds, fails for good, or `retry_seconds` are over (full jitter, doubling)."""
         give_up = time.monotonic() + self._settings.retry_seconds
@@ -188,7 +212,8 @@ class ObjectStore:
         while True:
             try:
                 return attempt()
-            except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.Boto3Error) as error:
+            # RecursionError: what botocore makes of a server that redirects for ever.
+            except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.Boto3Error, RecursionError) as error:
                 failure, may_pass = self._translated(error, doing)
                 remaining = give_up - time.monotonic()
                 if not may_pass or remaining <= 0 or self._stopping.is_set():
@@ -205,11 +230,21 @@ class ObjectStore:
                 f"{self._config_name}: s3.access_key is missing, and boto3 finds no keys elsewhere; write access_key "
                 "and secret_key"
             ), False
+        if isinstance(error, RecursionError | boto.ParamValidationError | boto.SSLError | boto.ProfileNotFound):
+            return ConfigurationError(
+                f"{self._config_name}: s3.host, s3.bucket, s3.region: {store} cannot be used with them while {doing} "
+                f"({one_line(error)[:LONGEST_REASON]}); mend them"
+            ), False
         if not isinstance(error, boto.ClientError):
-            return StoreUnavailableError(f"{store} does not answer while {doing} ({_one_line(error)})"), True
+            return StoreUnavailableError(f"{store} does not answer while {doing} ({one_line(error)})"), True
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        if code == "NoSuchBucket":
+        if code in WRONG_REGION:
+            return ConfigurationError(
+                f"{self._config_name}: s3.region: {store} wants another region than {self._settings.region} ({code}); "
+                "write the right one"
+            ), False
+        if code == "NoSuchBucket" or (status == 404 and doing.startswith("listing")):
             return ConfigurationError(
                 f"{self._config_name}: s3.bucket: {store} has no bucket {self._settings.bucket}; write the right name"
             ), False
@@ -265,10 +300,6 @@ def _difference(path: Path, item: StoredObject) -> str | None:
     return None
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description="List the S3 store of s3_config.json, or download from it.")
@@ -299,16 +330,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path /= item.file_name
             if not path.parent.is_dir():
                 raise ConfigurationError(f"{path.parent}: no such directory; make it, or write another FILE")
-            store.download({path: item}, item.file_name)
+            _get(store, item, path)
             log.info("%s: %s bytes, size and checksum as the store announces", path, f"{item.size:,}")
     except ExtractionError as error:
         log.error("%s", error, exc_info=options.verbose)
         return error.exit_code
-    except KeyboardInterrupt:
-        log.error("interrupted")
+    except Stopped as stopped:
+        log.warning("%s", stopped)
         logging.shutdown()
-        os._exit(130)  # without waiting for a transfer that hangs in the network
+        os._exit(stopped.exit_code)  # without waiting for a transfer that hangs in the network
     return 0
+
+
+def _get(store: ObjectStore, item: StoredObject, path: Path) -> None:
+    """Download through a folder beside the target, so that nothing is left when interrupted."""
+    stopping = Stopping()
+    with tempfile.TemporaryDirectory(prefix=".download_", dir=path.parent) as folder:
+        whole = Path(folder) / "whole"
+        with stopping.interruptible():
+            store.download({whole: item}, item.file_name)
+        whole.replace(path)
 
 
 def _print(objects: Iterable[StoredObject]) -> None:

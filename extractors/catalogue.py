@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as PgConnection  # noqa: N812
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
+    from extractors.chunks import ChunkResult
+
 logger = logging.getLogger(__name__)
 
 LOG_TABLE = "extraction_log"
@@ -53,10 +55,20 @@ class Account:
     parcels_selected: int = 0
     rows_written: Counter[str] = field(default_factory=Counter)
     parcels_without_row: dict[str, Counter[str]] = field(default_factory=dict)
+    chunks_recomputed: int = 0
     null_geometries: int = 0
     empty_geometries: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    def add(self, result: "ChunkResult") -> None:
+        """Count what a chunk of parcels gave."""
+        self.parcels_selected += result.parcels
+        self.chunks_recomputed += result.recomputed
+        for part in result.signatures:
+            self.rows_written[part.label] += len(part.pid)
+        for label, without in result.without_row.items():
+            self.parcels_without_row.setdefault(label, Counter()).update(without)
 
     def in_words(self) -> str:
         """For each band: rows, parcels, and the reasons of those without a row."""
@@ -68,12 +80,23 @@ class Account:
             texts.append(f"{text} ({reasons})" if reasons else text)
         return "; ".join(texts)
 
+    def without_rows(self) -> "Account":
+        """The account of an attempt that wrote nothing."""
+        return Account(
+            self.bands,
+            null_geometries=self.null_geometries,
+            empty_geometries=self.empty_geometries,
+            seconds=self.seconds,
+            versions=self.versions,
+        )
+
     def as_parameters(self) -> dict[str, Any]:
         """The columns of the log row."""
         return {
             "parcels_selected": self.parcels_selected,
             "rows_written": json.dumps({band: self.rows_written[band] for band in self.bands}),
             "parcels_without_row": json.dumps({band: self.parcels_without_row.get(band, {}) for band in self.bands}),
+            "chunks_recomputed": self.chunks_recomputed,
             "parcels_without_geometry": json.dumps({"null": self.null_geometries, "empty": self.empty_geometries}),
             "seconds": json.dumps({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
             "versions": json.dumps(self.versions),
@@ -94,9 +117,8 @@ class Catalogue:
     footprint_srid: int
     card: str
     args: Args
-    results: TableName
 
-    def claim(self, connection: "PgConnection", reference: str | None = None) -> Scene | None:
+    def claim(self, connection: "PgConnection", results: TableName, reference: str | None = None) -> Scene | None:
         """Take the oldest `ingested` scene (by obstime, then id), or the one with this reference; None if there is
         none. Its status is then `inprogress` and its attempt is in the log."""
         with database_errors(connection, "claiming a scene"), connection, connection.cursor() as cursor:
@@ -120,7 +142,7 @@ class Catalogue:
                     "reference": taken,
                     "card": self.card,
                     "aoi": self.args.name,
-                    "results": str(self.results),
+                    "results": str(results),
                     "worker": f"{socket.gethostname()}:{os.getpid()}",
                     "versions": json.dumps({"package": __version__}),
                 },
@@ -176,21 +198,21 @@ class Catalogue:
 
     def release(
         self, connection: "PgConnection", scene: Scene, status: str, outcome: str, reason: str, account: Account
-    ) -> None:
+    ) -> bool:
         """End a claim that wrote nothing, in a transaction of its own: give the scene back (status `ingested`) or
-        say how it failed. A status that others have set meanwhile stays."""
+        say how it failed. False if the attempt has ended before, or others have set the status, which then stays."""
         with (
             database_errors(connection, "setting the status of a scene"),
             connection,
             connection.cursor() as cursor,
         ):
-            self.finish(cursor, scene, status, outcome, reason, account)
+            return self.finish(cursor, scene, status, outcome, reason, account.without_rows())
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> bool:
+    def extracted_before(self, cursor: "PgCursor", scene: Scene, results: TableName) -> bool:
         """Whether an earlier attempt has written rows of this scene into the results table."""
         cursor.execute(
             statement("catalogue.extracted_before", log=self.log.identifier),
-            {"obsid": scene.id, "results": str(self.results)},
+            {"obsid": scene.id, "results": str(results)},
         )
         row = cursor.fetchone()
         return bool(row and row[0])
@@ -208,9 +230,7 @@ class Catalogue:
         }
 
 
-def open_catalogue(
-    connection: "PgConnection", config: DatabaseFile, config_name: str, card: str, results: TableName
-) -> Catalogue:
+def open_catalogue(connection: "PgConnection", config: DatabaseFile, config_name: str, card: str) -> Catalogue:
     """Check the catalogue and the AOI table, create the log table if it is absent. Raises ConfigurationError."""
     tables, args = config.tables, config.args
     with database_errors(connection, "checking the catalogue"), connection, connection.cursor() as cursor:
@@ -245,7 +265,7 @@ def open_catalogue(
                 )
             )
         log = _find_or_create_log(connection, TableName(LOG_TABLE, table.schema))
-    return Catalogue(table, log, aois, aoi_field, srid or LONGITUDE_LATITUDE, card, args, results)
+    return Catalogue(table, log, aois, aoi_field, srid or LONGITUDE_LATITUDE, card, args)
 
 
 def _find_or_create_log(connection: "PgConnection", log: TableName) -> TableName:
@@ -255,7 +275,7 @@ def _find_or_create_log(connection: "PgConnection", log: TableName) -> TableName
             cursor.execute(statement("tables.lock_creation"))
             cursor.execute(statement("tables.create_log", log=log.identifier))
             cursor.execute(statement("tables.index_log", log=log.identifier))
-    missing = {"run_id", "parcels_without_geometry", "versions"} - columns(connection, log).keys()
+    missing = {"run_id", "parcels_without_geometry", "chunks_recomputed", "versions"} - columns(connection, log).keys()
     if missing:
         raise ConfigurationError(
             f"table {log} is not the log of this program (it lacks {', '.join(sorted(missing))}); rename that table"

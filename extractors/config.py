@@ -19,8 +19,10 @@ from extractors.errors import ConfigurationError
 
 # PostgreSQL silently cuts longer names.
 LONGEST_IDENTIFIER_BYTES = 63
+# NUL is impossible in PostgreSQL; the percent sign is psycopg2's mark for values.
+FORBIDDEN_IN_NAMES = {"\0", "%"}
 NO_SECRET = SecretStr("")
-EngineName = Literal["rasterstats"]
+EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
 
 
@@ -46,7 +48,8 @@ def parse_table_name(text: Any) -> TableName:
         return text
     parts = text.split(".") if isinstance(text, str) else []
     if not 1 <= len(parts) <= 2 or not all(
-        part.strip() and "\0" not in part and len(part.encode()) <= LONGEST_IDENTIFIER_BYTES for part in parts
+        part.strip() and not FORBIDDEN_IN_NAMES & set(part) and len(part.encode()) <= LONGEST_IDENTIFIER_BYTES
+        for part in parts
     ):
         raise ValueError("not a table name")
     return TableName(parts[-1], parts[0] if len(parts) == 2 else None)
@@ -106,7 +109,7 @@ class Tables(Section):
 class Args(Section):
     """What to extract: the area of interest (AOI) and the half-open range startdate <= obstime < enddate."""
 
-    aoi_field: Text = Field(examples=["name"])
+    aoi_field: Annotated[str, Field(min_length=1, pattern=r"^[^%]*$")] = Field(examples=["name"])
     name: Text = Field(examples=["my_aoi"])
     startdate: Moment = Field(examples=["2018-01-01"])
     enddate: Moment = Field(examples=["2019-01-01"])
@@ -133,7 +136,9 @@ class Extraction(Section):
     """How to extract: all optional, the defaults are the established ones."""
 
     chunk_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(default=2000, examples=[2000])
-    engine: EngineName = Field(default="rasterstats", examples=["rasterstats"])
+    engine: EngineName = Field(default="scanline", examples=["scanline"])
+    verified_parcels: Annotated[int, Field(ge=0)] = Field(default=5, examples=[5])
+    cores: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
@@ -259,7 +264,9 @@ def _one_line(error: ValidationError, model: type[BaseModel], document: Any) -> 
     value: Any = document
     for part in location:
         value = value.get(part) if isinstance(value, dict) else None
-    shown = "this value" if _is_secret(location) else json.dumps(value)
+    # Whole objects may hold secrets, and so may whatever stands where one is expected.
+    showable = field is not None and field.examples and not _is_secret(location) and not isinstance(value, dict | list)
+    shown = json.dumps(value) if showable else f"this {_KINDS.get(type(value), 'value')}"
     return (
         f"{key}: {shown} cannot be used ({first['msg'].removeprefix('Value error, ')}); write, for example, {example}"
     )
@@ -281,6 +288,9 @@ def _field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseModel]
 def _nearest(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+
+
+_KINDS = {dict: "object", list: "list", str: "text", bool: "value", int: "number", float: "number"}
 
 
 def _is_secret(location: list[str]) -> bool:

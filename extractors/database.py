@@ -13,7 +13,7 @@ from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors.config import Connection, TableName
-from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError
+from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError, one_line
 from extractors.sql import statement
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def connect(parameters: Connection, wait_seconds: float, config_name: str) -> "P
                 waiting = True
             time.sleep(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311 (no secret, only jitter)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-    with connection, connection.cursor() as cursor:
+    with database_errors(connection, "opening a session"), connection, connection.cursor() as cursor:
         # obstime is a timestamp without zone in UTC; a table that has one with zone must read the same.
         cursor.execute("SET timezone = 'UTC'")
     return connection
@@ -94,7 +94,8 @@ def connect(parameters: Connection, wait_seconds: float, config_name: str) -> "P
 def database_errors(connection: "PgConnection", doing: str) -> Iterator[None]:
     """Turn what PostgreSQL reports while `doing` something into our errors.
 
-    A broken session, a full disk or a cancelled statement is the world's; missing rights and tables are the user's.
+    A broken session, a full disk or a cancelled statement is the world's; all else is a matter of tables and rights,
+    the same for every scene, so that it must not fail one.
     """
     try:
         yield
@@ -108,6 +109,10 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
         return DatabaseUnavailableError(f"the database connection broke while {doing} ({reason}); see the server's log")
     if isinstance(error, pg.DiskFull):
         return DatabaseUnavailableError(f"the database server's disk is full while {doing} ({reason}); make room there")
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return DatabaseUnavailableError(
+            f"the database takes no writes while {doing} ({reason}); see whether it is a standby"
+        )
     if isinstance(error, pg.InsufficientPrivilege):
         return ConfigurationError(f"the database user lacks a right while {doing} ({reason}); GRANT it")
     if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):
@@ -116,12 +121,7 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
         return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); mend its columns")
     if isinstance(error, psycopg2.OperationalError):
         return DatabaseUnavailableError(f"the database could not go on while {doing} ({reason})")
-    return ExtractionError(f"the database reports an error while {doing}: {reason}")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return ConfigurationError(f"the database does not do what it should while {doing} ({reason}); mend its tables")
 
 
 def find_table(connection: "PgConnection", table: TableName) -> TableName | None:
@@ -143,6 +143,14 @@ def columns(connection: "PgConnection", table: TableName) -> dict[str, Column]:
     with connection.cursor() as cursor:
         cursor.execute(statement("tables.columns"), {"table": table.identifier.as_string(cursor)})
         return {row[0]: Column(*row) for row in cursor.fetchall()}
+
+
+def table_comment(connection: "PgConnection", table: TableName) -> str | None:
+    """The comment on an existing table."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement("tables.get_comment"), {"table": table.identifier.as_string(cursor)})
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def require_table(

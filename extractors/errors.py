@@ -1,8 +1,18 @@
 """What can go wrong, in two branches: what the user has to mend, and what the world has to give back.
 
 Every error carries one line for people: what happened, where, and what to do. It becomes a log line and an
-exit code in one place, `extractors.worker.main`; nothing else calls exit.
+exit code at the border of a command (`worker.main`, `download_with_boto3.main`); nothing inside ends the process.
 """
+
+import errno
+
+# What the system says when a disk is full.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class ExtractionError(Exception):

@@ -17,7 +17,10 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        tqdm.tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            tqdm.tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # a reader that has gone away, a full disk: no reason to fail a scene
+            self.handleError(record)
 
 
 class SceneLines(logging.LoggerAdapter[logging.Logger]):
@@ -41,6 +44,7 @@ class SceneLines(logging.LoggerAdapter[logging.Logger]):
 def configure(verbose: bool = False) -> None:
     """Send this package's log to stderr. Other packages' logs are shown with `verbose` only: what matters in them
     reaches the user through our own messages."""
+    logging.raiseExceptions = False
     handler = LogLines()
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime

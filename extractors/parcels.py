@@ -6,7 +6,7 @@ nothing stays locked or open in the database while statistics are computed.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,8 +16,8 @@ from psycopg2 import sql
 
 from extractors.catalogue import Catalogue, Scene
 from extractors.config import DatabaseFile, TableName
-from extractors.database import database_errors, one_line, require_table, srid_of
-from extractors.errors import SceneError
+from extractors.database import database_errors, require_table, srid_of
+from extractors.errors import ConfigurationError, SceneError, one_line
 from extractors.sql import statement
 
 if TYPE_CHECKING:
@@ -31,10 +31,18 @@ Result = TypeVar("Result")
 CURSOR = "parcels_of_scene"
 NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
-PLAIN: dict[str, sql.Composable] = {"transform": sql.SQL("ST_Transform"), "intersects": sql.SQL("ST_Intersects")}
+NO_ID = "no_id"
+# Nothing on Earth has such coordinates, in degrees or metres.
+FARTHEST = 1e9
+PLAIN: dict[str, sql.Composable] = {
+    "transform": sql.SQL("ST_Transform"),
+    "intersects": sql.SQL("ST_Intersects"),
+    "sound": sql.SQL("true"),
+}
 CAREFUL: dict[str, sql.Composable] = {
     "transform": sql.Identifier("pg_temp", "careful_transform"),
     "intersects": sql.Identifier("pg_temp", "careful_intersects"),
+    "sound": sql.SQL("ST_IsValid(shape)"),
 }
 
 
@@ -80,8 +88,14 @@ def open_parcels(connection: "PgConnection", config: DatabaseFile, config_name: 
             config_name,
             {"ogc_fid": "unique number of the parcel", "wkb_geometry": "its boundary"},
         )
+        kind = present["ogc_fid"].type
+        if kind not in {"int2", "int4", "int8"}:
+            raise ConfigurationError(
+                f"{config_name}: database.tables.parcel_table: column ogc_fid of {table} has the type {kind}; it must "
+                "be an integer"
+            )
         srid = srid_of(connection, table, present["wkb_geometry"], "parcel_table", config_name)
-    return ParcelTable(table, srid, present["ogc_fid"].type)
+    return ParcelTable(table, srid, kind)
 
 
 def count_without_geometry(connection: "PgConnection", parcels: ParcelTable) -> tuple[int, int]:
@@ -105,6 +119,29 @@ def meets_any(connection: "PgConnection", catalogue: Catalogue, parcels: ParcelT
         return bool(row and row[0])
 
     return _plain_or_careful(connection, ask)
+
+
+def boxes_with_parcels(
+    connection: "PgConnection",
+    catalogue: Catalogue,
+    parcels: ParcelTable,
+    scene: Scene,
+    epsg: int,
+    boxes: Sequence[tuple[float, float, float, float]],
+) -> list[int]:
+    """Which of the boxes (west, south, east, north in EPSG:`epsg`) may hold parcels of the scene: a quick guess, for
+    preparing them. Empty if it cannot be made."""
+    if parcels.srid is None or not boxes:
+        return []
+    values = {"obsid": scene.id, "aoi": catalogue.args.name, "parcel_srid": parcels.srid, "scene_srid": epsg}
+    values |= dict(zip(("west", "south", "east", "north"), map(list, zip(*boxes, strict=True)), strict=True))
+    with database_errors(connection, "looking where parcels are"):
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(_selection("boxes", catalogue, parcels, PLAIN), values)
+                return [int(row[0]) for row in cursor.fetchall()]
+        except pg.InternalError:  # a broken geometry: the selection itself will say so
+            return []
 
 
 @contextmanager
@@ -146,8 +183,9 @@ def _selection(
         aois=catalogue.aois.identifier,
         aoi_field=sql.Identifier(catalogue.aoi_field),
         parcels=parcels.table.identifier,
-        intersects=functions["intersects"],
-        what=statement(f"parcels.{what}", **functions),
+        footprint_srid=sql.Literal(catalogue.footprint_srid),
+        what=statement(f"parcels.{what}", parcels=parcels.table.identifier, **functions),
+        **functions,
     )
 
 
@@ -187,19 +225,26 @@ def _chunks(connection: "PgConnection", cursor: Any, epsg: int, chunk_size: int)
         yield _chunk(rows, epsg)
 
 
-def _chunk(rows: list[tuple[int, memoryview | None, str | None]], epsg: int) -> ParcelChunk:
+def _chunk(rows: list[tuple[int | None, memoryview | None, str | None]], epsg: int) -> ParcelChunk:
     # GeoPandas takes half a second to load: only when there is a scene.
     import geopandas
     import numpy as np
     import shapely
 
-    pid = np.array([row[0] for row in rows], dtype=np.int64)
+    pid = np.array([-1 if row[0] is None else row[0] for row in rows], dtype=np.int64)
+    known = np.array([row[0] is not None for row in rows])
     wkb = [None if row[1] is None else bytes(row[1]) for row in rows]
     # A ring of two points, say, cannot become a polygon: None then, and counted below.
     geometry = shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore")
     usable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
-    usable &= np.isfinite(shapely.bounds(geometry)).all(axis=1)
-    reasons = [row[2] or BROKEN_GEOMETRY for row, good in zip(rows, usable, strict=True) if not good]
+    coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
+    usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
+    reasons = [
+        NO_ID if row[0] is None else row[2] or BROKEN_GEOMETRY
+        for row, good in zip(rows, usable & known, strict=True)
+        if not good
+    ]
+    usable &= known
     return ParcelChunk(
         geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=f"EPSG:{epsg}"),
         {reason: reasons.count(reason) for reason in sorted(set(reasons))},

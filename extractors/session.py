@@ -1,13 +1,14 @@
 """What a worker holds while it runs: configuration, checked tables, the store, and the one connection that claims
 and publishes."""
 
+import os
 import tempfile
 from typing import TYPE_CHECKING
 
 from extractors.cards import Card
 from extractors.catalogue import Account, Scene, open_catalogue
 from extractors.config import read_database_config, read_store_config
-from extractors.database import connect
+from extractors.database import connect, database_errors
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
 from extractors.options import Options
 from extractors.parcels import count_without_geometry, open_parcels
@@ -30,15 +31,17 @@ class Session:
         self.store_config = read_store_config(options.s3_config)
         self.labels = card.labels[self.config.extraction.band_labels]
         self.engine = options.engine or self.config.extraction.engine
+        self.cores = self.config.extraction.cores or len(os.sched_getaffinity(0))
         self._check_data_dir()
         self._store: ObjectStore | None = None
         self._without_geometry: tuple[int, int] | None = None
         self.connect()
         name = str(options.db_config)
         self.parcels = open_parcels(self.connection, self.config, name)
-        self.results = open_results(self.connection, self.config, name, self.labels.values(), self.parcels.pid_type)
-        self.hists = open_hists(self.connection, self.config, name, self.parcels.pid_type) if card.classified else None
-        self.catalogue = open_catalogue(self.connection, self.config, name, card.code, self.results.table)
+        self.catalogue = open_catalogue(self.connection, self.config, name, card.code)
+        pid_type = self.parcels.pid_type
+        self.results = open_results(self.connection, self.config, name, self.labels.values(), pid_type)
+        self.hists = open_hists(self.connection, self.config, name, pid_type) if card.classified else None
 
     def connect(self) -> None:
         """Open the connection, at first or in place of one that broke."""
@@ -49,25 +52,28 @@ class Session:
     def claim(self) -> Scene | None:
         """Claim the next scene, None if there is none; a connection that broke since the last one is opened anew."""
         try:
-            return self.catalogue.claim(self.connection, self.options.scene)
+            return self.catalogue.claim(self.connection, self.results.table, self.options.scene)
         except DatabaseUnavailableError:
             if not self.connection.closed:
                 raise
         self.connect()
-        return self.catalogue.claim(self.connection, self.options.scene)
+        return self.catalogue.claim(self.connection, self.results.table, self.options.scene)
 
-    def release(self, scene: Scene, status: str, outcome: str, reason: str, account: Account) -> None:
-        """Say in catalogue and log how a claim ended that wrote nothing; on a new connection if ours broke."""
+    def release(self, scene: Scene, status: str, outcome: str, reason: str, account: Account) -> bool:
+        """Say in catalogue and log how a claim ended that wrote nothing; on a new connection if ours broke.
+
+        False if it had ended before, or others have set the scene's status meanwhile.
+        """
         try:
             if not self.connection.closed:
-                self.connection.rollback()
-                self.catalogue.release(self.connection, scene, status, outcome, reason, account)
-                return
+                with database_errors(self.connection, "rolling back"):
+                    self.connection.rollback()
+                return self.catalogue.release(self.connection, scene, status, outcome, reason, account)
         except DatabaseUnavailableError:
             if not self.connection.closed:
                 raise
         self.connect()
-        self.catalogue.release(self.connection, scene, status, outcome, reason, account)
+        return self.catalogue.release(self.connection, scene, status, outcome, reason, account)
 
     def parcels_without_geometry(self) -> tuple[int, int]:
         """Parcels with NULL and with empty geometry, counted once per worker."""

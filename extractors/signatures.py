@@ -1,50 +1,140 @@
 """The results tables: checked or created before any work, filled by COPY inside the caller's transaction."""
 
+import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
 from extractors.config import DatabaseFile, TableName
-from extractors.database import Column, columns, database_errors, find_table
+from extractors.database import Column, columns, database_errors, find_table, table_comment
 from extractors.errors import ConfigurationError
 from extractors.sql import statement
+from extractors.words import STATISTICS
 
 if TYPE_CHECKING:
-    import pandas as pd
     from psycopg2.extensions import connection as PgConnection  # noqa: N812
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
+    from extractors.zonal import Floats, Integers
+
 INTEGERS = {"int2", "int4", "int8"}
-NUMBERS = INTEGERS | {"float4", "float8", "numeric"}
+FLOATS = {"float4", "float8", "numeric"}
 TEXTS = {"bpchar", "varchar", "text"}
-RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS} | dict.fromkeys(
-    ("count", "mean", "std", "min", "max", "p25", "p50", "p75"), NUMBERS
+RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS, "count": INTEGERS | FLOATS} | dict.fromkeys(
+    ("mean", "std", "min", "max", "p25", "p50", "p75"), FLOATS
 )
 HIST_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "hist": {"json", "jsonb", "text"}}
+# The comment on a table that tells that nobody else writes into it.
+MADE_HERE = "Made by parcel-extraction: every scene in it is in extraction_log"
 # Some established tables spell it so.
 OTHER_SPELLING = {"std": "stdev"}
+
+# PostgreSQL's binary COPY format: a header, then for each row the number of fields, and for each field its size and
+# its value, most significant byte first.
+BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+BINARY_END = b"\xff\xff"
+BINARY_TYPES = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8"}
+# Rows of one COPY. Not all at once: where the table has foreign keys, the server keeps a note of every row until the
+# statement ends.
+ROWS_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """Rows to write for one band and some parcels. pid: n numbers of parcels; table: n x STATISTICS, all counts > 0."""
+
+    label: str
+    pid: "Integers"
+    table: "Floats"
 
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """A table to COPY into: its name, and for each of our columns the table's own name for it."""
+    """A table to COPY into: its name, and for each of our columns the table's own."""
 
     table: TableName
-    columns: dict[str, str]
+    columns: dict[str, Column]
+    made_here: bool
 
-    def delete(self, cursor: "PgCursor", obsid: int) -> None:
-        """Remove the rows of a scene."""
-        cursor.execute(statement("signatures.delete_scene", table=self.table.identifier), {"obsid": obsid})
+    def may_hold(self, cursor: "PgCursor", obsid: int, extracted_before: bool) -> bool:
+        """Whether the table may have rows of a scene already. Of a table that this program made, its own log tells;
+        another may hold rows that nobody has noted, so it is searched (quick with an index on obsid)."""
+        if extracted_before or self.made_here:
+            return extracted_before
+        cursor.execute(statement("signatures.any_of_scene", table=self.table.identifier), {"obsid": obsid})
+        row = cursor.fetchone()
+        return bool(row and row[0])
 
-    def copy(self, cursor: "PgCursor", rows: "pd.DataFrame") -> None:
-        """COPY rows with our column names (any order, none missing, no NaN) into the table."""
-        names = sql.SQL(", ").join(sql.Identifier(self.columns[name]) for name in rows.columns)
-        text = io.StringIO(rows.to_csv(index=False, header=False))
-        cursor.copy_expert(statement("signatures.copy", table=self.table.identifier, columns=names), text)
+    def delete(self, cursor: "PgCursor", obsid: int, pids: Iterable[int]) -> None:
+        """Remove the rows of a scene for these parcels; others may belong to another area of interest."""
+        cursor.execute(
+            statement("signatures.delete_scene", table=self.table.identifier), {"obsid": obsid, "pids": list(pids)}
+        )
+
+    def copy_signatures(self, cursor: "PgCursor", obsid: int, signatures: "Iterable[Signatures]") -> None:
+        """COPY a scene's rows into the table."""
+        binary = all(column.type in BINARY_TYPES.keys() | TEXTS for column in self.columns.values())
+        encode = self._binary if binary else self._csv
+        begin, end = (BINARY_HEADER, BINARY_END) if binary else (b"", b"")
+        waiting, rows = [begin], 0
+        for part in signatures:
+            waiting.append(encode(obsid, part))
+            rows += len(part.pid)
+            if rows >= ROWS_AT_ONCE:
+                self._copy(cursor, b"".join([*waiting, end]), "binary" if binary else "csv")
+                waiting, rows = [begin], 0
+        if rows:
+            self._copy(cursor, b"".join([*waiting, end]), "binary" if binary else "csv")
+
+    def copy_hists(self, cursor: "PgCursor", obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> None:
+        """COPY a scene's class histograms (parcel, pixels per class) into the table."""
+        text = io.StringIO()
+        csv.writer(text).writerows((pid, obsid, json.dumps(hist)) for pid, hist in hists)
+        self._copy(cursor, text.getvalue().encode(), "csv")
+
+    def _copy(self, cursor: "PgCursor", rows: bytes, form: str) -> None:
+        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in self.columns.values())
+        copy = statement("signatures.copy", table=self.table.identifier, columns=names, form=sql.SQL(form))
+        cursor.copy_expert(copy, io.BytesIO(rows))
+
+    def _binary(self, obsid: int, part: Signatures) -> bytes:
+        import numpy as np
+
+        label = part.label.encode()
+        kinds = {
+            name: f"S{len(label)}" if name == "band" else BINARY_TYPES[column.type]
+            for name, column in self.columns.items()
+        }
+        layout: list[tuple[str, str]] = [("fields", ">i2")]
+        for name, kind in kinds.items():
+            layout += [(f"size of {name}", ">i4"), (name, kind)]
+        rows = np.zeros(len(part.pid), dtype=layout)
+        rows["fields"] = len(kinds)
+        for name, kind in kinds.items():
+            rows[f"size of {name}"] = np.dtype(kind).itemsize
+        for name, value in {"pid": part.pid, "obsid": np.array([obsid])}.items():
+            if value.size and value.max() > np.iinfo(kinds[name]).max:
+                raise ConfigurationError(
+                    f"column {self.columns[name].name} of table {self.table} is too narrow for {value.max()}; ALTER it "
+                    "to bigint"
+                )
+            rows[name] = value
+        rows["band"] = label
+        for name, column in zip(STATISTICS, part.table.T, strict=True):
+            rows[name] = column
+        return rows.tobytes()
+
+    def _csv(self, obsid: int, part: Signatures) -> bytes:
+        text = io.StringIO()
+        values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
+        values |= dict(zip(STATISTICS, part.table.T.tolist(), strict=True))
+        values["count"] = [int(count) for count in values["count"]]
+        csv.writer(text).writerows(zip(*(values[name] for name in self.columns), strict=True))
+        return text.getvalue().encode()
 
 
 def open_results(
@@ -64,23 +154,6 @@ def open_hists(
     return _open(connection, config.tables.hists_table, "hists_table", config_name, HIST_TYPES, pid_type, 0)
 
 
-def signature_rows(pid: Sequence[int], obsid: int, label: str, table: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows to write for one chunk and band: `table` as an engine returns it, without the parcels without pixels."""
-    rows = table.drop(columns="reason")
-    rows.insert(0, "pid", pid)
-    rows.insert(1, "obsid", obsid)
-    rows.insert(2, "band", label)
-    return rows[rows["count"] > 0]
-
-
-def hist_rows(pid: Sequence[int], obsid: int, histograms: Sequence[dict[str, int]]) -> "pd.DataFrame":
-    """The rows to write for one chunk's class histograms, without the parcels that have none."""
-    import pandas as pd
-
-    rows = [(parcel, obsid, json.dumps(hist)) for parcel, hist in zip(pid, histograms, strict=True) if hist]
-    return pd.DataFrame(rows, columns=list(HIST_TYPES))
-
-
 def _open(
     connection: "PgConnection",
     wanted: TableName,
@@ -94,6 +167,7 @@ def _open(
     with database_errors(connection, f"checking the table {wanted} ({where})"), connection:
         table = find_table(connection, wanted) or _create(connection, wanted, key, pid_type)
         present = columns(connection, table)
+        made_here = table_comment(connection, table) == MADE_HERE
     ours = {}
     for name, allowed in types.items():
         own = OTHER_SPELLING.get(name, name)
@@ -108,9 +182,9 @@ def _open(
                 f"{where}: column {own} of table {table} has the type {present[own].type}, which cannot hold it; "
                 f"change it to one of {', '.join(sorted(allowed))}"
             )
-        ours[name] = own
-    _check_rest(where, table, present, set(ours.values()), longest_label)
-    return ResultsTable(table, ours)
+        ours[name] = present[own]
+    _check_rest(where, table, present, {column.name for column in ours.values()}, longest_label)
+    return ResultsTable(table, ours, made_here)
 
 
 def _check_rest(where: str, table: TableName, present: dict[str, Column], ours: set[str], longest_label: int) -> None:
@@ -135,6 +209,7 @@ def _create(connection: "PgConnection", wanted: TableName, key: str, pid_type: s
         cursor.execute(
             statement(f"tables.create_{kind}", **{kind: wanted.identifier, "pid_type": sql.SQL(_sql_type(pid_type))})
         )
+        cursor.execute(statement("tables.comment", table=wanted.identifier), {"comment": MADE_HERE})
     created = find_table(connection, wanted)
     if created is None:  # pragma: no cover: it has just been created in this transaction
         raise ConfigurationError(f"table {wanted} could not be created")

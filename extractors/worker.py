@@ -5,64 +5,58 @@ transaction. Whatever happens on the way, the catalogue and the log tell it, no 
 scene, and the local files are removed.
 """
 
-import errno
 import logging
 import os
-import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import psycopg2
 
 from extractors.cards import Card
 from extractors.catalogue import Account, Scene
-from extractors.database import database_errors, one_line
+from extractors.database import database_errors
 from extractors.errors import (
+    NO_ROOM,
     ClaimLostError,
     ConfigurationError,
     DiskFullError,
     ExtractionError,
     SceneError,
     WorldError,
+    one_line,
 )
 from extractors.logs import SceneLines, configure, progress
 from extractors.options import Options, read_options
 from extractors.session import Session
+from extractors.stopping import Stopped, Stopping
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from extractors.bands import Band
+    from extractors.bands import GridBands
+    from extractors.chunks import ChunkResult
     from extractors.parcels import ParcelChunk
 
 log = logging.getLogger(__name__)
 
 NOTHING_TO_DO = "No image with status 'ingested' found"
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-
-
-class Stopped(BaseException):
-    """The worker was asked to stop by a signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
+# Enough that no core waits for the database, few enough that parcels do not pile up in memory.
+CHUNKS_AHEAD_PER_CORE = 4
 
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
     options = read_options(card.code, arguments)
     configure(options.verbose)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    stopping = Stopping()
     try:
-        return run(card, options)
+        return run(card, options, stopping)
     except ExtractionError as error:
         log.error("%s", error, exc_info=options.verbose)
         return error.exit_code
@@ -72,57 +66,95 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         # A transfer thread may hang in the network; the interpreter would wait for it.
         os._exit(stopped.exit_code)
+    except Exception as error:
+        log.error("unexpected %s: %s; -v shows where", type(error).__name__, one_line(error), exc_info=options.verbose)
+        return 1
 
 
-def run(card: Card, options: Options) -> int:
+def run(card: Card, options: Options, stopping: Stopping) -> int:
     """Take one scene, or scene after scene; 1 if any of them failed, else 0."""
-    session = Session(card, options)
+    with stopping.interruptible():
+        session = Session(card, options)
     failed = idle = False
     while True:
+        stopping.check()
         scene = session.claim()
         if scene is not None:
             idle = False
-            failed |= not extract(session, scene)
+            failed |= not extract(session, scene, stopping)
         elif not idle:
             idle = True
             if options.scene is not None:
                 log.info("%s", session.catalogue.explain(session.connection, options.scene))
             print(NOTHING_TO_DO, flush=True)
         if scene is None and options.watch_seconds is not None:
-            time.sleep(options.watch_seconds)
+            with stopping.interruptible():
+                time.sleep(options.watch_seconds)
         elif scene is None or not options.everything:
             return int(failed)
 
 
-def extract(session: Session, scene: Scene) -> bool:
+def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
     """Extract a claimed scene; False if it failed. If the world failed, the configuration cannot work or we are asked
     to stop, the scene is given back and the error goes on."""
     account = Account(bands=tuple(session.labels.values()))
     lines = SceneLines(log, scene.id, scene.reference)
     try:
         with tempfile.TemporaryDirectory(prefix=f"{scene.id}_", dir=session.options.data_dir) as folder:
-            process(session, scene, Path(folder), account, lines)
+            process(session, scene, Path(folder), account, lines, stopping)
     except (Exception, Stopped) as error:
         cause = _cause(error)
         reason = one_line(cause)
-        if isinstance(cause, WorldError | ConfigurationError | Stopped):
-            session.release(scene, "ingested", "given_back", reason, account)
+        passing = isinstance(cause, WorldError | ConfigurationError | Stopped)
+        status = "ingested" if passing else getattr(cause, "status", SceneError.status)
+        try:
+            ours = session.release(scene, status, "given_back" if passing else status, reason, account)
+        except ExtractionError as second:
+            message = f"{reason}; it stays 'inprogress', because that cannot be written ({second})"
+            raise type(second)(lines.prefixed(message)) from error
+        if not ours:
+            lines.warning("somebody else has set its status meanwhile, which stays")
+        elif passing:
             lines.warning("given back, its status is 'ingested' again")
-            raise cause if isinstance(cause, Stopped) else type(cause)(lines.prefixed(reason)) from error
-        status = cause.status if isinstance(cause, SceneError) else SceneError.status
-        session.release(scene, status, status, reason, account)
+        if isinstance(cause, Stopped):
+            raise cause from error
+        if passing:
+            raise type(cause)(lines.prefixed(reason)) from error
         lines.error("%s: %s", status, reason, exc_info=session.options.verbose)
         return False
     return True
 
 
-def process(session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines) -> None:
+def process(
+    session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines, stopping: Stopping
+) -> None:
     """A scene's way from top to bottom."""
+    with stopping.interruptible():
+        results = extract_chunks(session, scene, folder, account, lines)
+    if results is None:
+        publish(session, scene, "no_parcels", account, [])
+        lines.info("no_parcels: no parcel meets the footprint and the AOI")
+        return
+    publish(session, scene, "extracted", account, results)
+    lines.info(
+        "extracted: %d signatures written in %.1f s; %s",
+        account.rows_written.total(),
+        account.seconds["publish"],
+        account.in_words(),
+    )
+
+
+def extract_chunks(
+    session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines
+) -> "list[ChunkResult] | None":
+    """All that comes before writing: download, selection, statistics. None if the scene meets no parcel."""
     # GDAL, GeoPandas and boto3 take a second to load: only now that there is work.
     from extractors.bands import open_bands
+    from extractors.chunks import How, compute
     from extractors.parcels import meets_any, select_parcels
 
     card, connection, extraction = session.card, session.connection, session.config.extraction
+    how = How(session.engine, extraction.verified_parcels, session.labels, card.classified if session.hists else None)
     lines.info("claimed for %s, observed %s", session.results.table, scene.obstime)
     card.check_reference(scene.reference)
     account.null_geometries, account.empty_geometries = session.parcels_without_geometry()
@@ -136,9 +168,7 @@ def process(session: Session, scene: Scene, folder: Path, account: Account, line
     with _step(account, "parcels"):
         any_parcels = meets_any(connection, session.catalogue, session.parcels, scene)
     if not any_parcels:
-        publish(session, scene, "no_parcels", account, [], [])
-        lines.info("no_parcels: no parcel meets the footprint and the AOI")
-        return
+        return None
 
     with _step(account, "download"):
         product = card.find(scene, session.store, extraction)
@@ -146,87 +176,90 @@ def process(session: Session, scene: Scene, folder: Path, account: Account, line
     megabytes = sum(item.size for item in product.objects) / 1e6
     lines.info("downloaded %d files, %.1f MB in %.1f s", len(product.objects), megabytes, account.seconds["download"])
 
-    signatures: list[pd.DataFrame] = []
-    hists: list[pd.DataFrame] = []
+    results: list[ChunkResult] = []
     with ExitStack() as stack:
-        bands = stack.enter_context(open_bands(product.bands(folder), card.driver, card.nodata))
+        grids = stack.enter_context(open_bands(product.bands(folder), card.driver, card.nodata))
         account.versions |= _versions()
-        epsg = bands[0].epsg
+        epsg = grids[0].bands[0].epsg
+        pool = stack.enter_context(_pool(session.cores))
+        decode_ahead(session, scene, grids, pool)
         with _step(account, "parcels"):
             selection = stack.enter_context(
                 select_parcels(connection, session.catalogue, session.parcels, scene, epsg, extraction.chunk_size)
             )
         lines.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, account.seconds["parcels"], epsg)
         bar = stack.enter_context(progress(selection.total, "parcel", f"scene {scene.id}"))
-        for chunk in selection.chunks:
-            with _step(account, "statistics"):
-                compute(session, scene, chunk, bands, account, signatures, hists)
-            bar.update(len(chunk))
-    lines.info("computed statistics in %.1f s", account.seconds.get("statistics", 0))
-
-    publish(session, scene, "extracted", account, signatures, hists)
-    lines.info(
-        "extracted: %d signatures written in %.1f s; %s",
-        account.rows_written.total(),
-        account.seconds["publish"],
-        account.in_words(),
-    )
+        with _step(account, "statistics"):
+            for result in _in_order(pool, selection.chunks, partial(compute, grids=grids, how=how), session.cores):
+                results.append(result)
+                account.add(result)
+                bar.update(result.parcels)
+    lines.info("computed statistics in %.1f s", account.seconds["statistics"])
+    return results
 
 
-def compute(
-    session: Session,
-    scene: Scene,
-    chunk: "ParcelChunk",
-    bands: "list[Band]",
-    account: Account,
-    signatures: "list[pd.DataFrame]",
-    hists: "list[pd.DataFrame]",
-) -> None:
-    """One chunk's statistics in every band: rows to write are appended, parcels without a row counted by reason."""
-    from extractors.signatures import hist_rows, signature_rows
-    from extractors.zonal import ENGINES, class_histograms, outside
+def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool: ThreadPoolExecutor) -> None:
+    """Start decoding the tiles that hold parcels, while the database still selects these.
 
-    account.parcels_selected += len(chunk)
-    pid, geometries = chunk.parcels["pid"].to_numpy(), chunk.parcels.geometry.to_numpy()
-    for band in bands:
-        label = session.labels[band.name]
-        without_row = account.parcels_without_row.setdefault(label, Counter())
-        without_row.update(chunk.unusable)
-        for part, raster in band.rasters(geometries):
-            table = outside(geometries[part]) if raster is None else ENGINES[session.engine](geometries[part], raster)
-            rows = signature_rows(pid[part], scene.id, label, table)
-            signatures.append(rows)
-            account.rows_written[label] += len(rows)
-            without_row.update(table["reason"].dropna())
-            if session.hists is not None and band.name == session.card.classified and raster is not None:
-                hists.append(hist_rows(pid[part], scene.id, class_histograms(geometries[part], raster)))
+    What goes wrong in a tile is reported to the chunk that needs it.
+    """
+    from extractors.parcels import boxes_with_parcels
+
+    tiles = [(group, tile, bounds) for group in grids for tile, bounds in group.tiles()]
+    boxes = [bounds for _, _, bounds in tiles]
+    epsg = grids[0].bands[0].epsg
+    for index in boxes_with_parcels(session.connection, session.catalogue, session.parcels, scene, epsg, boxes):
+        group, tile, _ = tiles[index]
+        for band in group.bands:
+            if band.decoded is not None:
+                pool.submit(band.decoded.decode, [tile])
 
 
-def publish(
-    session: Session,
-    scene: Scene,
-    status: str,
-    account: Account,
-    signatures: "list[pd.DataFrame]",
-    hists: "list[pd.DataFrame]",
-) -> None:
+def publish(session: Session, scene: Scene, status: str, account: Account, results: "list[ChunkResult]") -> None:
     """All rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing."""
     connection, catalogue = session.connection, session.catalogue
     with database_errors(connection, "writing the signatures"), connection, connection.cursor() as cursor:
         with _step(account, "publish"):
-            tables = ((session.results, signatures), (session.hists, hists))
-            extracted_before = catalogue.extracted_before(cursor, scene)
-            for table, parts in tables:
-                if table is None:
-                    continue
-                if extracted_before:
-                    table.delete(cursor, scene.id)
-                for rows in parts:
-                    table.copy(cursor, rows)
+            extracted_before = catalogue.extracted_before(cursor, scene, session.results.table)
+            for table in (session.results, session.hists):
+                if table is not None and table.may_hold(cursor, scene.id, extracted_before):
+                    table.delete(cursor, scene.id, (pid for result in results for pid in result.pid.tolist()))
+            session.results.copy_signatures(
+                cursor, scene.id, (part for result in results for part in result.signatures)
+            )
+            if session.hists is not None:
+                session.hists.copy_hists(cursor, scene.id, (hist for result in results for hist in result.hists))
         if not catalogue.finish(cursor, scene, status, status, account.in_words(), account):
             raise ClaimLostError(
                 "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
             )
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    chunks: "Iterable[ParcelChunk]",
+    work: "Callable[[ParcelChunk], ChunkResult]",
+    cores: int,
+) -> "Iterator[ChunkResult]":
+    """Results in the order of the chunks, of which only a few are under way at any time: memory stays bounded."""
+    running: deque[Future[ChunkResult]] = deque()
+    for chunk in chunks:
+        running.append(pool.submit(work, chunk))
+        if len(running) > CHUNKS_AHEAD_PER_CORE * cores:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+@contextmanager
+def _pool(cores: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for decoding and statistics, both of which leave Python's lock most of the time. What has not begun
+    when the block ends is dropped."""
+    pool = ThreadPoolExecutor(cores, thread_name_prefix="statistics")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -253,12 +286,5 @@ def _cause(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return DiskFullError(f"no room for the scene's files ({error.strerror}); make some, or name another --data-dir")
     if isinstance(error, psycopg2.Error):
-        return ExtractionError(f"the database reports: {one_line(error)}")
+        return ConfigurationError(f"the database reports: {one_line(error)}")
     return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")
-
-
-def _stop(number: int, _: object) -> NoReturn:
-    # One signal is enough: what follows is clean-up, which a second one must not interrupt.
-    for other in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(other, signal.SIG_IGN)
-    raise Stopped(number)

@@ -1,149 +1,182 @@
-"""Zonal statistics: parcels and a raster in, a table out. Pure numerics, no I/O.
+"""Zonal statistics: parcels and pixels in, numbers out. Pure numerics, no I/O.
 
-A parcel's pixels are those whose centre lies inside it; pixels equal to nodata and NaN are left out. The numbers
-are by definition those of `rasterstats.zonal_stats`.
+A parcel's pixels are those whose centre lies inside it; pixels equal to nodata and NaN are left out. The numbers are
+by definition those of `rasterstats.zonal_stats`. An engine takes the parcels of a chunk and a grid and makes zones of
+them, once for all bands on that grid; zones take the pixels of a band and return the table.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
-import rasterstats
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-STATISTICS = ("count", "mean", "std", "min", "max", "p25", "p50", "p75")
-RASTERSTATS_NAMES = {"p25": "percentile_25", "p50": "percentile_50", "p75": "percentile_75"}
+from extractors.words import STATISTICS
+
+__all__ = ["STATISTICS"]
+
+log = logging.getLogger(__name__)
+
+COUNT, MEAN, STD = 0, 1, 2
 
 # Why a parcel has no statistics.
 OUTSIDE = "outside"
 NO_PIXEL = "no_pixel"
 NODATA = "nodata"
+TOO_LARGE = "too_large"
 
-# rasterstats allocates a parcel's whole bounding box: with that many pixels outside the raster, it is cut first.
-LARGEST_OVERHANG_PIXELS = 4_000_000
+# How far mean and std of an engine may be from rasterstats', relative to the parcel's largest value. rasterstats sums
+# float32 pixels in float32, so there its own rounding is what limits the comparison.
+TOLERANCE = 1e-9
+TOLERANCE_FLOAT32 = 1e-5
 
 Geometries = NDArray[np.object_]
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Raster:
-    """A two-dimensional array of pixels on a north-up grid.
+class Grid:
+    """Rows and columns of pixels, north up. transform: (column, row) to CRS coordinates; shape: (rows, columns)."""
 
-    array: rows x columns, any integer or floating type. transform: pixel to CRS coordinates. nodata: the value that
-    means "no observation".
-    """
-
-    array: NDArray[Any]
     transform: Affine
-    nodata: float = 0
+    shape: tuple[int, int]
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """West, south, east, north in CRS units."""
-        rows, columns = self.array.shape
         west, north = self.transform * (0, 0)
-        east, south = self.transform * (columns, rows)
+        east, south = self.transform * (self.shape[1], self.shape[0])
         return west, south, east, north
 
-
-Engine = Callable[[Geometries, Raster], pd.DataFrame]
-
-
-def outside(geometries: Geometries) -> pd.DataFrame:
-    """The table of an engine for geometries that all lie outside the raster."""
-    columns: dict[str, Any] = {"count": 0.0} | dict.fromkeys(STATISTICS[1:], np.nan) | {"reason": OUTSIDE}
-    return pd.DataFrame(columns, index=range(len(geometries))).astype({"reason": object})
+    def cut(self, rows: slice, columns: slice) -> "Grid":
+        """The grid of a window of this one."""
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        return Grid(self.transform * Affine.translation(columns.start, rows.start), shape)
 
 
-def rasterstats_engine(geometries: Geometries, raster: Raster) -> pd.DataFrame:
-    """Statistics of each geometry by `rasterstats`, one row per geometry in the order given.
+@dataclass(frozen=True)
+class Boxes:
+    """The bounding boxes of geometries in whole pixels of a grid, rounded outwards, possibly reaching beyond it.
 
-    geometries: shapely polygons or multipolygons in the raster's CRS, neither None nor empty, bounds finite.
-    Returns the columns of STATISTICS (float64; count 0 and NaN elsewhere for a parcel without valid pixel) and
-    `reason` (None, or why there is none: `outside`, `no_pixel`, `nodata`).
+    top, bottom, left, right: one number each per geometry; bottom and right are the first row and column outside.
     """
-    table = outside(geometries)
-    inside = _overlaps(geometries, raster)
-    table.loc[inside, "reason"] = None
-    # An empty window (a parcel without extent on a pixel edge) is an error in rasterstats; there is no pixel in it.
-    window = _window_shapes(geometries, raster)
-    has_window = inside & (window > 0).all(axis=1)
-    table.loc[inside & ~has_window, "reason"] = NO_PIXEL
-    candidates = np.flatnonzero(has_window)
-    shapes = _without_overhang(geometries[candidates], window[candidates], raster)
-    statistics = rasterstats.zonal_stats(
-        list(shapes),
-        raster.array,
-        affine=raster.transform,
-        nodata=raster.nodata,
-        stats=[RASTERSTATS_NAMES.get(name, name) for name in STATISTICS],
-    )
-    for name in STATISTICS:
-        column = [row[RASTERSTATS_NAMES.get(name, name)] for row in statistics]
-        table.loc[candidates, name] = np.array(column, dtype=np.float64)
-    without = candidates[table.loc[candidates, "count"].to_numpy() == 0]
-    if len(without):
-        # The same parcels on a raster that is valid everywhere: do they hold a pixel centre at all?
-        ones = np.broadcast_to(np.uint8(1), raster.array.shape)
-        pixels = rasterstats.zonal_stats(
-            list(shapes[np.isin(candidates, without)]), ones, affine=raster.transform, nodata=0, stats=["count"]
+
+    top: Floats
+    bottom: Floats
+    left: Floats
+    right: Floats
+
+    @classmethod
+    def of(cls, geometries: Geometries, grid: Grid) -> "Boxes":
+        """Boxes by the same arithmetic as rasterstats', which it decides by which pixels it looks at."""
+        bounds, transform = shapely.bounds(geometries), grid.transform
+        return cls(
+            top=np.floor((bounds[:, 3] - transform.f) / transform.e),
+            bottom=np.ceil((bounds[:, 1] - transform.f) / transform.e),
+            left=np.floor((bounds[:, 0] - transform.c) / transform.a),
+            right=np.ceil((bounds[:, 2] - transform.c) / transform.a),
         )
-        table.loc[without, "reason"] = [NODATA if row["count"] else NO_PIXEL for row in pixels]
-    return table
 
 
-def class_histograms(geometries: Geometries, raster: Raster) -> list[dict[str, int]]:
-    """Pixels per class value in each geometry, for a classified raster (SCL); nodata left out, {} if nothing is left.
+class Zones(Protocol):
+    """The parcels of a chunk on one grid, ready for the bands that have this grid."""
 
-    geometries as for the engines. Keys are class values as text, as the established `hists` tables hold them.
+    @property
+    def pixels(self) -> Integers:
+        """How many pixel centres of the grid lie in each parcel, valid or not."""
+
+    def statistics(self, array: Array, nodata: float) -> Floats:
+        """Parcels x STATISTICS for an array of the grid's shape; count 0 and NaN elsewhere without a valid pixel."""
+
+    def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
+        """Pixels per value for each parcel, for an array of classes; {} without a valid pixel."""
+
+
+Engine = Callable[[Geometries, Grid], Zones]
+
+
+def scanline(geometries: Geometries, grid: Grid) -> Zones:
+    """The fast engine: see `extractors.scanline`."""
+    from extractors.scanline import ScanlineZones
+
+    return ScanlineZones(geometries, grid)
+
+
+def rasterstats(geometries: Geometries, grid: Grid) -> Zones:
+    """The reference: see `extractors.reference`."""
+    from extractors.reference import RasterstatsZones
+
+    return RasterstatsZones(geometries, grid)
+
+
+ENGINES: Mapping[str, Engine] = {"scanline": scanline, "rasterstats": rasterstats}
+
+
+def reasons(geometries: Geometries, grid: Grid | None, zones: Zones | None, counts: Integers) -> Iterator[str]:
+    """Why each parcel without a valid pixel (counts == 0) has none: `outside` if it does not overlap the grid (None:
+    nothing there), `no_pixel` if it holds no pixel centre, else `nodata`."""
+    without = np.flatnonzero(counts == 0)
+    if grid is None or zones is None:
+        yield from (OUTSIDE for _ in without)
+        return
+    if not without.size:
+        return
+    west, south, east, north = grid.bounds
+    bounds, pixels = shapely.bounds(geometries), zones.pixels
+    for index in without:
+        left, bottom, right, top = bounds[index]
+        if left >= east or right <= west or bottom >= north or top <= south:
+            yield OUTSIDE
+        else:
+            yield NODATA if pixels[index] else NO_PIXEL
+
+
+def verified(
+    engine: str, geometries: Geometries, grid: Grid, arrays: Sequence[Array], nodata: float, sample: int
+) -> tuple[Zones, list[Floats], bool]:
+    """Zones and the statistics of each array by the engine, with rasterstats as the judge.
+
+    `sample` parcels, spread over those given, are computed by rasterstats as well. If any number differs, everything
+    given here is computed by rasterstats instead, and the last value returned is True.
     """
-    histograms: list[dict[str, int]] = [{} for _ in geometries]
-    window = _window_shapes(geometries, raster)
-    candidates = np.flatnonzero(_overlaps(geometries, raster) & (window > 0).all(axis=1))
-    shapes = _without_overhang(geometries[candidates], window[candidates], raster)
-    counted = rasterstats.zonal_stats(
-        list(shapes), raster.array, affine=raster.transform, nodata=raster.nodata, categorical=True, stats=["count"]
-    )
-    for index, row in zip(candidates, counted, strict=True):
-        histograms[index] = {str(value): pixels for value, pixels in row.items() if value != "count"}
-    return histograms
+    zones = ENGINES[engine](geometries, grid)
+    tables = [zones.statistics(array, nodata) for array in arrays]
+    if engine == "rasterstats" or sample == 0 or not len(geometries):
+        return zones, tables, False
+    chosen = np.unique(np.linspace(0, len(geometries) - 1, min(sample, len(geometries))).astype(int))
+    judge = ENGINES["rasterstats"](geometries[chosen], grid)
+    for array, table in zip(arrays, tables, strict=True):
+        expected = judge.statistics(array, nodata)
+        wrong = ~agree(table[chosen], expected, array.dtype)
+        if wrong.any():
+            first = np.flatnonzero(wrong)[0]
+            log.warning(
+                "engine %s: %s for a parcel of %d vertices where rasterstats has %s; computing these %d parcels again "
+                "with rasterstats",
+                engine,
+                table[chosen][first].tolist(),
+                shapely.get_num_coordinates(geometries[chosen][first]),
+                expected[first].tolist(),
+                len(geometries),
+            )
+            zones = ENGINES["rasterstats"](geometries, grid)
+            return zones, [zones.statistics(array, nodata) for array in arrays], True
+    return zones, tables, False
 
 
-ENGINES: Mapping[str, Engine] = {"rasterstats": rasterstats_engine}
-
-
-def _overlaps(geometries: Geometries, raster: Raster) -> NDArray[np.bool_]:
-    west, south, east, north = raster.bounds
-    bounds = shapely.bounds(geometries)
-    overlaps: NDArray[np.bool_] = (
-        (bounds[:, 0] < east) & (bounds[:, 2] > west) & (bounds[:, 1] < north) & (bounds[:, 3] > south)
-    )
-    return overlaps
-
-
-def _window_shapes(geometries: Geometries, raster: Raster) -> NDArray[np.float64]:
-    """Rows and columns of each geometry's bounding box, on the raster's grid and rounded outwards."""
-    bounds, transform = shapely.bounds(geometries), raster.transform
-    first = np.floor((bounds[:, [3, 0]] - [transform.f, transform.c]) / [transform.e, transform.a])
-    last = np.ceil((bounds[:, [1, 2]] - [transform.f, transform.c]) / [transform.e, transform.a])
-    shape: NDArray[np.float64] = last - first
-    return shape
-
-
-def _without_overhang(geometries: Geometries, window: NDArray[np.float64], raster: Raster) -> Geometries:
-    """The geometries, those that reach far beyond the raster cut to it and a pixel more, so that no centre is lost."""
-    huge = window.prod(axis=1) > raster.array.size + LARGEST_OVERHANG_PIXELS
-    if not huge.any():
-        return geometries
-    west, south, east, north = raster.bounds
-    dx, dy = raster.transform.a, -raster.transform.e
-    cut = shapely.clip_by_rect(shapely.make_valid(geometries[huge]), west - dx, south - dy, east + dx, north + dy)
-    # Nothing left of it: stand in with the pixel beside the upper left one, which is outside as well.
-    cut[shapely.is_empty(cut)] = shapely.box(west - dx, north, west, north + dy)
-    shapes = geometries.copy()
-    shapes[huge] = cut
-    return shapes
+def agree(table: Floats, expected: Floats, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Whether rows of statistics are the same: count, min, max and percentiles equal, mean and std but for rounding."""
+    exact = [index for index in range(len(STATISTICS)) if index not in (MEAN, STD)]
+    same = ((table == expected) | (np.isnan(table) & np.isnan(expected)))[:, exact].all(axis=1)
+    tolerance = TOLERANCE_FLOAT32 if dtype == np.float32 else TOLERANCE
+    scale = np.fmax(np.abs(expected[:, 3]), np.abs(expected[:, 4]))[:, None]
+    close = np.abs(table - expected)[:, [MEAN, STD]] <= tolerance * scale
+    empty = expected[:, COUNT] == 0
+    result: NDArray[np.bool_] = same & (close.all(axis=1) | empty)
+    return result

@@ -3,11 +3,10 @@
 -- changes and locked rows are passed over, so two workers never take the same one. NO KEY UPDATE, because a plain
 -- FOR UPDATE would make other programs' foreign-key inserts wait.
 WITH aoi AS MATERIALIZED (
-    SELECT ST_Transform(
-               CASE WHEN ST_IsValid(a.wkb_geometry) THEN a.wkb_geometry ELSE ST_MakeValid(a.wkb_geometry) END,
-               %(footprint_srid)s::integer) AS geometry
-    FROM {aois} a
-    WHERE a.{aoi_field}::text = %(aoi)s
+    SELECT ST_Transform(ST_Segmentize(g, greatest(ST_XMax(g) - ST_XMin(g), ST_YMax(g) - ST_YMin(g), 1e-9) / 1000),
+                        %(footprint_srid)s::integer) AS geometry
+    FROM (SELECT CASE WHEN ST_IsValid(wkb_geometry) THEN wkb_geometry ELSE ST_MakeValid(wkb_geometry) END AS g
+          FROM {aois} WHERE {aoi_field}::text = %(aoi)s) area
 ),
 oldest AS MATERIALIZED (
     SELECT d.id
@@ -16,7 +15,11 @@ oldest AS MATERIALIZED (
       AND d.card = %(card)s
       AND d.obstime >= %(start)s AND d.obstime < %(end)s
       AND (%(references)s::text[] IS NULL OR d.reference::text = ANY (%(references)s::text[]))
-      AND EXISTS (SELECT 1 FROM aoi WHERE ST_Intersects(d.footprint, aoi.geometry))
+      AND EXISTS (SELECT 1 FROM aoi
+                  WHERE d.footprint && aoi.geometry
+                    AND ST_Intersects(
+                        CASE WHEN ST_IsValid(d.footprint) THEN d.footprint ELSE ST_MakeValid(d.footprint) END,
+                        aoi.geometry))
     ORDER BY d.obstime, d.id
     LIMIT 1
     FOR NO KEY UPDATE OF d SKIP LOCKED
@@ -47,7 +50,8 @@ RETURNING run_id
 UPDATE {log}
 SET finished_at = clock_timestamp(), outcome = %(outcome)s, detail = %(detail)s,
     parcels_selected = %(parcels_selected)s, rows_written = %(rows_written)s,
-    parcels_without_row = %(parcels_without_row)s, parcels_without_geometry = %(parcels_without_geometry)s,
+    parcels_without_row = %(parcels_without_row)s, chunks_recomputed = %(chunks_recomputed)s,
+    parcels_without_geometry = %(parcels_without_geometry)s,
     seconds = %(seconds)s, versions = versions || %(versions)s
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 
@@ -56,5 +60,5 @@ WHERE run_id = %(run_id)s AND finished_at IS NULL
 UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s AND status = 'inprogress'
 
 -- :extracted_before
--- Whether an earlier attempt has left rows of this scene in this results table.
+-- Whether an earlier attempt of ours has left rows of this scene in this results table.
 SELECT EXISTS (SELECT 1 FROM {log} WHERE obsid = %(obsid)s AND results = %(results)s AND outcome = 'extracted')

@@ -9,11 +9,21 @@ WITH footprint AS MATERIALIZED (
     FROM (SELECT CASE WHEN ST_IsValid(footprint) THEN footprint ELSE ST_MakeValid(footprint) END AS g
           FROM {catalogue} WHERE id = %(obsid)s) scene
 ),
+around AS MATERIALIZED (
+    -- A fifth of a degree around the footprint, more than any parcel is long: what of the AOI lies outside cannot
+    -- matter, and might not be transformable to the parcels' SRID.
+    SELECT ST_Expand(ST_Envelope(footprint), 0.2) AS geometry FROM {catalogue} WHERE id = %(obsid)s
+),
 aoi AS MATERIALIZED (
     SELECT ST_Transform(ST_Segmentize(g, greatest(ST_XMax(g) - ST_XMin(g), ST_YMax(g) - ST_YMin(g), 1e-9) / 1000),
                         %(parcel_srid)s::integer) AS geometry
-    FROM (SELECT ST_Union(CASE WHEN ST_IsValid(wkb_geometry) THEN wkb_geometry ELSE ST_MakeValid(wkb_geometry) END) AS g
-          FROM {aois} WHERE {aoi_field}::text = %(aoi)s) area
+    FROM (SELECT ST_Intersection(
+                     ST_Union(CASE WHEN ST_IsValid(whole) THEN whole ELSE ST_MakeValid(whole) END),
+                     (SELECT geometry FROM around)) AS g
+          FROM (SELECT ST_Transform(ST_Segmentize(wkb_geometry, greatest(ST_XMax(wkb_geometry) - ST_XMin(wkb_geometry),
+                                        ST_YMax(wkb_geometry) - ST_YMin(wkb_geometry), 1e-9) / 1000),
+                                    {footprint_srid}) AS whole
+                FROM {aois} WHERE {aoi_field}::text = %(aoi)s) areas) area
 ),
 candidates AS MATERIALIZED (
     SELECT p.ogc_fid AS pid,
@@ -33,9 +43,16 @@ selected AS MATERIALIZED (
     SELECT pid, original,
            CASE WHEN NOT ST_IsEmpty(shape) THEN shape END AS shape
     FROM candidates
-    WHERE shape IS NULL OR ST_IsEmpty(shape)
-       OR (coalesce({intersects}(shape, (SELECT geometry FROM footprint)), true)
-           AND coalesce({intersects}(shape, (SELECT geometry FROM aoi)), true))
+    WHERE CASE
+              WHEN shape IS NULL OR ST_IsEmpty(shape)
+                  THEN coalesce({intersects}(original, (SELECT geometry FROM footprint)), true)
+                   AND coalesce({intersects}(original, (SELECT geometry FROM aoi)), true)
+              WHEN {sound}
+                  THEN ST_Intersects(shape, (SELECT geometry FROM footprint))
+                   AND ST_Intersects(shape, (SELECT geometry FROM aoi))
+              ELSE coalesce({intersects}(shape, (SELECT geometry FROM footprint)), true)
+               AND coalesce({intersects}(shape, (SELECT geometry FROM aoi)), true)
+          END
 )
 {what}
 
@@ -45,6 +62,26 @@ SELECT pid, ST_AsBinary({transform}(shape, %(scene_srid)s::integer)),
        CASE WHEN shape IS NULL THEN 'not_polygon' END
 FROM selected
 ORDER BY original
+
+-- :boxes
+-- Which of the boxes, given in the scene's CRS, can hold parcels that will be selected; by bounding boxes of the parcels,
+-- so a few too many. In the order in which the selection comes.
+, box AS MATERIALIZED (
+    SELECT number, ST_Transform(
+               ST_Segmentize(ST_MakeEnvelope(west, south, east, north, %(scene_srid)s), (east - west) / 8),
+               %(parcel_srid)s::integer) AS geometry
+    FROM unnest(%(west)s::float8[], %(south)s::float8[], %(east)s::float8[], %(north)s::float8[])
+         WITH ORDINALITY AS b (west, south, east, north, number)
+)
+SELECT number::integer - 1
+FROM box
+WHERE ST_Intersects(box.geometry, (SELECT geometry FROM footprint))
+  AND ST_Intersects(box.geometry, (SELECT geometry FROM aoi))
+  AND EXISTS (SELECT FROM {parcels} p
+              WHERE p.wkb_geometry && box.geometry
+                AND p.wkb_geometry && (SELECT geometry FROM footprint)
+                AND p.wkb_geometry && (SELECT geometry FROM aoi))
+ORDER BY box.geometry
 
 -- :any
 -- Whether there is anything to select, found out before a download.

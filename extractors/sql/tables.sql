@@ -38,6 +38,14 @@ CREATE TABLE IF NOT EXISTS {results} (
 -- Pixel counts per scene class (SCL): one row per parcel and scene.
 CREATE TABLE IF NOT EXISTS {hists} (pid {pid_type}, obsid integer, hist json)
 
+-- :comment
+-- Marks a table as one that only this program writes into.
+COMMENT ON TABLE {table} IS %(comment)s
+
+-- :get_comment
+-- The comment on a table.
+SELECT obj_description(%(table)s::regclass, 'pg_class')
+
 -- :create_log
 -- One row per attempt at a scene. obsid is dias_catalogue.id, without a foreign key so that the log outlives its scene.
 CREATE TABLE IF NOT EXISTS {log} (
@@ -56,6 +64,7 @@ CREATE TABLE IF NOT EXISTS {log} (
     rows_written jsonb,
     parcels_without_row jsonb,
     parcels_without_geometry jsonb,
+    chunks_recomputed integer,
     seconds jsonb,
     versions jsonb
 )

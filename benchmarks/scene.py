@@ -1,0 +1,111 @@
+"""One worker on one full-size scene: `python -m benchmarks.scene [--card bs] [--parcels N] [--bands ...] [--growth PNG]`.
+
+Prints the seconds of each step, processor seconds, peak memory, and the ratio to the floor measured in the same run:
+decoding the scene's JPEG 2000 files with the same number of cores, and COPY of the same rows into an empty table. With
+`--growth`: how the time of a scene grows with the number of parcels and with the share of the image that the AOI covers.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.stage import BANDS, HECTARES, SHAPES, Run, Stage, decode_seconds, make_product, stage
+
+NUMBERS = (1_000, 10_000, 100_000, 300_000, 1_000_000)
+SHARES = (0.01, 0.05, 0.25, 0.5, 1.0)
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--card", choices=tuple(BANDS), default="s2")
+    parser.add_argument(
+        "--parcels", type=int, default=300_000, help=f"number of parcels, of {HECTARES:g} ha while they fit"
+    )
+    parser.add_argument("--bands", nargs="+", help="some of the CARD's bands (default: all)")
+    parser.add_argument("--aoi-share", type=float, default=1.0, help="part of the image's area that the AOI covers")
+    parser.add_argument("--engine", default="scanline")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--products", type=Path, help="where made products are kept for the next time")
+    parser.add_argument("--growth", type=Path, metavar="PNG", help="measure how the time grows, and draw it")
+    options = parser.parse_args()
+    bands = options.bands or list(BANDS[options.card])
+    with tempfile.TemporaryDirectory(prefix="products-") as temporary:
+        folder = options.products or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"making the product in {folder} ...", file=sys.stderr)
+        product = make_product(options.card, folder)
+        with stage(options.card, product) as scene:
+            rows, columns = SHAPES[options.card]
+            print(f"{options.card}, {columns} x {rows} pixels, bands {' '.join(bands)}; {options.cores} cores")
+            if options.growth:
+                grow(scene, bands, options.cores, options.growth)
+            else:
+                measure(scene, product, bands, options)
+    return 0
+
+
+def measure(scene: Stage, product: Path, bands: list[str], options: argparse.Namespace) -> None:
+    """The worker and the floor in turn, `--runs` times; medians, and the ratio pair by pair."""
+    scene.put_parcels(options.parcels)
+    scene.put_aoi(options.aoi_share)
+    ratios = []
+    runs: list[Run] = []
+    for _ in range(options.runs):
+        run = scene.run(bands, "--engine", options.engine, extraction={"cores": options.cores})
+        runs.append(run)
+        count, copy = scene.seconds_of_copy()
+        decode = decode_seconds(product, options.cores) if options.card == "s2" else 0.0
+        text = f"worker {run.wall:6.1f} s wall, {run.processor:6.1f} s processor, {run.peak_megabytes:7.0f} MB peak"
+        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in run.log["seconds"].items())
+        text += f" | {steps} | {count:,} rows"
+        if options.card == "s2":
+            ratios.append(run.wall / (decode + copy))
+            text += f" | floor: decode {decode:.1f} + COPY {copy:.1f} s, ratio {ratios[-1]:.2f}"
+        else:
+            text += f" | COPY {copy:.1f} s"
+        print(text, flush=True)
+    wall = statistics.median(run.wall for run in runs)
+    peak = max(run.peak_megabytes for run in runs)
+    print(
+        f"median {wall:.1f} s, highest peak {peak:.0f} MB"
+        + (f", median ratio {statistics.median(ratios):.2f}" if ratios else "")
+    )
+
+
+def grow(scene: Stage, bands: list[str], cores: int, picture: Path) -> None:
+    """Scene time against the number of parcels (AOI over everything), and against the AOI's share of the image."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    by_number, by_share = [], []
+    scene.put_aoi()
+    for number in NUMBERS:
+        scene.put_parcels(number)
+        run = scene.run(bands, extraction={"cores": cores})
+        by_number.append(run.wall)
+        print(f"{number:>9,} parcels: {run.wall:6.1f} s, {run.peak_megabytes:6.0f} MB", flush=True)
+    scene.put_parcels(300_000)
+    for share in SHARES:
+        scene.put_aoi(share)
+        run = scene.run(bands, extraction={"cores": cores})
+        by_share.append(run.wall)
+        print(f"AOI over {share:4.0%}, {run.log['parcels_selected']:>9,} parcels: {run.wall:6.1f} s", flush=True)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    left.plot([number / 1000 for number in NUMBERS], by_number, "o-")
+    left.set(xlabel="parcels (thousands), AOI over the whole image", ylabel="seconds per scene", ylim=0, xlim=0)
+    right.plot([share * 100 for share in SHARES], by_share, "o-")
+    right.set(xlabel="AOI's share of the image (%), 300,000 parcels in all", ylabel="seconds per scene", ylim=0, xlim=0)
+    figure.suptitle(f"Time of a full {scene.card} scene, {cores} cores")
+    figure.savefig(picture, dpi=110)
+    print(f"drawn to {picture}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""A stage for measuring whole scenes: servers, a full-size product, parcels, and a worker that is timed from outside."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from benchmarks.fields import fields
+from demo import products, tables
+from demo.products import Grid
+from demo.servers import Postgis, S3Server
+
+GRID = Grid(32632, 600_000.0, 5_400_000.0, 10.0)
+PARCEL_SRID = 3035
+HECTARES = 4.0
+OBSTIME = datetime(2024, 6, 1, 10, 30)
+REFERENCES = {
+    "s2": "S2A_MSIL2A_20240601T103031_N0214_R108_T32UPA_20240601T135108.SAFE",
+    "bs": "S1A_IW_GRDH_1SDV_20240601T052345_20240601T052410_023340_0289E6_6558_CARD_BS",
+}
+# (rows, columns) at 10 m: a Sentinel-2 tile, and the terrain-corrected frame of a real CARD-BS product.
+SHAPES = {"s2": (10_980, 10_980), "bs": (21_848, 29_004)}
+BANDS = {"s2": ("B04", "B08", "SCL"), "bs": ("VV", "VH")}
+DATABASE, BUCKET = "benchmark", "benchmark"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a worker: wall and processor seconds and peak memory of the process, and its log row."""
+
+    wall: float
+    processor: float
+    peak_megabytes: float
+    log: dict[str, Any]
+
+
+class Stage:
+    """PostGIS and S3 on loopback with one scene of a CARD; parcels and AOI can be exchanged between runs."""
+
+    def __init__(self, card: str, folder: Path, postgis: Postgis, store: S3Server) -> None:
+        self.card = card
+        self._folder = folder
+        self._postgis = postgis
+        postgis.create_database(DATABASE)
+        self.connection = postgis.connect(DATABASE)
+        tables.create_catalogue(self.connection)
+        tables.create_aois(self.connection)
+        tables.create_parcels(self.connection, "parcels", PARCEL_SRID)
+        self.scene = tables.add_scene(
+            self.connection, REFERENCES[card], OBSTIME, card, GRID.footprint(SHAPES[card]), status="done"
+        )
+        (folder / "s3_config.json").write_text(
+            json.dumps(
+                {
+                    "s3": {
+                        "access_key": store.access_key,
+                        "secret_key": store.secret_key,
+                        "host": store.endpoint,
+                        "bucket": BUCKET,
+                    }
+                }
+            )
+        )
+
+    def put_parcels(self, number: int) -> None:
+        """Replace the parcels by `number` of 4 ha, spread in whole rows over the upper part of the image."""
+        rows, columns = SHAPES[self.card]
+        per_row = int(columns * GRID.pixel / (HECTARES * 10_000) ** 0.5)
+        hectares = HECTARES
+        if number > per_row * int(rows * GRID.pixel / (HECTARES * 10_000) ** 0.5):
+            # More than fit: smaller ones, over all of the image.
+            hectares = rows * columns * GRID.pixel**2 / 10_000 / number * 0.99
+            per_row = int(columns * GRID.pixel / (hectares * 10_000) ** 0.5)
+        geometries = fields(number, hectares, GRID.left, GRID.top, per_row)
+        to_parcels = Transformer.from_crs(GRID.epsg, PARCEL_SRID, always_xy=True)
+        moved = shapely.transform(geometries, lambda xy: np.column_stack(to_parcels.transform(xy[:, 0], xy[:, 1])))
+        text = "\n".join(f"SRID={PARCEL_SRID};{wkb}" for wkb in shapely.to_wkt(moved, rounding_precision=4))
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute("DROP INDEX IF EXISTS parcels_wkb_geometry_idx; TRUNCATE parcels")
+            cursor.copy_expert("COPY parcels (wkb_geometry) FROM STDIN", io.StringIO(text))
+            cursor.execute("CREATE INDEX parcels_wkb_geometry_idx ON parcels USING gist (wkb_geometry)")
+        self.connection.autocommit = True
+        with self.connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE parcels")
+        self.connection.autocommit = False
+
+    def put_aoi(self, share: float = 1.0) -> None:
+        """Let the AOI be a square in the upper left corner that covers this share of the image's area."""
+        rows, columns = SHAPES[self.card]
+        part = (max(1, int(rows * share**0.5)), max(1, int(columns * share**0.5)))
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute("TRUNCATE aois")
+        tables.add_aoi(self.connection, "benchmark", GRID.footprint(part))
+
+    def run(self, bands: Sequence[str], *arguments: str, extraction: dict[str, Any] | None = None) -> Run:
+        """Let one worker extract the scene into an empty table; raises RuntimeError with its log if it fails."""
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute("DROP TABLE IF EXISTS signatures, extraction_log")
+            cursor.execute("UPDATE dias_catalogue SET status = 'ingested'")
+        config = {
+            "database": {
+                "connection": self._postgis.connection_config(DATABASE),
+                "tables": {"aoi_table": "aois", "parcel_table": "parcels", "results_table": "signatures"},
+                "args": {"aoi_field": "name", "name": "benchmark", "startdate": "2024-01-01", "enddate": "2025-01-01"},
+            },
+            "extraction": extraction or {},
+        }
+        (self._folder / "db_config.json").write_text(json.dumps(config))
+        command = [sys.executable, "-m", "benchmarks.worker", self.card, ",".join(bands), *arguments]
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        with (self._folder / "worker.log").open("w+b") as log:
+            started = time.perf_counter()
+            process = subprocess.Popen(command, cwd=self._folder, stderr=log, env=os.environ | {"PYTHONPATH": path})
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                log.seek(0)
+                raise RuntimeError(log.read().decode())
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute("SELECT row_to_json(extraction_log) FROM extraction_log")
+            (row,) = cursor.fetchone() or ({},)
+        return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, row)
+
+    def seconds_of_copy(self) -> tuple[int, float]:
+        """Rows of the last run, and the seconds that a binary COPY of them into an empty table takes."""
+        rows = io.BytesIO()
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.copy_expert("COPY signatures TO STDOUT WITH (FORMAT binary)", rows)
+            cursor.execute("CREATE TABLE copied (LIKE signatures)")
+        rows.seek(0)
+        started = time.perf_counter()
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.copy_expert("COPY copied FROM STDIN WITH (FORMAT binary)", rows)
+            count = cursor.rowcount
+        seconds = time.perf_counter() - started
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute("DROP TABLE copied")
+        return count, seconds
+
+
+@contextmanager
+def stage(card: str, product: Path) -> Iterator[Stage]:
+    """Servers with the product in the store; ended, and their files removed, when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with Postgis(folder / "cluster") as postgis, S3Server() as store:
+            products.upload(product, store.client(), BUCKET)
+            yield Stage(card, folder, postgis, store)
+
+
+def make_product(card: str, folder: Path) -> Path:
+    """Write the full-size product below the folder, once; returns the root of its keys."""
+    root = folder / card
+    done = folder / f"{card}.done"
+    if done.exists():
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    rows, columns = SHAPES[card]
+    if card == "bs":
+        products.write_bs(
+            root, REFERENCES[card], OBSTIME, {band: _backscatter(i) for i, band in enumerate(BANDS[card])}, GRID
+        )
+    else:
+        bands = {band: _reflectance(seed, (rows, columns)) for seed, band in enumerate(("B04", "B08"))}
+        random = np.random.default_rng(9)
+        classes = np.repeat(np.repeat(random.integers(1, 12, (549, 549), dtype="u1"), 10, axis=0), 10, axis=1)
+        products.write_s2(root, REFERENCES[card], bands | {"SCL": classes}, GRID)
+    done.touch()
+    return root
+
+
+def _reflectance(seed: int, shape: tuple[int, int]) -> NDArray[np.uint16]:
+    """Digital numbers with the compressed size of a full land tile (100 MB a band): field-sized patches and noise of
+    25 DN, and 14 % without data."""
+    random = np.random.default_rng(seed)
+    patches = np.repeat(np.repeat(random.integers(300, 3000, (550, 550), dtype="u2"), 20, axis=0), 20, axis=1)
+    image = patches[: shape[0], : shape[1]] + random.normal(0, 25, shape).astype("i2").astype("u2")
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    image[rows + columns * 0.28 > shape[0] * 1.0] = 0
+    return image
+
+
+def _backscatter(seed: int) -> NDArray[np.float32]:
+    """Gamma0 with speckle, and 0 in the corners that the turned swath leaves."""
+    random = np.random.default_rng(seed)
+    rows, columns = SHAPES["bs"]
+    image = np.empty((rows, columns), dtype=np.float32)
+    for top in range(0, rows, 1000):
+        part = random.standard_gamma(4, (min(1000, rows - top), columns), dtype=np.float32) * np.float32(0.025)
+        edge = int(columns * 0.12 * (1 - top / rows))
+        part[:, :edge] = 0
+        part[:, columns - int(columns * 0.12 * top / rows) - 1 :] = 0
+        image[top : top + 1000] = part
+    return image
+
+
+def decode_seconds(product: Path, cores: int) -> float:
+    """Seconds to decode all JPEG 2000 files of a product with so many threads, tile by tile, into memory."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from extractors.bands import BandFile, open_bands
+
+    files = [BandFile(path.stem, path) for path in sorted(product.rglob("*.jp2"))]
+    with rasterio.Env(), open_bands(files, "JP2OpenJPEG", 0) as grids, ThreadPoolExecutor(cores) as pool:
+        started = time.perf_counter()
+        running = [
+            pool.submit(band.decoded.decode, [tile])
+            for group in grids
+            for tile, _ in group.tiles()
+            for band in group.bands
+            if band.decoded is not None
+        ]
+        for done in running:
+            done.result()
+        return time.perf_counter() - started
