@@ -1,8 +1,8 @@
-"""One worker on one full-size scene: `python -m benchmarks.scene [--card bs] [--parcels N] [--bands ...] [--growth PNG]`.
+"""One worker on one full-size scene: `python -m benchmarks.scene [--card bs] [--parcels N] [--growth PNG]`.
 
 Prints the seconds of each step, processor seconds, peak memory, and the ratio to the floor measured in the same run:
-decoding the scene's JPEG 2000 files with the same number of cores, and COPY of the same rows into an empty table. With
-`--growth`: how the time of a scene grows with the number of parcels and with the share of the image that the AOI covers.
+decoding the scene's JPEG 2000 files with the same number of cores, and COPY of the same rows into an empty table.
+With `--growth`: how the time grows with the number of parcels and with the share of the image that the AOI covers.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A stage for measuring whole scenes: servers, a full-size product, parcels, and a worker that is timed from outside."""
+"""A stage for measuring whole scenes: servers, a full-size product, parcels, a worker that is timed from outside."""
 
 import io
 import json

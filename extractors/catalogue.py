@@ -117,8 +117,9 @@ class Catalogue:
     footprint_srid: int
     card: str
     args: Args
+    results: TableName
 
-    def claim(self, connection: "PgConnection", results: TableName, reference: str | None = None) -> Scene | None:
+    def claim(self, connection: "PgConnection", reference: str | None = None) -> Scene | None:
         """Take the oldest `ingested` scene (by obstime, then id), or the one with this reference; None if there is
         none. Its status is then `inprogress` and its attempt is in the log."""
         with database_errors(connection, "claiming a scene"), connection, connection.cursor() as cursor:
@@ -142,7 +143,7 @@ class Catalogue:
                     "reference": taken,
                     "card": self.card,
                     "aoi": self.args.name,
-                    "results": str(results),
+                    "results": str(self.results),
                     "worker": f"{socket.gethostname()}:{os.getpid()}",
                     "versions": json.dumps({"package": __version__}),
                 },
@@ -208,11 +209,11 @@ class Catalogue:
         ):
             return self.finish(cursor, scene, status, outcome, reason, account.without_rows())
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene, results: TableName) -> bool:
+    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> bool:
         """Whether an earlier attempt has written rows of this scene into the results table."""
         cursor.execute(
             statement("catalogue.extracted_before", log=self.log.identifier),
-            {"obsid": scene.id, "results": str(results)},
+            {"obsid": scene.id, "results": str(self.results)},
         )
         row = cursor.fetchone()
         return bool(row and row[0])
@@ -230,7 +231,9 @@ class Catalogue:
         }
 
 
-def open_catalogue(connection: "PgConnection", config: DatabaseFile, config_name: str, card: str) -> Catalogue:
+def open_catalogue(
+    connection: "PgConnection", config: DatabaseFile, config_name: str, card: str, results: TableName
+) -> Catalogue:
     """Check the catalogue and the AOI table, create the log table if it is absent. Raises ConfigurationError."""
     tables, args = config.tables, config.args
     with database_errors(connection, "checking the catalogue"), connection, connection.cursor() as cursor:
@@ -265,7 +268,7 @@ def open_catalogue(connection: "PgConnection", config: DatabaseFile, config_name
                 )
             )
         log = _find_or_create_log(connection, TableName(LOG_TABLE, table.schema))
-    return Catalogue(table, log, aois, aoi_field, srid or LONGITUDE_LATITUDE, card, args)
+    return Catalogue(table, log, aois, aoi_field, srid or LONGITUDE_LATITUDE, card, args, results)
 
 
 def _find_or_create_log(connection: "PgConnection", log: TableName) -> TableName:

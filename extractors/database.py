@@ -138,6 +138,18 @@ def find_table(connection: "PgConnection", table: TableName) -> TableName | None
     return None
 
 
+def name_in_database(connection: "PgConnection", table: TableName) -> TableName:
+    """The table's full name, whether it exists or is still to be made."""
+    with database_errors(connection, f"looking for the table {table}"), connection:
+        found = find_table(connection, table)
+        if found is not None or table.schema:
+            return found or table
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_schema()")
+            row = cursor.fetchone()
+    return TableName(table.name, row[0] if row else None)
+
+
 def columns(connection: "PgConnection", table: TableName) -> dict[str, Column]:
     """The columns of an existing table, by name, in the table's order."""
     with connection.cursor() as cursor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from extractors.cards import Card
 from extractors.catalogue import Account, Scene, open_catalogue
 from extractors.config import read_database_config, read_store_config
-from extractors.database import connect, database_errors
+from extractors.database import connect, database_errors, name_in_database
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
 from extractors.options import Options
 from extractors.parcels import count_without_geometry, open_parcels
@@ -38,7 +38,9 @@ class Session:
         self.connect()
         name = str(options.db_config)
         self.parcels = open_parcels(self.connection, self.config, name)
-        self.catalogue = open_catalogue(self.connection, self.config, name, card.code)
+        # The results table may have to be made, so it comes last: nothing is made for a configuration that cannot work.
+        results = name_in_database(self.connection, self.config.tables.results_table)
+        self.catalogue = open_catalogue(self.connection, self.config, name, card.code, results)
         pid_type = self.parcels.pid_type
         self.results = open_results(self.connection, self.config, name, self.labels.values(), pid_type)
         self.hists = open_hists(self.connection, self.config, name, pid_type) if card.classified else None
@@ -52,12 +54,12 @@ class Session:
     def claim(self) -> Scene | None:
         """Claim the next scene, None if there is none; a connection that broke since the last one is opened anew."""
         try:
-            return self.catalogue.claim(self.connection, self.results.table, self.options.scene)
+            return self.catalogue.claim(self.connection, self.options.scene)
         except DatabaseUnavailableError:
             if not self.connection.closed:
                 raise
         self.connect()
-        return self.catalogue.claim(self.connection, self.results.table, self.options.scene)
+        return self.catalogue.claim(self.connection, self.options.scene)
 
     def release(self, scene: Scene, status: str, outcome: str, reason: str, account: Account) -> bool:
         """Say in catalogue and log how a claim ended that wrote nothing; on a new connection if ours broke.

@@ -220,7 +220,7 @@ def publish(session: Session, scene: Scene, status: str, account: Account, resul
     connection, catalogue = session.connection, session.catalogue
     with database_errors(connection, "writing the signatures"), connection, connection.cursor() as cursor:
         with _step(account, "publish"):
-            extracted_before = catalogue.extracted_before(cursor, scene, session.results.table)
+            extracted_before = catalogue.extracted_before(cursor, scene)
             for table in (session.results, session.hists):
                 if table is not None and table.may_hold(cursor, scene.id, extracted_before):
                     table.delete(cursor, scene.id, (pid for result in results for pid in result.pid.tolist()))
