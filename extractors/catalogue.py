@@ -209,14 +209,13 @@ class Catalogue:
         ):
             return self.finish(cursor, scene, status, outcome, reason, account.without_rows())
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> bool:
-        """Whether an earlier attempt has written rows of this scene into the results table."""
+    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> set[str]:
+        """For which areas of interest earlier attempts have written rows of this scene into the results table."""
         cursor.execute(
             statement("catalogue.extracted_before", log=self.log.identifier),
             {"obsid": scene.id, "results": str(self.results)},
         )
-        row = cursor.fetchone()
-        return bool(row and row[0])
+        return {row[0] for row in cursor.fetchall()}
 
     def _conditions(self, reference: str | None) -> dict[str, Any]:
         # Catalogues write Sentinel-2 products with and without `.SAFE`; people give them either way.

@@ -60,20 +60,28 @@ class ResultsTable:
     columns: dict[str, Column]
     made_here: bool
 
-    def may_hold(self, cursor: "PgCursor", obsid: int, extracted_before: bool) -> bool:
-        """Whether the table may have rows of a scene already. Of a table that this program made, its own log tells;
-        another may hold rows that nobody has noted, so it is searched (quick with an index on obsid)."""
-        if extracted_before or self.made_here:
-            return extracted_before
+    def clear(self, cursor: "PgCursor", obsid: int, aoi: str, before: set[str], pids: Iterable[int]) -> None:
+        """Remove what is replaced by the rows that a scene gets for these parcels.
+
+        before: areas of interest for which the log has this scene in this table. All rows of the scene go if they can
+        only be this area's; rows that another area or another program may have written stay, but for these parcels.
+        A table that this program made is not searched for rows that the log does not know.
+        """
+        if before == {aoi} and self.made_here:
+            cursor.execute(statement("signatures.delete_scene", table=self.table.identifier), {"obsid": obsid})
+        elif before or self._has_rows(cursor, obsid):
+            cursor.execute(
+                statement("signatures.delete_parcels", table=self.table.identifier),
+                {"obsid": obsid, "pids": list(pids)},
+            )
+
+    def _has_rows(self, cursor: "PgCursor", obsid: int) -> bool:
+        if self.made_here:
+            return False
+        # Quick where there is an index on obsid, else a walk through the table.
         cursor.execute(statement("signatures.any_of_scene", table=self.table.identifier), {"obsid": obsid})
         row = cursor.fetchone()
         return bool(row and row[0])
-
-    def delete(self, cursor: "PgCursor", obsid: int, pids: Iterable[int]) -> None:
-        """Remove the rows of a scene for these parcels; others may belong to another area of interest."""
-        cursor.execute(
-            statement("signatures.delete_scene", table=self.table.identifier), {"obsid": obsid, "pids": list(pids)}
-        )
 
     def copy_signatures(self, cursor: "PgCursor", obsid: int, signatures: "Iterable[Signatures]") -> None:
         """COPY a scene's rows into the table."""

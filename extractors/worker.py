@@ -220,10 +220,10 @@ def publish(session: Session, scene: Scene, status: str, account: Account, resul
     connection, catalogue = session.connection, session.catalogue
     with database_errors(connection, "writing the signatures"), connection, connection.cursor() as cursor:
         with _step(account, "publish"):
-            extracted_before = catalogue.extracted_before(cursor, scene)
-            for table in (session.results, session.hists):
-                if table is not None and table.may_hold(cursor, scene.id, extracted_before):
-                    table.delete(cursor, scene.id, (pid for result in results for pid in result.pid.tolist()))
+            before = catalogue.extracted_before(cursor, scene)
+            for table in filter(None, (session.results, session.hists)):
+                pids = (pid for result in results for pid in result.pid.tolist())
+                table.clear(cursor, scene.id, catalogue.args.name, before, pids)
             session.results.copy_signatures(
                 cursor, scene.id, (part for result in results for part in result.signatures)
             )

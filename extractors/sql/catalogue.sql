@@ -60,5 +60,5 @@ WHERE run_id = %(run_id)s AND finished_at IS NULL
 UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s AND status = 'inprogress'
 
 -- :extracted_before
--- Whether an earlier attempt of ours has left rows of this scene in this results table.
-SELECT EXISTS (SELECT 1 FROM {log} WHERE obsid = %(obsid)s AND results = %(results)s AND outcome = 'extracted')
+-- For which areas of interest earlier attempts have written rows of this scene into this results table.
+SELECT DISTINCT aoi FROM {log} WHERE obsid = %(obsid)s AND results = %(results)s AND outcome = 'extracted'

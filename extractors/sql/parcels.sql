@@ -29,10 +29,10 @@ candidates AS MATERIALIZED (
     SELECT p.ogc_fid AS pid,
            p.wkb_geometry AS original,
            CASE
-               WHEN GeometryType(p.wkb_geometry) IN ('POLYGON', 'MULTIPOLYGON') THEN ST_Force2D(p.wkb_geometry)
-               WHEN GeometryType(p.wkb_geometry) IN ('CURVEPOLYGON', 'MULTISURFACE')
+               WHEN ST_GeometryType(p.wkb_geometry) IN ('ST_Polygon', 'ST_MultiPolygon') THEN ST_Force2D(p.wkb_geometry)
+               WHEN ST_GeometryType(p.wkb_geometry) IN ('ST_CurvePolygon', 'ST_MultiSurface')
                    THEN ST_Force2D(ST_CurveToLine(p.wkb_geometry))
-               WHEN GeometryType(p.wkb_geometry) = 'GEOMETRYCOLLECTION'
+               WHEN ST_GeometryType(p.wkb_geometry) = 'ST_GeometryCollection'
                    THEN ST_CollectionExtract(ST_Force2D(ST_CurveToLine(p.wkb_geometry)), 3)
            END AS shape
     FROM {parcels} p

@@ -1,5 +1,9 @@
 -- :delete_scene
--- Removes what an earlier extraction of a scene has written for the parcels that are written again.
+-- Removes all that an earlier extraction of a scene has written.
+DELETE FROM {table} WHERE obsid = %(obsid)s
+
+-- :delete_parcels
+-- Removes a scene's rows of some parcels.
 DELETE FROM {table} WHERE obsid = %(obsid)s AND pid = ANY (%(pids)s::bigint[])
 
 -- :any_of_scene
