@@ -1,0 +1,91 @@
+"""Five real acquisitions and 88 real polygons through the real command, every number against rasterstats."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from demo import tables
+from tests.helpers import ROOT, Array, Signatures, Workspace, assert_same, footprint, s2_reference, zonal
+
+REAL = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared")) / "real"
+
+pytestmark = pytest.mark.skipif(
+    not REAL.is_dir(), reason=f"the real acquisitions are not at {REAL} (SHARED_DIR names another folder)"
+)
+
+
+def as_jp2(array: Array, transform: Affine, crs: object, path: Path) -> bytes:
+    """Lossless JPEG 2000 on the raster's own grid, whose pixels are not quite square."""
+    options = {"QUALITY": "100", "REVERSIBLE": "YES"}
+    with rasterio.open(
+        path,
+        "w",
+        driver="JP2OpenJPEG",
+        width=array.shape[1],
+        height=array.shape[0],
+        count=1,
+        dtype=array.dtype,
+        crs=crs,
+        transform=transform,
+        **options,
+    ) as file:
+        file.write(array, 1)
+    with rasterio.open(path) as file:
+        assert np.array_equal(file.read(1), array)
+        assert file.transform.almost_equals(transform, precision=1e-9)
+    return path.read_bytes()
+
+
+def test_every_number_equals_rasterstats(workspace: Workspace, tmp_path: Path) -> None:
+    land_use = geopandas.read_file(REAL / "land_use.gpkg")
+    assert len(land_use) == 88
+    assert land_use.crs.to_epsg() == 32633
+    parcels = workspace.add_parcels(list(land_use.geometry))
+    everything = footprint(land_use.union_all().envelope.buffer(500))
+    tables.add_aoi(workspace.connection, "slovenia", everything)
+    workspace.args["name"] = "slovenia"
+    workspace.extraction["chunk_size"] = 30
+
+    wanted: dict[int, Signatures] = {}
+    for number in range(5):
+        moment = datetime(2020, 5, 1, 10, 0, 31) + timedelta(days=10 * number)
+        reference = s2_reference(moment)
+        granule = (
+            f"Sentinel-2/MSI/L2A/{moment:%Y/%m/%d}/{reference}/GRANULE/"
+            f"L2A_T33TWM_A027561_{moment:%Y%m%dT%H%M%S}/IMG_DATA"
+        )
+        scene = tables.add_scene(workspace.connection, reference, moment, "s2", everything)
+        wanted[scene] = {}
+        for band, label in (("B04", "B4"), ("B08", "B8")):
+            with rasterio.open(REAL / f"scene{number}_{band}.tif") as file:
+                array, transform, crs = file.read(1), file.transform, file.crs
+            body = as_jp2(array, transform, crs, tmp_path / "band.jp2")
+            workspace.write(f"{granule}/R10m/T33TWM_{moment:%Y%m%dT%H%M%S}_{band}_10m.jp2", body)
+            wanted[scene] |= zonal(parcels, label, array, transform)
+        # Level 1C has no scene classification: one is made, with a corner of nodata.
+        made = np.random.default_rng(number).integers(1, 12, (51, 50), dtype=np.uint8)
+        made[:10, :10] = 0
+        body = as_jp2(made, transform @ Affine.scale(2), crs, tmp_path / "scl.jp2")
+        workspace.write(f"{granule}/R20m/T33TWM_{moment:%Y%m%dT%H%M%S}_SCL_20m.jp2", body)
+        wanted[scene] |= zonal(parcels, "SC", made, transform @ Affine.scale(2))
+
+    outcome = workspace.run("s2", "--all")
+
+    assert (outcome.code, outcome.errors) == (0, [])
+    for scene, numbers in wanted.items():
+        assert workspace.status(scene) == "extracted"
+        assert_same(workspace.signatures(scene), numbers)
+    assert workspace.rows() == sum(map(len, wanted.values()))
+    # Some of the 88 are smaller than a pixel or hold only nodata: each of them is counted, in every band.
+    (log,) = workspace.log(next(iter(wanted)))
+    for band in ("B4", "B8", "SC"):
+        missing = sum(log["parcels_without_row"].get(band, {}).values())
+        assert log["parcels_selected"] == 88 == log["rows_written"][band] + missing

@@ -1,0 +1,65 @@
+"""Servers for the tests: one PostGIS cluster and one S3 server for the whole session, ended by process id.
+
+Every test gets a database and a bucket of its own (`workspace`), or shares one with its module (`shared_workspace`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.servers import Postgis, S3Server
+from tests.faulty_s3 import FaultyS3
+from tests.helpers import Workspace
+
+
+def pytest_configure() -> None:
+    """A SIGTERM (a time limit, a cancelled job) ends the servers as Ctrl-C does: fixtures are torn down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def postgis() -> Iterator[Postgis]:
+    """A throw-away cluster; not below pytest's own folder, which the server's user may not enter."""
+    folder = Path(tempfile.mkdtemp(prefix="postgis-"))
+    folder.chmod(0o755)
+    try:
+        with Postgis(folder / "cluster") as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(log=tmp_path_factory.mktemp("s3") / "log") as server:
+        yield server
+
+
+@pytest.fixture
+def workspace(postgis: Postgis, store: S3Server, tmp_path: Path) -> Iterator[Workspace]:
+    world = Workspace(postgis, store, tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture(scope="module")
+def shared_workspace(
+    postgis: Postgis, store: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workspace]:
+    """For tests that look at one run from several sides."""
+    world = Workspace(postgis, store, tmp_path_factory.mktemp("shared"))
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def proxy(store: S3Server) -> Iterator[FaultyS3]:
+    """A way to the S3 server that can be spoilt; point `workspace.s3["host"]` at its endpoint."""
+    with FaultyS3(store.endpoint) as server:
+        yield server

@@ -1,0 +1,228 @@
+"""A reverse proxy in front of the S3 server that spoils chosen answers.
+
+It is a real HTTP server on loopback: the worker talks to it as to any store. Without faults it passes every request on
+and notes it; with faults it spoils the answers whose path holds a given text, for a given number of times.
+
+    with FaultyS3(store.endpoint) as proxy:
+        proxy.spoil("B04", "503", times=2)      # twice "slow down", then fine
+        ...
+        assert proxy.asked_for("B04") == 3
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+Kind = Literal["503", "403", "404", "reset", "cut", "wrong", "short", "stall"]
+
+ON_BODIES = frozenset({"cut", "wrong", "short", "stall"})
+"""These spoil an object's body; the others take the place of the whole answer."""
+
+ERRORS: dict[str, tuple[int, str]] = {
+    "503": (503, "SlowDown"),
+    "403": (403, "InvalidAccessKeyId"),
+    "404": (404, "NoSuchKey"),
+}
+PASSED_ON = ("content-type", "last-modified", "content-range", "accept-ranges", "x-amz-version-id")
+
+
+@dataclass
+class Fault:
+    """One way to spoil the answers to requests whose unquoted target holds `key`.
+
+    times: how many answers, None = every one.
+    """
+
+    key: str
+    kind: Kind
+    times: int | None
+    done: int = 0
+
+    def applies(self, target: str) -> bool:
+        return self.key in target and (self.times is None or self.done < self.times)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came in; `target` is the unquoted path with its query."""
+
+    method: str
+    target: str
+
+
+class FaultyS3:
+    """The proxy; a context manager. `endpoint` goes into s3_config.json as the host."""
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = urlsplit(upstream).netloc
+        self.requests: list[Request] = []
+        self.stalled = threading.Event()
+        """Set as soon as an answer hangs half-way."""
+        self.go_on = threading.Event()
+        """Set by the test to let hanging answers run to their end."""
+        self.page_size: int | None = None
+        """At most so many keys in one page of a listing (None: as the store has it, 1,000)."""
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+        self.port = 0
+        self.listen()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def spoil(self, key: str, kind: Kind, times: int | None = None) -> None:
+        """Spoil the next `times` (None: all) answers to requests whose target holds `key` ("" = all)."""
+        with self._lock:
+            self._faults.append(Fault(key, kind, times))
+
+    def heal(self) -> None:
+        """Drop every fault."""
+        with self._lock:
+            self._faults.clear()
+
+    def asked_for(self, text: str, method: str = "GET") -> int:
+        """How many requests of this method had `text` in their path or query."""
+        with self._lock:
+            return sum(text in request.target for request in self.requests if request.method == method)
+
+    def listen(self) -> None:
+        """Accept connections, on the same port as before."""
+        proxy = self
+
+        class Handler(_Handler):
+            owner = proxy
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def refuse(self) -> None:
+        """Refuse connections until `listen` is called again."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+    def close(self) -> None:
+        """Let go of everything that hangs, then stop."""
+        self.go_on.set()
+        self.refuse()
+
+    def __enter__(self) -> FaultyS3:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def note(self, method: str, target: str) -> Fault | None:
+        """Write the request down and take the fault that is due for it, if any."""
+        with self._lock:
+            self.requests.append(Request(method, target))
+            for fault in self._faults:
+                is_object = "?" not in target
+                if not fault.applies(target) or (fault.kind in ON_BODIES and not is_object):
+                    continue
+                if fault.kind in {"cut", "wrong", "stall"} and method != "GET":
+                    continue  # these need a body
+                fault.done += 1
+                return fault
+        return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request; HTTP/1.0, so that every answer ends its connection."""
+
+    owner: FaultyS3
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it so)
+        """Nothing: the tests read `FaultyS3.requests`."""
+
+    def _answer(self) -> None:
+        fault = self.owner.note(self.command, unquote(self.path))
+        if fault is not None and fault.kind == "reset":
+            return  # closed without a word
+        if fault is not None and fault.kind in ERRORS:
+            self._error(*ERRORS[fault.kind])
+            return
+        short = fault is not None and fault.kind == "short"
+        status, headers, body = self._ask_upstream("GET" if short else self.command)
+        if fault is None or status not in (200, 206):
+            self._send(status, headers, body, len(body))
+            return
+        if fault.kind == "short":
+            body = body[: len(body) // 2]
+            headers["etag"] = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+            headers["content-length"] = str(len(body))
+            self._send(status, headers, body, len(body))
+        elif fault.kind == "wrong":
+            middle = len(body) // 2
+            spoilt = bytes(byte ^ 0x5A for byte in body[middle : middle + 8])
+            self._send(status, headers, body[:middle] + spoilt + body[middle + 8 :], len(body))
+        elif fault.kind == "cut":
+            self._send(status, headers, body[: len(body) // 2], len(body))
+        else:
+            self._send(status, headers, body[: len(body) // 2], len(body))
+            self.wfile.flush()
+            self.owner.stalled.set()
+            self.owner.go_on.wait(600)
+            self._write(body[len(body) // 2 :])
+
+    def _ask_upstream(self, method: str) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(self.owner.upstream, timeout=60)
+        try:
+            wanted = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "connection"}}
+            path = self.path
+            if self.owner.page_size is not None and "list-type" in path:
+                path = f"{re.sub('&max-keys=[0-9]+', '', path)}&max-keys={self.owner.page_size}"
+            connection.request(method, path, headers=wanted)
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def _send(self, status: int, headers: dict[str, str], body: bytes, length: int) -> None:
+        """Headers that promise `length` bytes (a HEAD keeps the store's own number), then `body`."""
+        self.send_response(status)
+        for name in (*PASSED_ON, "etag"):
+            if name in headers:
+                self.send_header(name, headers[name])
+        if self.command == "HEAD":
+            self.send_header("Content-Length", headers.get("content-length", "0"))
+        else:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if self.command != "HEAD":
+            self._write(body)
+
+    def _error(self, status: int, code: str) -> None:
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>made by the test</Message></Error>"
+        self._send(status, {"content-type": "application/xml"}, body.encode(), len(body))
+
+    def _write(self, body: bytes) -> None:
+        try:
+            self.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # the worker has gone: that is what some tests want

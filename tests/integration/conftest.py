@@ -1,0 +1,180 @@
+"""Fixtures for what is tested against a real PostGIS: a database per test, with an open ground to put scenes on.
+
+The geography is literal: degrees in EPSG:4326, the AOI `nl` is the square 14 to 16 east, 45 to 47 north.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2.extensions
+import pytest
+import shapely
+from psycopg2 import sql
+from shapely.geometry.base import BaseGeometry
+
+from demo import tables
+from demo.servers import Postgis
+from extractors.catalogue import Catalogue, open_catalogue
+from extractors.config import DatabaseFile, TableName
+
+AOI = shapely.box(14, 45, 16, 47)
+MORNING = dt.datetime(2020, 4, 1, 10, 0, 31)
+
+Session = psycopg2.extensions.connection
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """rasterstats and rasterio still multiply affine transforms with `*`, of which affine 3 warns."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"))
+
+
+@dataclass
+class Ground:
+    """A database with a catalogue, an AOI table and no parcels yet; `config` as in db_config.json.
+
+    `admin` is a session in which every statement is committed at once: it sees what is committed, and holds no lock.
+    """
+
+    postgis: Postgis
+    name: str
+    admin: Session
+    config: dict[str, Any]
+    sessions: list[Session] = field(default_factory=list)
+    scenes: int = 0
+
+    def connect(self, **keywords: Any) -> Session:
+        """A new session, closed at the end of the test."""
+        session = self.postgis.connect(self.name, **keywords)
+        self.sessions.append(session)
+        return session
+
+    @property
+    def settings(self) -> DatabaseFile:
+        return DatabaseFile.model_validate(self.config)
+
+    def query(self, statement: str | sql.Composable, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the administrator's session."""
+        with self.admin.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def one(self, statement: str | sql.Composable, *values: object) -> Any:
+        ((value,),) = self.query(statement, *values)
+        return value
+
+    def add_aoi(self, shape: BaseGeometry | str, name: str = "nl") -> None:
+        tables.add_aoi(self.admin, name, shape if isinstance(shape, str) else shape.wkt)
+
+    def add_scene(
+        self,
+        obstime: dt.datetime = MORNING,
+        footprint: BaseGeometry | str = AOI,
+        *,
+        card: str = "s2",
+        status: str = "ingested",
+        reference: str | None = None,
+    ) -> int:
+        """A row of the catalogue; its id."""
+        self.scenes += 1
+        reference = reference or f"S2A_{self.scenes}"
+        wkt = footprint if isinstance(footprint, str) else footprint.wkt
+        return tables.add_scene(self.admin, reference, obstime, card, wkt, status=status)
+
+    def add_parcels(self, shapes: Sequence[BaseGeometry | None], srid: int, table: str = "parcels") -> list[int]:
+        return tables.add_parcels(self.admin, table, shapes, srid)
+
+    def create_parcels(self, srid: int, dimensions: str = "") -> None:
+        tables.create_parcels(self.admin, "parcels", srid, dimensions)
+
+    def status(self, scene: int) -> str:
+        return str(self.one("SELECT status FROM dias_catalogue WHERE id = %s", scene))
+
+    def set_status(self, scene: int, status: str) -> None:
+        self.query("UPDATE dias_catalogue SET status = %s WHERE id = %s", status, scene)
+
+    def log(self, scene: int) -> list[dict[str, Any]]:
+        """The attempts at a scene, oldest first."""
+        return [
+            row[0]
+            for row in self.query("SELECT to_json(l) FROM extraction_log l WHERE obsid = %s ORDER BY run_id", scene)
+        ]
+
+    def open_catalogue(self, session: Session, card: str = "s2") -> Catalogue:
+        return open_catalogue(session, self.settings, "db_config.json", card, TableName("signatures", "public"))
+
+
+EMPTY = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend';
+    FOR name IN SELECT oid::regnamespace FROM pg_namespace
+                WHERE nspname NOT IN ('public', 'information_schema') AND nspname !~ '^pg_' LOOP
+        EXECUTE format('DROP SCHEMA %s CASCADE', name);
+    END LOOP;
+    FOR name IN SELECT format('%s %s', CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                              oid::regclass)
+                FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'S')
+                AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('e', 'a', 'i'))
+                ORDER BY relkind DESC LOOP
+        EXECUTE format('DROP %s CASCADE', name);
+    END LOOP;
+END $$
+"""
+"""Ends all other sessions and drops all that the extension has not brought: quicker than a new database."""
+
+
+@pytest.fixture(scope="module")
+def admin(postgis: Postgis) -> Iterator[Session]:
+    """A session in a database of the module's own."""
+    name = f"i{uuid.uuid4().hex[:12]}"
+    postgis.create_database(name)
+    session = postgis.connect(name)
+    session.autocommit = True
+    yield session
+    session.close()
+    postgis.drop_database(name)
+
+
+@pytest.fixture
+def bare_ground(postgis: Postgis, admin: Session) -> Iterator[Ground]:
+    """A catalogue and an AOI table, both empty."""
+    name = admin.info.dbname
+    config = {
+        "database": {
+            "connection": postgis.connection_config(name),
+            "tables": {"aoi_table": "aois", "parcel_table": "parcels", "results_table": "signatures"},
+            "args": {"aoi_field": "name", "name": "nl", "startdate": "2020-01-01", "enddate": "2021-01-01"},
+        }
+    }
+    with admin.cursor() as cursor:
+        cursor.execute(EMPTY)
+    tables.create_catalogue(admin)
+    tables.create_aois(admin)
+    ground = Ground(postgis, name, admin, config)
+    yield ground
+    for session in ground.sessions:
+        session.close()
+
+
+@pytest.fixture
+def ground(bare_ground: Ground) -> Ground:
+    """The same, with the AOI."""
+    bare_ground.add_aoi(AOI)
+    return bare_ground
+
+
+@pytest.fixture
+def session(ground: Ground) -> Session:
+    """A worker's session; it gives up on a lock instead of waiting for it."""
+    return ground.connect(options="-c lock_timeout=5000")

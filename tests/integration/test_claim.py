@@ -1,0 +1,447 @@
+"""Taking a scene: which one, by whom, and what the database looks like afterwards."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg2.extensions
+import pytest
+import shapely
+from psycopg2 import sql
+
+from extractors.catalogue import Account, Catalogue, Scene
+from extractors.errors import ConfigurationError, DatabaseUnavailableError
+from extractors.sql import statement
+from tests.integration.conftest import AOI, MORNING, Ground, Session
+
+DAY = dt.timedelta(days=1)
+MOMENT = dt.timedelta(microseconds=1)
+IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+
+
+def claimed(catalogue: Catalogue, session: Session) -> list[int]:
+    """The ids of all scenes that can be claimed, in the order in which they are."""
+    found: list[int] = []
+    while (scene := catalogue.claim(session)) is not None:
+        found.append(scene.id)
+    return found
+
+
+# Which one
+
+
+def test_the_oldest_first(ground: Ground, session: Session) -> None:
+    may = ground.add_scene(MORNING + 30 * DAY)
+    march = ground.add_scene(MORNING - 30 * DAY)
+    april = ground.add_scene(MORNING)
+    assert claimed(ground.open_catalogue(session), session) == [march, april, may]
+
+
+def test_of_the_same_time_the_one_with_the_lowest_id(ground: Ground, session: Session) -> None:
+    first, second, third = (ground.add_scene(MORNING, reference=name) for name in ("S2_c", "S2_b", "S2_a"))
+    # An update moves a row to the end of the table: the order on disk is second, third, first.
+    ground.set_status(first, "failed")
+    ground.set_status(first, "ingested")
+    assert claimed(ground.open_catalogue(session), session) == [first, second, third]
+
+
+def test_dates_include_the_first_moment_and_not_the_last(ground: Ground, session: Session) -> None:
+    start, end = dt.datetime(2020, 1, 1), dt.datetime(2021, 1, 1)
+    ground.add_scene(start - MOMENT)
+    inside = [ground.add_scene(moment) for moment in (start, start + MOMENT, end - MOMENT)]
+    ground.add_scene(end)
+    assert claimed(ground.open_catalogue(session), session) == inside
+
+
+def test_dates_with_a_time(ground: Ground, session: Session) -> None:
+    ground.config["database"]["args"] |= {"startdate": "2020-04-01T10:00:31", "enddate": "2020-04-01T12:00:32+02:00"}
+    ground.add_scene(MORNING - MOMENT)
+    inside = ground.add_scene(MORNING)
+    ground.add_scene(MORNING + dt.timedelta(seconds=1))
+    assert claimed(ground.open_catalogue(session), session) == [inside]
+
+
+def test_only_ingested_scenes_of_the_card(ground: Ground, session: Session) -> None:
+    for status in ("inprogress", "extracted", "no_parcels", "notfound", "failed", "INGESTED"):
+        ground.add_scene(status=status)
+    for card in ("bs", "c6", "S2"):
+        ground.add_scene(card=card)
+    wanted = ground.add_scene()
+    assert claimed(ground.open_catalogue(session), session) == [wanted]
+
+
+def test_the_footprint_meets_the_aoi_itself_not_only_its_bounding_box(bare_ground: Ground) -> None:
+    # A triangle: the square round it reaches up to (16, 47), itself only half as far.
+    bare_ground.add_aoi("POLYGON((14 45, 16 45, 14 47, 14 45))")
+    session = bare_ground.connect()
+    bare_ground.add_scene(footprint=shapely.box(15.5, 46.5, 15.9, 46.9))
+    bare_ground.add_scene(footprint=shapely.box(20, 45, 21, 46))
+    inside = bare_ground.add_scene(footprint=shapely.box(14.1, 45.1, 14.2, 45.2))
+    touching = bare_ground.add_scene(footprint=shapely.box(13, 45, 14, 46))
+    assert claimed(bare_ground.open_catalogue(session), session) == [inside, touching]
+
+
+def test_the_aoi_meets_the_footprint_itself_not_only_its_bounding_box(ground: Ground, session: Session) -> None:
+    ground.add_scene(footprint="POLYGON((16.5 44, 18 44, 18 48, 13 48, 16.5 47.5, 16.5 44))")
+    assert claimed(ground.open_catalogue(session), session) == []
+
+
+def test_an_aoi_of_several_rows(bare_ground: Ground) -> None:
+    for west in (10, 14, 18):
+        bare_ground.add_aoi(shapely.box(west, 45, west + 1, 46))
+    bare_ground.add_aoi(shapely.box(30, 45, 31, 46), name="elsewhere")
+    session = bare_ground.connect()
+    last = bare_ground.add_scene(MORNING + DAY, shapely.box(18.2, 45.2, 18.4, 45.4))
+    first = bare_ground.add_scene(MORNING, shapely.box(10.2, 45.2, 10.4, 45.4))
+    bare_ground.add_scene(footprint=shapely.box(12, 45, 13, 46))
+    bare_ground.add_scene(footprint=shapely.box(30, 45, 31, 46))
+    over_two = bare_ground.add_scene(MORNING + 2 * DAY, shapely.box(9, 44, 16, 47))
+    assert claimed(bare_ground.open_catalogue(session), session) == [first, last, over_two]
+
+
+def test_an_invalid_aoi(bare_ground: Ground) -> None:
+    # A bow-tie: its wings lie west and east of (15, 46), above and below is nothing.
+    bare_ground.add_aoi("POLYGON((14 45, 16 47, 16 45, 14 47, 14 45))")
+    session = bare_ground.connect()
+    bare_ground.add_scene(footprint=shapely.box(14.9, 46.7, 15.1, 46.9))
+    west = bare_ground.add_scene(footprint=shapely.box(14.1, 45.9, 14.2, 46.1))
+    east = bare_ground.add_scene(footprint=shapely.box(15.8, 45.9, 15.9, 46.1))
+    assert claimed(bare_ground.open_catalogue(session), session) == [west, east]
+
+
+def test_an_aoi_in_another_reference_system(ground: Ground, session: Session) -> None:
+    ground.query("CREATE TABLE aois_utm AS SELECT name, ST_Transform(wkb_geometry, 32633) wkb_geometry FROM aois")
+    ground.config["database"]["tables"]["aoi_table"] = "aois_utm"
+    inside = ground.add_scene(footprint=shapely.box(15, 46, 15.1, 46.1))
+    ground.add_scene(footprint=shapely.box(17, 46, 17.1, 46.1))
+    assert claimed(ground.open_catalogue(session), session) == [inside]
+
+
+def test_an_aoi_of_the_whole_earth(bare_ground: Ground) -> None:
+    bare_ground.add_aoi(shapely.box(-180, -90, 180, 90))
+    session = bare_ground.connect()
+    numbers = [bare_ground.add_scene(footprint=shapely.box(west, 45, west + 1, 46)) for west in (-170, 0, 170)]
+    assert claimed(bare_ground.open_catalogue(session), session) == numbers
+
+
+def test_a_scene_without_footprint_is_left(ground: Ground, session: Session) -> None:
+    lost = ground.add_scene()
+    ground.query("UPDATE dias_catalogue SET footprint = NULL WHERE id = %s", lost)
+    wanted = ground.add_scene(MORNING + DAY)
+    assert claimed(ground.open_catalogue(session), session) == [wanted]
+
+
+BROKEN_FOOTPRINTS = {
+    "bow-tie": "POLYGON((14 45, 16 47, 16 45, 14 47, 14 45))",
+    "a corner that is no number": "POLYGON((15 46, 15.2 46, 15.1 46.5, 15 NaN, 15 46))",
+    "beyond the pole": "POLYGON((15 46, 15 95, 16 46, 15 46))",
+}
+
+
+@pytest.mark.parametrize("footprint", BROKEN_FOOTPRINTS.values(), ids=BROKEN_FOOTPRINTS)
+def test_one_broken_footprint_does_not_keep_the_others_waiting(footprint: str, bare_ground: Ground) -> None:
+    # Not a rectangle: for those PostGIS has a short cut that looks at nothing else.
+    bare_ground.add_aoi("POLYGON((14 45, 16 45, 15.9 47, 14 47, 14 45))")
+    session = bare_ground.connect()
+    bare_ground.add_scene(MORNING, footprint)
+    wanted = bare_ground.add_scene(MORNING + DAY)
+    assert wanted in claimed(bare_ground.open_catalogue(session), session)
+
+
+def test_the_one_that_was_asked_for(ground: Ground, session: Session) -> None:
+    ground.add_scene(MORNING - DAY)
+    plain = ground.add_scene(reference="S2A_plain")
+    safe = ground.add_scene(reference="S2A_safe.SAFE")
+    ground.add_scene(reference="S2A_plain_longer")
+    catalogue = ground.open_catalogue(session)
+    for reference, expected in (("S2A_plain.SAFE", plain), ("S2A_safe", safe)):
+        scene = catalogue.claim(session, reference)
+        assert scene is not None
+        assert scene.id == expected
+        assert catalogue.claim(session, reference) is None
+    assert catalogue.claim(session, "S2A_%") is None
+    assert catalogue.claim(session, "nothing'; DROP TABLE aois; --") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "S2A_asked has the status 'extracted'"),
+        ({"card": "bs"}, "S2A_asked is not of card s2"),
+        (
+            {"obstime": dt.datetime(2021, 1, 1)},
+            "S2A_asked is not between startdate 2020-01-01 00:00:00 and enddate 2021-01-01 00:00:00",
+        ),
+        ({"footprint": shapely.box(20, 45, 21, 46)}, "S2A_asked does not meet the AOI nl"),
+        ({"reference": "S2A_other"}, "S2A_asked is not in public.dias_catalogue"),
+    ],
+    ids=["status", "card", "dates", "AOI", "absent"],
+)
+def test_why_the_one_that_was_asked_for_cannot_be_taken(
+    change: dict[str, Any], words: str, ground: Ground, session: Session
+) -> None:
+    scene: dict[str, Any] = {"status": "extracted", "reference": "S2A_asked"} | change
+    ground.add_scene(**scene)
+    catalogue = ground.open_catalogue(session)
+    assert catalogue.explain(session, "S2A_asked") == words
+    assert session.info.transaction_status == IDLE
+
+
+# What it looks like afterwards
+
+
+def test_a_claim_is_in_the_catalogue_and_in_the_log(ground: Ground, session: Session) -> None:
+    number = ground.add_scene(reference="S2A_x")
+    scene = ground.open_catalogue(session).claim(session)
+    (attempt,) = ground.log(number)
+    assert scene == Scene(number, "S2A_x", MORNING, attempt["run_id"])
+    assert ground.status(number) == "inprogress"
+    assert session.info.transaction_status == IDLE
+    assert attempt["started_at"] is not None
+    del attempt["started_at"], attempt["run_id"]
+    assert attempt.pop("versions").keys() == {"package"}
+    assert {name: value for name, value in attempt.items() if value is not None} == {
+        "obsid": number,
+        "reference": "S2A_x",
+        "card": "s2",
+        "aoi": "nl",
+        "results": "public.signatures",
+        "worker": f"{socket.gethostname()}:{os.getpid()}",
+    }
+
+
+def test_nothing_to_claim_leaves_no_trace(ground: Ground, session: Session) -> None:
+    number = ground.add_scene(status="extracted")
+    assert ground.open_catalogue(session).claim(session) is None
+    assert ground.log(number) == []
+    assert session.info.transaction_status == IDLE
+
+
+def test_obstime_with_a_time_zone_reads_as_utc(ground: Ground, session: Session) -> None:
+    ground.query("ALTER TABLE dias_catalogue ALTER obstime TYPE timestamptz USING obstime AT TIME ZONE 'UTC'")
+    with session, session.cursor() as cursor:
+        cursor.execute("SET timezone = 'Asia/Tokyo'")
+    ground.add_scene()
+    scene = ground.open_catalogue(session).claim(session)
+    assert scene is not None
+    assert scene.obstime == MORNING
+
+
+@pytest.mark.parametrize(
+    ("schema", "table", "column"),
+    [("My Schema", "select; --", "Gebiet's {x}"), ('a"b', "Übersicht", "$1")],
+    ids=["statements", "quotes"],
+)
+def test_names_may_be_anything(schema: str, table: str, column: str, bare_ground: Ground) -> None:
+    names = {"schema": sql.Identifier(schema), "table": sql.Identifier(table), "column": sql.Identifier(column)}
+    bare_ground.add_aoi(AOI, name="d'Oro %s {y}")
+    bare_ground.add_scene()
+    session = bare_ground.connect()
+    with session, session.cursor() as cursor:
+        cursor.execute(sql.SQL("CREATE SCHEMA {schema}").format(**names))
+        cursor.execute(sql.SQL("ALTER TABLE dias_catalogue SET SCHEMA {schema}").format(**names))
+        cursor.execute(sql.SQL("ALTER TABLE {schema}.dias_catalogue RENAME TO {table}").format(**names))
+        cursor.execute(sql.SQL("ALTER TABLE aois RENAME name TO {column}").format(**names))
+    database = bare_ground.config["database"]
+    database["tables"]["catalogue_table"] = f"{schema}.{table}"
+    database["args"] |= {"aoi_field": column, "name": "d'Oro %s {y}"}
+    scene = bare_ground.open_catalogue(session).claim(session)
+    assert scene is not None
+    with session.cursor() as cursor:
+        cursor.execute(sql.SQL("SELECT status, aoi FROM {schema}.{table}, {schema}.extraction_log").format(**names))
+        assert cursor.fetchall() == [("inprogress", "d'Oro %s {y}")]
+
+
+def test_aoi_field_may_be_the_column_name_of_the_aoi_table(
+    ground: Ground, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    ground.config["database"]["args"]["aoi_field"] = "nl_2020"
+    number = ground.add_scene()
+    assert claimed(ground.open_catalogue(session), session) == [number]
+    assert "table public.aois has no column nl_2020 (aoi_field): using its column name" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (
+            "DELETE FROM aois",
+            "database.args.name: no row of public.aois has name = 'nl'; write the name of an area in that table",
+        ),
+        (
+            "UPDATE aois SET wkb_geometry = NULL",
+            "database.args.name: the area 'nl' in public.aois has no geometry; give it one",
+        ),
+        (
+            "ALTER TABLE aois RENAME name TO label",
+            "database.args.aoi_field: table public.aois has no column name; write the name of one of its columns: "
+            "label, wkb_geometry",
+        ),
+        (
+            "DROP TABLE aois",
+            "database.tables.aoi_table: there is no table aois in the database; create it or write the name of the "
+            "right one",
+        ),
+        (
+            "ALTER TABLE aois RENAME wkb_geometry TO geom",
+            "database.tables.aoi_table: table public.aois has no column wkb_geometry (outline of the area); add it or "
+            "write the name of the right table",
+        ),
+        (
+            "ALTER TABLE dias_catalogue DROP status",
+            "database.tables.catalogue_table: table public.dias_catalogue has no column status (state of processing); "
+            "add it or write the name of the right table",
+        ),
+        (
+            "DROP TABLE dias_catalogue",
+            "database.tables.catalogue_table: there is no table dias_catalogue in the database; create it or write "
+            "the name of the right one",
+        ),
+        (
+            "ALTER TABLE aois ALTER wkb_geometry TYPE geometry USING ST_SetSRID(wkb_geometry, 0)",
+            "database.tables.aoi_table: the geometries of public.aois have no SRID, so nobody knows where they are; "
+            "set it with SELECT UpdateGeometrySRID('public', 'aois', 'wkb_geometry', <EPSG code>)",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_used(prepare: str, message: str, ground: Ground, session: Session) -> None:
+    ground.query(prepare)
+    with pytest.raises(ConfigurationError) as caught:
+        ground.open_catalogue(session)
+    assert str(caught.value) == f"db_config.json: {message}"
+    assert session.info.transaction_status == IDLE
+
+
+def test_another_program_s_extraction_log_is_not_taken_for_ours(ground: Ground, session: Session) -> None:
+    ground.query("CREATE TABLE extraction_log (run_id int, text text)")
+    with pytest.raises(ConfigurationError) as caught:
+        ground.open_catalogue(session)
+    assert str(caught.value) == (
+        "table public.extraction_log is not the log of this program (it lacks chunks_recomputed, "
+        "parcels_without_geometry, versions); rename that table"
+    )
+
+
+# By whom
+
+
+def test_a_locked_scene_is_passed_over_at_once(ground: Ground, session: Session) -> None:
+    oldest, next_one = ground.add_scene(MORNING), ground.add_scene(MORNING + DAY)
+    catalogue = ground.open_catalogue(session)
+    other = ground.connect()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT FROM dias_catalogue WHERE id = %s FOR UPDATE", (oldest,))
+    with session, session.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '1s'")
+    assert claimed(catalogue, session) == [next_one]
+    other.rollback()
+    assert claimed(catalogue, session) == [oldest]
+
+
+def test_another_program_s_foreign_key_does_not_hide_a_scene(ground: Ground, session: Session) -> None:
+    number = ground.add_scene()
+    ground.query("CREATE TABLE hist (obsid int REFERENCES dias_catalogue(id))")
+    catalogue = ground.open_catalogue(session)
+    other = ground.connect()
+    with other.cursor() as cursor:
+        cursor.execute("INSERT INTO hist VALUES (%s)", (number,))
+    assert claimed(catalogue, session) == [number]
+
+
+def test_a_claim_does_not_keep_another_program_s_foreign_key_waiting(ground: Ground) -> None:
+    number = ground.add_scene()
+    ground.query("CREATE TABLE hist (obsid int REFERENCES dias_catalogue(id))")
+    session = ground.connect()
+    catalogue = ground.open_catalogue(session)
+    with session.cursor() as cursor:  # a claim that has not been committed yet: its first statement
+        cursor.execute(
+            statement(
+                "catalogue.claim",
+                catalogue=catalogue.table.identifier,
+                aois=catalogue.aois.identifier,
+                aoi_field=sql.Identifier("name"),
+            ),
+            catalogue._conditions(None),
+        )
+        assert cursor.rowcount == 1
+    other = ground.connect(options="-c lock_timeout=1000")
+    with other.cursor() as cursor:
+        cursor.execute("INSERT INTO hist VALUES (%s)", (number,))
+
+
+def test_a_lock_on_the_whole_table_is_the_world_s(ground: Ground) -> None:
+    ground.add_scene()
+    session = ground.connect(options="-c lock_timeout=200")
+    catalogue = ground.open_catalogue(session)
+    other = ground.connect()
+    with other.cursor() as cursor:
+        cursor.execute("LOCK TABLE dias_catalogue IN ACCESS EXCLUSIVE MODE")
+    with pytest.raises(DatabaseUnavailableError, match="while claiming a scene"):
+        catalogue.claim(session)
+    assert session.info.transaction_status == IDLE
+
+
+def together(number: int, work: Callable[[threading.Barrier], list[int]]) -> list[list[int]]:
+    """What `number` threads return, which all wait at the barrier."""
+    barrier = threading.Barrier(number, timeout=30)
+    with ThreadPoolExecutor(number) as threads:
+        return [done.result() for done in [threads.submit(work, barrier) for _ in range(number)]]
+
+
+def test_workers_never_take_the_same_scene(ground: Ground) -> None:
+    # Half of them are of one moment, so that all workers want the same one.
+    scenes = [ground.add_scene(MORNING + (number % 2) * number * DAY) for number in range(60)]
+    ground.open_catalogue(ground.connect())
+
+    def work(barrier: threading.Barrier) -> list[int]:
+        session = ground.connect()
+        catalogue = ground.open_catalogue(session)
+        barrier.wait()
+        return claimed(catalogue, session)
+
+    shares = together(4, work)
+    assert sorted(number for share in shares for number in share) == scenes
+    assert ground.query("SELECT obsid, count(*) FROM extraction_log GROUP BY obsid HAVING count(*) > 1") == []
+
+
+def test_two_workers_and_one_scene_again_and_again(ground: Ground) -> None:
+    number = ground.add_scene()
+    sessions = [ground.connect(), ground.connect()]
+    catalogue = ground.open_catalogue(sessions[0])
+    for _ in range(25):
+        waiting = list(sessions)
+
+        def work(barrier: threading.Barrier, waiting: list[Session] = waiting) -> list[int]:
+            session = waiting.pop()
+            barrier.wait()
+            scene = catalogue.claim(session)
+            return [] if scene is None else [scene.id]
+
+        assert sorted(together(2, work)) == [[], [number]]
+        ground.set_status(number, "ingested")
+
+
+# Until when
+
+
+def test_a_scene_that_somebody_else_has_taken_over_is_not_ours_to_end(ground: Ground) -> None:
+    """An operator frees a scene whose worker seems lost, another worker takes it; then the first comes back."""
+    number = ground.add_scene()
+    first, second = ground.connect(), ground.connect()
+    catalogue = ground.open_catalogue(first)
+    lost = catalogue.claim(first)
+    assert lost is not None
+    ground.set_status(number, "ingested")
+    current = catalogue.claim(second)
+    assert current is not None
+    catalogue.release(first, lost, "failed", "failed", "its product is broken", Account())
+    assert ground.status(number) == "inprogress"
+    with second, second.cursor() as cursor:
+        assert catalogue.finish(cursor, current, "extracted", "extracted", "", Account())
+    assert ground.status(number) == "extracted"

@@ -1,0 +1,312 @@
+"""The results tables: which ones are served, and what is written into them and removed."""
+
+from __future__ import annotations
+
+import numpy as np
+import psycopg2.extensions
+import pytest
+
+from extractors import signatures
+from extractors.errors import ConfigurationError
+from extractors.signatures import ResultsTable, Signatures, open_hists, open_results
+from tests.helpers import Workspace, squares
+from tests.integration.conftest import Ground, Session
+
+IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+NUMBERS = np.array([[4.0, 8.5, 2.0, 6.0, 11.0, 6.75, 8.5, 10.25], [1.0, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5]])
+ROWS = Signatures("B4", np.array([101, 102]), NUMBERS)
+STORED = [(101, 7, "B4", 4, 8.5, 2, 6, 11, 6.75, 8.5, 10.25), (102, 7, "B4", 1, 0.5, 0, 0.5, 0.5, 0.5, 0.5, 0.5)]
+ALL = "pid, obsid, band, count, mean, std, min, max, p25, p50, p75"
+STATISTIC_COLUMNS = "mean real, std real, min real, max real, p25 real, p50 real, p75 real"
+
+
+def opened(ground: Ground, session: Session, *labels: str) -> ResultsTable:
+    return open_results(session, ground.settings, "db_config.json", labels or ("B4", "B8", "SC"), "int4")
+
+
+def opened_hists(ground: Ground, session: Session) -> ResultsTable:
+    ground.config["database"]["tables"]["hists_table"] = "hists"
+    table = open_hists(session, ground.settings, "db_config.json", "int4")
+    assert table is not None
+    return table
+
+
+def copy(table: ResultsTable, session: Session, *parts: Signatures, obsid: int = 7) -> None:
+    with session, session.cursor() as cursor:
+        table.copy_signatures(cursor, obsid, parts or (ROWS,))
+
+
+def stored(ground: Ground, columns: str = ALL, table: str = "signatures") -> list[tuple[object, ...]]:
+    return ground.query(f"SELECT {columns} FROM {table} ORDER BY pid")
+
+
+def test_rows_arrive_as_they_are(ground: Ground, session: Session) -> None:
+    copy(opened(ground, session), session)
+    assert stored(ground) == STORED
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "p75 real, p50 real, p25 real, max real, min real, std real, mean real, count real, band char(2), obsid int, "
+        "pid int",
+        f"id serial PRIMARY KEY, pid bigint, obsid bigint, band text, count real, {STATISTIC_COLUMNS}, note text",
+        f"pid int, made timestamptz NOT NULL DEFAULT now(), obsid int, band char(2), count real, {STATISTIC_COLUMNS}",
+        "pid int, obsid int, band char(2), count float8, mean float8, std float8, min float8, max float8, p25 float8, "
+        "p50 float8, p75 float8",
+        "pid int, obsid int, band varchar(12), count numeric, mean numeric, std numeric, min numeric, max numeric, "
+        "p25 numeric, p50 numeric, p75 numeric",
+        f"pid int, obsid int, band char(2), count int, {STATISTIC_COLUMNS}",
+        f"pid int, obsid int, band char(2), count real, {STATISTIC_COLUMNS}, PRIMARY KEY (pid, obsid, band)",
+    ],
+    ids=["another order", "more columns", "a column that fills itself", "float8", "numeric", "count int4", "a key"],
+)
+def test_established_tables_are_served(columns: str, ground: Ground, session: Session) -> None:
+    ground.query(f"CREATE TABLE signatures ({columns})")
+    copy(opened(ground, session), session)
+    assert stored(ground) == STORED
+
+
+def test_stdev_is_another_spelling_of_std(ground: Ground, session: Session) -> None:
+    ground.query(
+        "CREATE TABLE signatures (pid int, obsid int, band char(2), count real, mean real, stdev real, min real, "
+        "max real, p25 real, p50 real, p75 real)"
+    )
+    copy(opened(ground, session), session)
+    assert stored(ground, ALL.replace("std", "stdev")) == STORED
+
+
+def test_std_is_filled_where_both_are_there(ground: Ground, session: Session) -> None:
+    ground.query(
+        f"CREATE TABLE signatures (pid int, obsid int, band char(2), stdev real, count real, {STATISTIC_COLUMNS})"
+    )
+    copy(opened(ground, session), session)
+    assert stored(ground, "std, stdev") == [(2, None), (0, None)]
+
+
+def test_float64_reaches_real_as_postgresql_rounds_it(ground: Ground, session: Session) -> None:
+    numbers = NUMBERS.copy()
+    numbers[:, 1] = [1 / 3, 16_777_217.0]
+    copy(opened(ground, session), session, Signatures("B4", ROWS.pid, numbers))
+    assert ground.query("SELECT mean::float8 FROM signatures ORDER BY pid") == [(0.3333333432674408,), (16_777_216.0,)]
+
+
+def test_float64_stays_float64(ground: Ground, session: Session) -> None:
+    ground.query(f"CREATE TABLE signatures (pid int, obsid int, band text, count int, {STATISTIC_COLUMNS})")
+    ground.query("ALTER TABLE signatures ALTER mean TYPE float8, ALTER std TYPE numeric")
+    numbers = NUMBERS.copy()
+    numbers[:, 1] = numbers[:, 2] = [1 / 3, 1e-20]
+    copy(opened(ground, session), session, Signatures("B4", ROWS.pid, numbers))
+    assert ground.query("SELECT mean, std::float8 FROM signatures ORDER BY pid") == [(1 / 3, 1 / 3), (1e-20, 1e-20)]
+
+
+def test_many_rows_go_in_several_pieces(ground: Ground, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signatures, "ROWS_AT_ONCE", 3)
+    parts = [Signatures("B4", np.array([2 * n, 2 * n + 1]), NUMBERS) for n in range(5)]
+    copy(opened(ground, session), session, *parts, Signatures("B8", np.array([], np.int64), NUMBERS[:0]))
+    assert [row[0] for row in stored(ground, "pid")] == list(range(10))
+
+
+@pytest.mark.parametrize("kind", ["int2", "int4"])
+def test_ids_that_do_not_fit_are_told_of(kind: str, ground: Ground, session: Session) -> None:
+    ground.query(f"CREATE TABLE signatures (pid {kind}, obsid int, band char(2), count real, {STATISTIC_COLUMNS})")
+    largest = int(np.iinfo(f"i{kind[-1]}").max)
+    table = opened(ground, session)
+    copy(table, session, Signatures("B4", np.array([largest]), NUMBERS[:1]))
+    with pytest.raises(
+        ConfigurationError, match=rf"column pid of table public\.signatures is too narrow for {largest + 1}"
+    ):
+        copy(table, session, Signatures("B4", np.array([largest + 1]), NUMBERS[:1]))
+    assert [row[0] for row in stored(ground, "pid")] == [largest]
+
+
+def test_a_scene_s_number_that_does_not_fit_is_told_of(ground: Ground, session: Session) -> None:
+    ground.query(f"CREATE TABLE signatures (pid int, obsid int2, band char(2), count real, {STATISTIC_COLUMNS})")
+    with pytest.raises(ConfigurationError, match=r"column obsid of table public\.signatures is too narrow for 40000"):
+        copy(opened(ground, session), session, obsid=40_000)
+
+
+def test_a_table_with_an_odd_name(ground: Ground, session: Session) -> None:
+    ground.query("CREATE SCHEMA nl")
+    ground.config["database"]["tables"]["results_table"] = 'nl.Sigs "2020"; --'
+    table = opened(ground, session)
+    copy(table, session)
+    assert str(table.table) == 'nl.Sigs "2020"; --'
+    assert ground.one('SELECT count(*) FROM nl."Sigs ""2020""; --"') == 2
+
+
+def test_copying_is_part_of_the_caller_s_transaction(ground: Ground, session: Session) -> None:
+    table = opened(ground, session)
+    with session.cursor() as cursor:
+        table.copy_signatures(cursor, 7, [ROWS])
+    session.rollback()
+    assert stored(ground) == []
+
+
+def test_no_rows_are_no_trouble(ground: Ground, session: Session) -> None:
+    copy(opened(ground, session), session, Signatures("B4", ROWS.pid[:0], NUMBERS[:0]))
+    assert stored(ground) == []
+
+
+# Histograms
+
+
+def test_histograms_arrive_as_json(ground: Ground, session: Session) -> None:
+    table = opened_hists(ground, session)
+    with session, session.cursor() as cursor:
+        table.copy_hists(cursor, 7, [(101, {"4": 3, "11": 1}), (103, {"8": 2})])
+    assert stored(ground, "pid, obsid, hist", "hists") == [(101, 7, {"4": 3, "11": 1}), (103, 7, {"8": 2})]
+    assert ground.one("SELECT sum((hist->>'4')::int) FROM hists") == 3
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb", "text"])
+def test_histograms_in_established_tables(kind: str, ground: Ground, session: Session) -> None:
+    ground.query(f"CREATE TABLE hists (hist {kind}, obsid int, pid int, PRIMARY KEY (pid, obsid))")
+    table = opened_hists(ground, session)
+    with session, session.cursor() as cursor:
+        table.copy_hists(cursor, 7, [(101, {"4": 3})])
+    assert stored(ground, "pid, hist::jsonb", "hists") == [(101, {"4": 3})]
+
+
+def test_no_hists_table_is_configured(ground: Ground, session: Session) -> None:
+    assert open_hists(session, ground.settings, "db_config.json", "int4") is None
+    assert ground.one("SELECT to_regclass('hists')") is None
+
+
+# What is replaced
+
+OWN, ANOTHER = {"nl"}, {"nl", "be"}
+
+
+@pytest.mark.parametrize(
+    ("made_here", "before", "left"),
+    [
+        (True, set(), [(101, 7), (101, 8), (102, 7), (103, 7)]),
+        (True, OWN, [(101, 8)]),
+        (True, ANOTHER, [(101, 8), (103, 7)]),
+        (True, {"be"}, [(101, 8), (103, 7)]),
+        (False, set(), [(101, 8), (103, 7)]),
+        (False, OWN, [(101, 8), (103, 7)]),
+        (False, ANOTHER, [(101, 8), (103, 7)]),
+    ],
+    ids=[
+        "ours, never before", "ours, for this area", "ours, for another area too", "ours, for another area",
+        "established, never before", "established, for this area", "established, for another area too",
+    ],
+)  # fmt: skip
+def test_what_a_scene_s_new_rows_replace(
+    made_here: bool, before: set[str], left: list[tuple[int, int]], ground: Ground, session: Session
+) -> None:
+    if not made_here:
+        ground.query(f"CREATE TABLE signatures (pid int, obsid int, band char(2), count real, {STATISTIC_COLUMNS})")
+    table = opened(ground, session)
+    assert table.made_here == made_here
+    copy(table, session, ROWS, Signatures("B4", np.array([103]), NUMBERS[:1]))
+    copy(table, session, Signatures("SC", np.array([101]), NUMBERS[:1]), obsid=8)
+    with session, session.cursor() as cursor:
+        table.clear(cursor, 7, "nl", before, iter([101, 102]))
+    assert ground.query("SELECT pid, obsid FROM signatures ORDER BY 1, 2") == left
+
+
+@pytest.mark.parametrize("made_here", [True, False], ids=["made by the worker", "established"])
+def test_a_scene_that_is_extracted_again_into_another_table_has_its_histograms_once(
+    made_here: bool, workspace: Workspace
+) -> None:
+    if not made_here:
+        workspace.query("CREATE TABLE hists (pid int, obsid int, hist json)")
+    workspace.tables["hists_table"] = "hists"
+    workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    for results_table in ("signatures", "signatures", "other_signatures"):
+        workspace.tables["results_table"] = results_table
+        workspace.ingest(scene)
+        assert workspace.run("s2").code == 0
+        assert workspace.rows(scene, results_table) == 9
+        assert workspace.rows(scene, "hists") == 3
+
+
+SIGNATURES = f"CREATE TABLE signatures (pid int, obsid int, band char(2), count real, {STATISTIC_COLUMNS})"
+
+
+@pytest.mark.parametrize(
+    ("statement", "labels", "message"),
+    [
+        (
+            SIGNATURES.replace("p25 real, ", ""),
+            ("B4",),
+            "table public.signatures has no column p25; add it (its columns must be pid, obsid, band, count, mean, "
+            "std, min, max, p25, p50, p75), or write the name of another table",
+        ),
+        (
+            SIGNATURES.replace("std real, ", ""),
+            ("B4",),
+            "table public.signatures has no column std; add it (its columns must be pid, obsid, band, count, mean, "
+            "std, min, max, p25, p50, p75), or write the name of another table",
+        ),
+        (
+            SIGNATURES.replace("mean real", "mean text"),
+            ("B4",),
+            "column mean of table public.signatures has the type text, which cannot hold it; change it to one of "
+            "float4, float8, numeric",
+        ),
+        (
+            SIGNATURES.replace("pid int,", "pid text,"),
+            ("B4",),
+            "column pid of table public.signatures has the type text, which cannot hold it; change it to one of int2, "
+            "int4, int8",
+        ),
+        (
+            SIGNATURES.replace("pid int,", "pid int, year int NOT NULL,"),
+            ("B4",),
+            "column year of table public.signatures is NOT NULL without a default, and nothing writes it; drop it, "
+            "allow NULL or give it a default",
+        ),
+        (
+            SIGNATURES,
+            ("B04", "SC"),
+            "column band of table public.signatures holds 2 characters, but the labels have 3; widen it, or write "
+            "extraction.band_labels = classic",
+        ),
+        (
+            SIGNATURES.replace("char(2)", "varchar(1)"),
+            ("VV",),
+            "column band of table public.signatures holds 1 characters, but the labels have 2; widen it, or write "
+            "extraction.band_labels = classic",
+        ),
+    ],
+    ids=["no p25", "no std", "text", "text as id", "a column nobody writes", "narrow band", "narrower band"],
+)
+def test_tables_that_cannot_be_served(
+    statement: str, labels: tuple[str, ...], message: str, ground: Ground, session: Session
+) -> None:
+    ground.query(statement)
+    with pytest.raises(ConfigurationError) as caught:
+        opened(ground, session, *labels)
+    assert str(caught.value) == f"db_config.json: database.tables.results_table: {message}"
+    assert session.info.transaction_status == IDLE
+
+
+def test_a_hists_table_that_cannot_be_served(ground: Ground, session: Session) -> None:
+    ground.query("CREATE TABLE hists (pid int, obsid int, hist int)")
+    with pytest.raises(ConfigurationError, match=r"hists_table: column hist of table public\.hists has the type int4"):
+        opened_hists(ground, session)
+
+
+def test_a_schema_that_does_not_exist(ground: Ground, session: Session) -> None:
+    ground.config["database"]["tables"]["results_table"] = "nowhere.signatures"
+    with pytest.raises(ConfigurationError, match=r"results_table.*nowhere"):
+        opened(ground, session)
+    assert session.info.transaction_status == IDLE
+
+
+def test_no_right_to_create(ground: Ground) -> None:
+    ground.query("CREATE ROLE reader LOGIN PASSWORD 'reader'")
+    try:
+        session = ground.connect(user="reader", password="reader")
+        with pytest.raises(
+            ConfigurationError, match=r"the database user lacks a right while checking the table sig.*GRANT"
+        ):
+            opened(ground, session)
+        session.close()
+    finally:
+        ground.query("DROP ROLE reader")

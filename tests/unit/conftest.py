@@ -1,0 +1,34 @@
+"""Property tests run the same 200 examples everywhere, so that a red build can be repeated.
+
+`HYPOTHESIS_PROFILE=explore` looks for new ones instead, and for the smallest that fails.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase, settings
+
+# No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=200, phases=[Phase.explicit, Phase.generate]
+)
+settings.register_profile("explore", derandomize=False, deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+WORKER_VARIABLES = ("DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """rasterstats and rasterio still multiply affine transforms with `*`, of which affine 3 warns."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"))
+
+
+@pytest.fixture(autouse=True)
+def _no_options_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in WORKER_VARIABLES:
+        monkeypatch.delenv(name, raising=False)

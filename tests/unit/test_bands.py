@@ -1,0 +1,503 @@
+"""Bands in files: written with rasterio or byte by byte into a temporary folder, and opened as the worker does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
+
+from demo.products import Grid, write_bs, write_c6, write_s2
+from extractors import bands
+from extractors.bands import BandFile, GridBands, open_bands
+from extractors.errors import SceneError
+from extractors.wholeness import check_whole
+from extractors.zonal import Array
+from extractors.zonal import Grid as PixelGrid
+
+UTM33 = CRS.from_epsg(32633)
+NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_100_000)
+FIVE_BY_FOUR = np.arange(1, 21, dtype=np.float32).reshape(4, 5)
+
+
+def write(
+    path: Path,
+    *arrays: Any,
+    crs: CRS | None = UTM33,
+    transform: Affine = NORTH_UP,
+    dtype: Any = "float32",
+    descriptions: tuple[str | None, ...] = (),
+) -> Path:
+    """A GeoTIFF of one band per array."""
+    rows, columns = np.shape(arrays[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(
+            path, "w", driver="GTiff", height=rows, width=columns, count=len(arrays), dtype=dtype, crs=crs,
+            transform=transform,
+        ) as file:  # fmt: skip
+            for number, array in enumerate(arrays, 1):
+                file.write(np.asarray(array), number)
+            for number, text in enumerate(descriptions, 1):
+                if text is not None:
+                    file.set_band_description(number, text)
+    return path
+
+
+def opening(*files: BandFile, driver: str = "GTiff") -> str:
+    """What opening them says; fails if they open."""
+    with pytest.raises(SceneError) as caught, open_bands(files, driver, 0):
+        pass
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def indexes(*files: BandFile, driver: str = "GTiff") -> dict[str, int]:
+    """Band name -> number in its file."""
+    with open_bands(files, driver, 0) as groups:
+        return {band.name: band.index for group in groups for band in group.bands}
+
+
+# JPEG 2000: ISO 15444-1, annex I. A box is its length (4 bytes, itself included), its kind and its content.
+
+SIGNATURE = bytes.fromhex("0000000c 6a502020 0d0a870a")
+FILE_TYPE = bytes.fromhex("00000014 66747970 6a703220 00000000 6a703220")
+CODESTREAM = bytes.fromhex("ff4f ff51 0102 0304 ff90 ffd9")
+
+
+def box(kind: bytes, content: bytes, length: int | None = None) -> bytes:
+    return (8 + len(content) if length is None else length).to_bytes(4) + kind + content
+
+
+def long_box(kind: bytes, content: bytes) -> bytes:
+    """The form for more than 4 GB: length 1, and the real one in the 8 bytes after the kind."""
+    return (1).to_bytes(4) + kind + (16 + len(content)).to_bytes(8) + content
+
+
+WHOLE = {
+    "the codestream at the end": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM),
+    "other boxes before it": SIGNATURE + FILE_TYPE + box(b"asoc", b"GML") + box(b"jp2c", CODESTREAM),
+    "a box after it": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM) + box(b"uuid", bytes(20)),
+    "length 0, to the end of the file": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM, length=0),
+    "a long length": SIGNATURE + FILE_TYPE + long_box(b"jp2c", CODESTREAM),
+    "a long length before it": SIGNATURE + long_box(b"ftyp", b"jp2 ") + box(b"jp2c", CODESTREAM),
+    "an empty box before it": SIGNATURE + FILE_TYPE + box(b"free", b"") + box(b"jp2c", CODESTREAM),
+}
+
+BROKEN = {
+    "the signature only": SIGNATURE,
+    "cut within a box's header": SIGNATURE + FILE_TYPE[:5],
+    "cut within a box": SIGNATURE + FILE_TYPE[:-1],
+    "cut between the boxes": SIGNATURE + FILE_TYPE,
+    "cut within the codestream's header": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM)[:8],
+    "cut within the codestream": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM)[:-6],
+    "cut one byte before its end": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM)[:-1],
+    "length 0, cut": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM[:-2], length=0),
+    "length 0, one byte missing": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM[:-1], length=0),
+    "a long length, cut": (SIGNATURE + FILE_TYPE + long_box(b"jp2c", CODESTREAM))[:-1],
+    "a long length, cut within it": (SIGNATURE + FILE_TYPE + long_box(b"jp2c", CODESTREAM))[:42],
+    "its last bytes are zeros": SIGNATURE + FILE_TYPE + box(b"jp2c", CODESTREAM[:-2] + b"\0\0"),
+    "a box of impossible length": SIGNATURE + box(b"ftyp", b"", length=7) + box(b"jp2c", CODESTREAM),
+    "no codestream": SIGNATURE + FILE_TYPE + box(b"uuid", bytes(20)),
+    "zeros instead of boxes": SIGNATURE + bytes(100),
+}
+
+
+@pytest.mark.parametrize("content", WHOLE.values(), ids=WHOLE)
+def test_a_whole_jpeg2000_file(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "B04.jp2"
+    path.write_bytes(content)
+    check_whole(path, "JP2OpenJPEG")
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_jpeg2000_file_that_has_lost_its_end(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "B04.jp2"
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match=rf"^B04\.jp2 is cut short: .* within its {len(content)} bytes; replace the"):
+        check_whole(path, "JP2OpenJPEG")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", SIGNATURE[:5], b"<?xml version='1.0'?><Error/>", CODESTREAM, b"II*\0" + bytes(50)],
+    ids=["empty", "the start of a signature", "an error page", "a bare codestream", "a TIFF"],
+)
+def test_not_a_jpeg2000_file(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "B04.jp2"
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match=r"^B04\.jp2 is not a JPEG 2000 file; see what the store holds"):
+        check_whole(path, "JP2OpenJPEG")
+
+
+@pytest.fixture(scope="module")
+def jpeg2000(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A real file: 64 x 64 pixels of noise, lossless."""
+    noise = np.random.default_rng(1).integers(1, 10_000, (64, 64), dtype=np.uint16)
+    root = tmp_path_factory.mktemp("jp2")
+    reference = "S2A_MSIL2A_20201001T103031_N0214_R108_T33TWM_20201001T135108"
+    keys = write_s2(root, reference, {"B04": noise}, Grid(32633, 500_000, 5_100_000, 10))
+    return (root / keys["B04"]).read_bytes()
+
+
+def test_a_real_jpeg2000_file_is_read_as_written(jpeg2000: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "B04.jp2"
+    path.write_bytes(jpeg2000)
+    noise = np.random.default_rng(1).integers(1, 10_000, (64, 64), dtype=np.uint16)
+    parcel = shapely.box(500_000, 5_099_980, 500_020, 5_100_000)
+    with open_bands([BandFile("B04", path)], "JP2OpenJPEG", 0) as (group,):
+        (band,) = group.bands
+        assert (band.name, band.epsg, band.grid, band.nodata) == ("B04", 32633, PixelGrid(NORTH_UP, (64, 64)), 0)
+        ((part, grid, (array,)),) = group.parts(as_array(parcel))
+    # Decoded where it lies: the array is that of the whole band.
+    assert (part, grid) == (slice(0, 1), group.grid)
+    assert array.tolist() == noise.tolist()
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
+def test_a_real_jpeg2000_file_that_was_cut(kept: float, jpeg2000: bytes, tmp_path: Path) -> None:
+    # GDAL would read the missing part as zeros, which is nodata, without an error.
+    path = tmp_path / "B04.jp2"
+    path.write_bytes(jpeg2000[: int(kept * len(jpeg2000))])
+    assert "cut short" in opening(BandFile("B04", path), driver="JP2OpenJPEG")
+
+
+# ENVI
+
+HEADER = """ENVI
+description = {Gamma0_VV - Unit: intensity}
+samples = 5
+lines = 4
+bands = 1
+header offset = 0
+file type = ENVI Standard
+data type = 4
+interleave = bsq
+byte order = 1
+band names = { Gamma0_VV }
+map info = {UTM,1.5,1.5,500005.0,5099995.0,10.0,10.0,33,North,WGS84,units=Meters}
+"""
+
+
+def envi(folder: Path, header: str | None = HEADER, size: int = 80) -> Path:
+    path = folder / "Gamma0_VV.img"
+    path.write_bytes(bytes(size))
+    if header is not None:
+        path.with_suffix(".hdr").write_text(header)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        (HEADER, 80),
+        (HEADER.replace("header offset = 0", "header offset = 16"), 96),
+        (HEADER.replace("header offset = 0\n", ""), 80),
+        (HEADER.replace("bands = 1", "bands = 2"), 160),
+        (HEADER.replace("bands = 1\n", ""), 80),
+        (HEADER.replace("data type = 4", "data type = 1"), 20),
+        (HEADER.replace("data type = 4", "data type = 2"), 40),
+        (HEADER.replace("data type = 4", "data type = 3"), 80),
+        (HEADER.replace("data type = 4", "data type = 5"), 160),
+        (HEADER.replace("data type = 4", "data type = 12"), 40),
+        (HEADER.replace("data type = 4", "data type = 13"), 80),
+        (HEADER.replace("\n", "\r\n"), 80),
+        (HEADER.replace(" = ", "="), 80),
+        (HEADER.replace("samples = 5", "  samples   =  5  "), 80),
+    ],
+    ids=[
+        "as SNAP writes it", "offset", "no offset", "two bands", "no bands", "uint8", "int16", "int32", "float64",
+        "uint16", "uint32", "lines of Windows", "no spaces", "many spaces",
+    ],
+)  # fmt: skip
+def test_an_envi_file_has_the_size_that_its_header_announces(header: str, size: int, tmp_path: Path) -> None:
+    path = envi(tmp_path, header, size)
+    check_whole(path, "ENVI")
+    for wrong in (size - 1, size // 2, 0, size + 1):
+        path.write_bytes(bytes(wrong))
+        with pytest.raises(SceneError, match=rf"^Gamma0_VV\.img has {wrong} bytes, but its header announces {size} \("):
+            check_whole(path, "ENVI")
+
+
+def test_an_envi_file_without_its_header(tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match=r"^Gamma0_VV\.hdr is missing: without its header Gamma0_VV\.img cannot be"):
+        check_whole(envi(tmp_path, header=None), "ENVI")
+
+
+@pytest.mark.parametrize("header", ["", "<?xml version='1.0'?><Error/>", "\0" * 80, "samples = 5"])
+def test_an_envi_header_that_is_none(header: str, tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match=r"^Gamma0_VV\.hdr is not an ENVI header; see what the store holds"):
+        check_whole(envi(tmp_path, header), "ENVI")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER.replace("samples = 5\n", ""),
+        HEADER.replace("lines = 4\n", ""),
+        HEADER.replace("data type = 4\n", ""),
+        HEADER.replace("data type = 4", "data type = 6"),
+        HEADER.replace("samples = 5", "samples = five"),
+        "ENVI",
+    ],
+    ids=["no samples", "no lines", "no type", "complex pixels", "samples in words", "nothing else"],
+)
+def test_an_envi_header_that_says_too_little(header: str, tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match=r"^Gamma0_VV\.hdr lacks samples, lines or a usable data type; replace the"):
+        check_whole(envi(tmp_path, header), "ENVI")
+
+
+def test_an_envi_image_of_snap_is_read_as_written(tmp_path: Path) -> None:
+    from datetime import datetime
+
+    reference = "S1A_IW_GRDH_1SDV_20180821T052345_20180821T052410_023340_0289E6_6558_CARD_BS"
+    grid = Grid(32733, 500_000, 5_100_000, 10)
+    keys = write_bs(tmp_path, reference, datetime(2018, 8, 21), {"VV": FIVE_BY_FOUR}, grid)
+    parcel = shapely.box(500_010, 5_099_970, 500_030, 5_099_990)
+    with open_bands([BandFile("VV", tmp_path / keys["Gamma0_VV.img"])], "ENVI", 0) as (group,):
+        assert (group.bands[0].epsg, group.grid.transform) == (32733, NORTH_UP)
+        ((_, _, (array,)),) = group.parts(as_array(parcel))
+    assert array.tolist() == [[7, 8], [12, 13]]
+
+
+# Formats
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert opening(BandFile("VV", tmp_path / "coherence.tif")) == "coherence.tif is missing"
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG", "ENVI"])
+def test_only_the_card_s_own_format_is_opened(driver: str, tmp_path: Path) -> None:
+    # A VRT names other files, which could be any on this host.
+    source = write(tmp_path / "source.tif", FIVE_BY_FOUR)
+    path = tmp_path / "Gamma0_VV.img"
+    path.write_text(
+        f'<VRTDataset rasterXSize="5" rasterYSize="4"><VRTRasterBand dataType="Float32" band="1"><SimpleSource>'
+        f"<SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    path.with_suffix(".hdr").write_text("not a header either")
+    assert "see what the store holds under this name" in opening(BandFile("VV", path), driver=driver)
+
+
+def test_a_geotiff_that_was_cut(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.tif", np.ones((200, 200), np.float32)).read_bytes()
+    path = tmp_path / "coherence.tif"
+    path.write_bytes(whole[: len(whole) // 2])
+    with open_bands([BandFile("VV", path)], "GTiff", 0) as (group,):
+        everything = as_array(shapely.box(500_000, 5_098_000, 502_000, 5_100_000))
+        with pytest.raises(SceneError, match=r"^coherence\.tif cannot be read as GTiff \(") as caught:
+            list(group.parts(everything))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_geotiff_that_has_lost_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "coherence.tif"
+    path.write_bytes(b"II*\0" + bytes(100))
+    assert opening(BandFile("VV", path)).startswith("coherence.tif cannot be read as GTiff (")
+
+
+# CRS and grids
+
+
+def test_no_crs(tmp_path: Path) -> None:
+    path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR, crs=None)
+    assert opening(BandFile("VV", path)) == (
+        "coherence.tif has no CRS with an EPSG code (none at all); replace the object"
+    )
+
+
+def test_a_crs_that_nobody_else_knows(tmp_path: Path) -> None:
+    odd = CRS.from_proj4("+proj=tmerc +lat_0=1 +lon_0=2 +k=0.5 +x_0=3 +y_0=4 +ellps=WGS84 +units=m")
+    path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR, crs=odd)
+    assert opening(BandFile("VV", path)).startswith("coherence.tif has no CRS with an EPSG code (")
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(10, 1, 500_000, 1, -10, 5_100_000),
+        Affine(10, 0, 500_000, 0, 10, 5_099_960),
+        Affine(-10, 0, 500_050, 0, -10, 5_100_000),
+        Affine(0, 10, 500_000, -10, 0, 5_100_000),
+    ],
+    ids=["rotated", "south up", "mirrored", "turned on its side"],
+)
+def test_a_grid_that_is_not_north_up(transform: Affine, tmp_path: Path) -> None:
+    path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR, transform=transform)
+    assert opening(BandFile("VV", path)).startswith("coherence.tif is not on a north-up grid (transform (")
+
+
+def test_bands_in_different_crs(tmp_path: Path) -> None:
+    vv = write(tmp_path / "vv.tif", FIVE_BY_FOUR)
+    vh = write(tmp_path / "vh.tif", FIVE_BY_FOUR, crs=CRS.from_epsg(32634))
+    assert opening(BandFile("VV", vv), BandFile("VH", vh)) == (
+        "the bands are in different CRS (VV in EPSG:32633, VH in EPSG:32634); they must share one"
+    )
+
+
+def test_bands_on_one_grid_belong_together(tmp_path: Path) -> None:
+    red = write(tmp_path / "b04.tif", np.ones((4, 4)))
+    classes = write(tmp_path / "scl.tif", np.ones((2, 2)), transform=NORTH_UP @ Affine.scale(2))
+    infrared = write(tmp_path / "b08.tif", np.ones((4, 4)))
+    files = [BandFile("B04", red), BandFile("SCL", classes), BandFile("B08", infrared)]
+    with open_bands(files, "GTiff", 0) as (fine, coarse):
+        assert [band.name for band in fine.bands] == ["B04", "B08"]
+        assert [band.name for band in coarse.bands] == ["SCL"]
+        assert (fine.grid.shape, coarse.grid.shape) == ((4, 4), (2, 2))
+        assert (fine.grid.transform.a, coarse.grid.transform.a) == (10, 20)
+
+
+def test_the_same_transform_but_another_size_is_another_grid(tmp_path: Path) -> None:
+    files = [BandFile("VV", write(tmp_path / "vv.tif", np.ones((4, 4)))),
+             BandFile("VH", write(tmp_path / "vh.tif", np.ones((4, 3))))]  # fmt: skip
+    with open_bands(files, "GTiff", 0) as groups:
+        assert [group.grid.shape for group in groups] == [(4, 4), (4, 3)]
+
+
+# Pixels
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
+def test_complex_pixels(dtype: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "coherence.tif", np.ones((4, 5), np.complex64), dtype=dtype)
+    assert opening(BandFile("VV", path)) == f"coherence.tif holds {dtype} pixels, which have no such statistics"
+
+
+@pytest.mark.parametrize("index", [0, 2, 3])
+def test_too_few_bands(index: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR)
+    assert opening(BandFile("VV", path, index)) == (
+        f"coherence.tif has 1 band(s): no band {index} for VV; replace the object"
+    )
+
+
+# The band by its description
+
+TWO = (FIVE_BY_FOUR, FIVE_BY_FOUR)
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "expected"),
+    [
+        (("coh_VH_01Apr2020", "coh_VV_01Apr2020"), {"VV": 2, "VH": 1}),
+        (("coh_VV_01Apr2020", "coh_VH_01Apr2020"), {"VV": 1, "VH": 2}),
+        (("vv", "vh"), {"VV": 1, "VH": 2}),
+        (("mask", "VH", "VV"), {"VV": 3, "VH": 2}),
+        ((), {"VV": 2, "VH": 1}),
+        ((None, "coh_VV"), {"VV": 2, "VH": 1}),
+        (("coh_VV", None), {"VV": 2, "VH": 1}),
+        (("VV", "VV"), {"VV": 2, "VH": 1}),
+        (("VV", "VH", "VV"), {"VV": 2, "VH": 1}),
+        (("coherence of VV and VH", None), {"VV": 2, "VH": 1}),
+        ((None, "coherence of VV and VH"), {"VV": 2, "VH": 1}),
+    ],
+    ids=[
+        "VH first", "VV first", "in small letters", "a third band", "none", "only one, as numbered",
+        "only one, against the numbers", "the same name twice", "one name twice, one once", "both names in band 1",
+        "both names in band 2",
+    ],
+)  # fmt: skip
+def test_descriptions_come_before_numbers_if_they_name_every_band_once(
+    descriptions: tuple[str | None, ...], expected: dict[str, int], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "coherence.tif", *[FIVE_BY_FOUR] * max(2, len(descriptions)), descriptions=descriptions)
+    assert indexes(BandFile("VV", path, 2, described=True), BandFile("VH", path, 1, described=True)) == expected
+
+
+def test_numbers_hold_if_descriptions_are_not_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "coherence.tif", *TWO, descriptions=("VH", "VV"))
+    assert indexes(BandFile("VV", path, 1), BandFile("VH", path, 2)) == {"VV": 1, "VH": 2}
+
+
+def test_the_described_band_is_the_one_that_is_read(tmp_path: Path) -> None:
+    from datetime import datetime
+
+    reference = "S1B_20200401T052345__1A__20200326T052345_CARD-COH6"
+    both = {"VV": FIVE_BY_FOUR, "VH": np.divide(FIVE_BY_FOUR, 100)}
+    grid = Grid(32633, 500_000, 5_100_000, 10)
+    path = tmp_path / write_c6(tmp_path, reference, datetime(2020, 4, 1), both, grid, order=("VV", "VH"))
+    files = [BandFile("VV", path, 2, described=True), BandFile("VH", path, 1, described=True)]
+    with open_bands(files, "GTiff", 0) as (group,):
+        ((_, _, (vv, vh)),) = group.parts(as_array(shapely.box(500_000, 5_099_990, 500_020, 5_100_000)))
+    assert vv.tolist() == [[1, 2]]
+    assert vh.tolist() == [[np.float32(0.01), np.float32(0.02)]]
+
+
+# Windows
+
+
+def as_array(*shapes: Any) -> NDArray[np.object_]:
+    geometries = np.empty(len(shapes), dtype=object)
+    geometries[:] = shapes
+    return geometries
+
+
+Part = tuple[slice, PixelGrid | None, list[Array]]
+Read = Callable[..., list[Part]]
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[GridBands]:
+    """A raster of 4 x 5 pixels whose values count from 1, and a band with a hundred times that."""
+    path = write(tmp_path / "raster.tif", FIVE_BY_FOUR, FIVE_BY_FOUR * 100)
+    with open_bands([BandFile("VV", path, 1), BandFile("VH", path, 2)], "GTiff", 0) as (group,):
+        yield group
+
+
+@pytest.fixture
+def read(group: GridBands) -> Read:
+    """The windows for some geometries."""
+    return lambda *shapes: list(group.parts(as_array(*shapes)))
+
+
+def pixel(column: int, row: int) -> shapely.Polygon:
+    """The outline of one pixel, 1 m within its edges."""
+    left, top = 500_000 + 10 * column, 5_100_000 - 10 * row
+    return shapely.box(left + 1, top - 9, left + 9, top - 1)
+
+
+def test_the_window_holds_the_pixels_that_the_geometries_touch(read: Read) -> None:
+    ((part, grid, (vv, vh)),) = read(pixel(1, 1), pixel(3, 2))
+    assert part == slice(0, 2)
+    assert grid == PixelGrid(Affine(10, 0, 500_010, 0, -10, 5_099_990), (2, 3))
+    assert vv.tolist() == [[7, 8, 9], [12, 13, 14]]
+    assert vh.tolist() == [[700, 800, 900], [1200, 1300, 1400]]
+
+
+def test_the_window_is_cut_to_the_raster(read: Read) -> None:
+    ((_, grid, (vv, _)),) = read(shapely.box(499_000, 5_099_985, 500_015, 5_101_000))
+    assert vv.tolist() == [[1, 2], [6, 7]]
+    assert grid is not None
+    assert grid.bounds == (500_000, 5_099_980, 500_020, 5_100_000)
+
+
+def test_geometries_outside_need_no_window(read: Read) -> None:
+    assert read(pixel(5, 0), pixel(9, 9)) == [(slice(0, 2), None, [])]
+    assert read(pixel(-1, 0)) == [(slice(0, 1), None, [])]
+
+
+def test_a_large_window_is_split_until_it_fits(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    corners = (pixel(0, 0), pixel(1, 0), pixel(3, 3), pixel(4, 3), pixel(4, 0))
+    assert [part for part, _, _ in read(*corners)] == [slice(0, 5)]
+    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
+    windows = read(*corners)
+    # 5 -> 2 + 3; the first two are neighbours; 3 -> 1 + 2; these two span four rows of one column
+    assert [(part.start, part.stop) for part, _, _ in windows] == [(0, 2), (2, 3), (3, 5)]
+    assert [vv.tolist() for _, _, (vv, _) in windows] == [[[1, 2]], [[19]], [[5], [10], [15], [20]]]
+
+
+def test_one_large_parcel_may_have_a_large_window(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
+    ((_, _, (vv, _)),) = read(shapely.box(500_000, 5_099_960, 500_050, 5_100_000))
+    assert vv.shape == (4, 5)

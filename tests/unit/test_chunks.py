@@ -1,0 +1,191 @@
+"""One chunk of parcels in all bands: every parcel gives a row in a band, or is counted under one reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from extractors import bands, chunks, zonal
+from extractors.bands import BandFile, GridBands, open_bands
+from extractors.chunks import ChunkResult, How, compute
+from extractors.config import ENGINE_NAMES
+from extractors.parcels import ParcelChunk
+
+FINE = Affine(10, 0, 500_000, 0, -10, 5_100_000)
+RED = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0], [13, 14, 0, 0]], dtype=np.uint16)
+INFRARED = RED * 100
+CLASSES = np.array([[4, 5], [4, 0]], dtype=np.uint8)
+LABELS = {"B04": "B4", "B08": "B8", "SCL": "SC"}
+
+
+def square(column: float, row: float, side: float = 1) -> shapely.Polygon:
+    """So many pixels of 10 m, from this column and row on."""
+    left, top = 500_000 + 10 * column, 5_100_000 - 10 * row
+    return shapely.box(left, top - 10 * side, left + 10 * side, top)
+
+
+def chunk(*shapes: shapely.Geometry, unusable: dict[str, int] | None = None) -> ParcelChunk:
+    """Parcels 101, 102, ..."""
+    frame = geopandas.GeoDataFrame(
+        {"pid": np.arange(101, 101 + len(shapes), dtype=np.int64)}, geometry=list(shapes), crs="EPSG:32633"
+    )
+    return ParcelChunk(frame, unusable or {})
+
+
+def how(engine: str = "scanline", **changes: Any) -> How:
+    values: dict[str, Any] = {"verified_parcels": 5, "labels": LABELS, "histograms_of": "SCL"} | changes
+    return How(engine, **values)
+
+
+@pytest.fixture
+def grids(tmp_path: Path) -> Iterator[list[GridBands]]:
+    """B04 and B08 at 10 m, SCL at 20 m; the lower right quarter is nodata."""
+    files = []
+    for name, array, transform in (
+        ("B04", RED, FINE),
+        ("B08", INFRARED, FINE),
+        ("SCL", CLASSES, FINE @ Affine.scale(2)),
+    ):
+        path = tmp_path / f"{name}.tif"
+        rows, columns = array.shape
+        with rasterio.open(
+            path, "w", driver="GTiff", height=rows, width=columns, count=1, dtype=array.dtype,
+            crs=CRS.from_epsg(32633), transform=transform,
+        ) as file:  # fmt: skip
+            file.write(array, 1)
+        files.append(BandFile(name, path))
+    with open_bands(files, "GTiff", 0) as groups:
+        yield groups
+
+
+def means(result: ChunkResult) -> dict[tuple[int, str], tuple[float, float]]:
+    """(pid, label) -> count and mean."""
+    found: dict[tuple[int, str], tuple[float, float]] = {}
+    for part in result.signatures:
+        for pid, row in zip(part.pid.tolist(), part.table, strict=True):
+            assert (pid, part.label) not in found
+            found[pid, part.label] = (float(row[0]), float(row[1]))
+    return found
+
+
+def account_is_complete(result: ChunkResult) -> bool:
+    written = Counter(label for _, label in means(result))
+    return all(
+        written[label] + sum(result.without_row[label].values()) == result.parcels for label in ("B4", "B8", "SC")
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_a_row_per_parcel_and_band_or_a_reason(engine: str, grids: list[GridBands]) -> None:
+    result = compute(
+        chunk(
+            square(0, 0, 2),
+            square(1.1, 1.1, 1.8),
+            square(2, 2, 2),
+            square(9, 9),
+            square(0.6, 0.6, 0.3),
+            unusable={"not_polygon": 2, "broken_geometry": 1},
+        ),
+        grids,
+        how(engine),
+    )
+    assert result.parcels == 8
+    assert result.pid.tolist() == [101, 102, 103, 104, 105]
+    assert means(result) == {
+        (101, "B4"): (4, 3.5), (101, "B8"): (4, 350), (101, "SC"): (1, 4),
+        (102, "B4"): (3, 23 / 3), (102, "B8"): (3, 2300 / 3),
+    }  # fmt: skip
+    fine = {"not_polygon": 2, "broken_geometry": 1, "nodata": 1, "outside": 1, "no_pixel": 1}
+    # The second one lies between the four centres of the coarse pixels.
+    assert result.without_row == {"B4": fine, "B8": fine, "SC": fine | {"no_pixel": 2}}
+    assert result.hists == [(101, {"4": 1})]
+    assert not result.recomputed
+    assert account_is_complete(result)
+
+
+def test_a_chunk_without_any_polygon(grids: list[GridBands]) -> None:
+    result = compute(chunk(unusable={"not_polygon": 3}), grids, how())
+    assert (result.parcels, result.pid.tolist(), result.signatures, result.hists) == (3, [], [], [])
+    assert result.without_row == {label: {"not_polygon": 3} for label in ("B4", "B8", "SC")}
+
+
+def test_a_chunk_outside_the_scene(grids: list[GridBands]) -> None:
+    result = compute(chunk(square(20, 0), square(0, -9)), grids, how())
+    assert result.without_row == {label: {"outside": 2} for label in ("B4", "B8", "SC")}
+    assert account_is_complete(result)
+
+
+def edge() -> shapely.Polygon:
+    """A polygon without extent, on the edge between two columns of pixels."""
+    return shapely.Polygon([(500_020, 5_099_965), (500_020, 5_099_985), (500_020, 5_099_965)])
+
+
+@pytest.mark.parametrize("others", [[], [square(0, 0), square(3, 3)]], ids=["alone", "among others"])
+def test_a_polygon_without_extent_on_a_pixel_edge_has_no_pixel(
+    others: list[shapely.Polygon], grids: list[GridBands]
+) -> None:
+    result = compute(chunk(edge(), *others), grids, how())
+    assert result.without_row["B4"]["no_pixel"] == 1
+    assert account_is_complete(result)
+
+
+def test_a_parcel_as_large_as_the_scene_is_left_out(grids: list[GridBands], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 12)
+    result = compute(chunk(square(0, 0, 4), square(0, 0, 3), square(-50, -50, 100)), grids, how())
+    assert {pid for pid, label in means(result) if label == "B4"} == {102}
+    assert result.without_row["B4"] == {"too_large": 2}
+    # On the grid of 20 m all are small enough.
+    assert {pid for pid, label in means(result) if label == "SC"} == {101, 102, 103}
+    assert account_is_complete(result)
+
+
+def test_windows_that_are_split_change_nothing(grids: list[GridBands], monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [square(column, row) for column in range(-1, 5) for row in range(-1, 5)]
+    shapes += [square(0, 0, 4), square(1, 1, 2), square(2, 2, 2)]
+    whole = compute(chunk(*shapes), grids, how())
+    for limit in (0, 1, 5):
+        monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", limit)
+        parts = compute(chunk(*shapes), grids, how())
+        assert means(parts) == means(whole)
+        assert parts.without_row == whole.without_row
+        assert parts.hists == whole.hists
+        assert parts.pid.tolist() == whole.pid.tolist()
+
+
+def test_histograms_only_if_wanted(grids: list[GridBands]) -> None:
+    assert compute(chunk(square(0, 0, 4)), grids, how(histograms_of=None)).hists == []
+    assert compute(chunk(square(0, 0, 4)), grids, how()).hists == [(101, {"4": 2, "5": 1})]
+
+
+def test_an_engine_that_disagrees_with_rasterstats_is_overruled(
+    grids: list[GridBands], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = zonal.ENGINES["rasterstats"]
+
+    class Wrong:
+        def __init__(self, geometries: NDArray[np.object_], grid: zonal.Grid) -> None:
+            self._zones = right(geometries, grid)
+            self.pixels = self._zones.pixels
+
+        def statistics(self, array: NDArray[Any], nodata: float) -> NDArray[np.float64]:
+            return self._zones.statistics(array, nodata) + 1
+
+        def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
+            return [{"11": 99}]
+
+    monkeypatch.setattr(zonal, "ENGINES", {"rasterstats": right, "scanline": Wrong})
+    result = compute(chunk(square(0, 0, 2)), grids, how())
+    assert result.recomputed
+    assert means(result) == {(101, "B4"): (4, 3.5), (101, "B8"): (4, 350), (101, "SC"): (1, 4)}
+    assert result.hists == [(101, {"4": 1})]

@@ -1,0 +1,113 @@
+"""Log lines: each names its scene, whatever the catalogue calls it, and nothing but lines goes to stderr."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from extractors.logs import PACKAGE_LOGGERS, SceneLines, configure, progress
+
+REFERENCE = "S2A_MSIL2A_20201001T103031_N0214_R108_T32UNF_20201001T135108.SAFE"
+
+
+@pytest.fixture
+def _logging_as_it_was() -> Iterator[None]:
+    """`configure` changes the process's loggers."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, PACKAGE_LOGGERS)]
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    raising = logging.raiseExceptions
+    yield
+    logging.raiseExceptions = raising
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> SceneLines:
+    caplog.set_level(logging.INFO)
+    return SceneLines(logging.getLogger("extractors.worker"), 7, REFERENCE)
+
+
+def test_a_line_starts_with_the_scene(lines: SceneLines, caplog: pytest.LogCaptureFixture) -> None:
+    lines.info("downloaded %d files in %.1f s", 3, 1.25)
+    assert caplog.messages == [f"[scene 7 {REFERENCE}] downloaded 3 files in 1.2 s"]
+    assert lines.prefixed("gone") == f"[scene 7 {REFERENCE}] gone"
+
+
+@pytest.mark.parametrize("reference", ["100%", "%s", "%(name)s", "%d%d"])
+def test_a_percent_sign_in_a_reference_stays_what_it_is(reference: str, caplog: pytest.LogCaptureFixture) -> None:
+    lines = SceneLines(logging.getLogger("extractors.worker"), 7, reference)
+    lines.warning("given back")
+    lines.warning("given back after %d s", 5)
+    assert caplog.messages == [f"[scene 7 {reference}] given back", f"[scene 7 {reference}] given back after 5 s"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "shown"),
+    [
+        ("a\nb", r"'a\nb'"),
+        ("a\r\x1b[31mb", r"'a\r\x1b[31mb'"),
+        ("a\u202eb", r"'a\u202eb'"),
+        ("x" * 200, "x" * 120),
+        ("\n" * 200, "'" + r"\n" * 59 + "\\"),
+    ],
+    ids=["line break", "escape sequence", "right to left", "endless", "endless line breaks"],
+)
+def test_a_reference_cannot_spoil_the_log(reference: str, shown: str, caplog: pytest.LogCaptureFixture) -> None:
+    SceneLines(logging.getLogger("extractors.worker"), 7, reference).warning("%s", "gone")
+    (message,) = caplog.messages
+    assert message.isprintable()
+    assert message.startswith(f"[scene 7 {shown[:100]}")
+    assert len(message) < 150
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_lines_go_to_stderr_with_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    logging.getLogger("extractors.worker").error("gone")
+    logging.getLogger("download_with_boto3").info("here")
+    logging.getLogger("extractors.worker").debug("not shown")
+    logging.getLogger("botocore").error("not shown")
+    logging.getLogger("rasterio").warning("not shown")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    first, second = captured.err.splitlines()
+    assert first.endswith("Z ERROR gone")
+    assert second.endswith("Z INFO here")
+    assert len(first.split()[0]) == len("2020-01-01T00:00:00Z")
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_verbose_shows_other_packages_and_each_line_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=True)
+    configure(verbose=True)
+    logging.getLogger("extractors.worker").debug("details")
+    logging.getLogger("rasterio").warning("odd")
+    assert [line.split(maxsplit=1)[1] for line in capsys.readouterr().err.splitlines()] == [
+        "DEBUG details",
+        "WARNING odd",
+    ]
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_a_reader_that_has_gone_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    configure()
+    monkeypatch.setattr("sys.stderr", Gone())
+    logging.getLogger("extractors.worker").error("gone")
+
+
+def test_no_progress_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(10, "parcel", "scene 7") as bar:
+        bar.update(5)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")

@@ -1,0 +1,47 @@
+"""Being asked to stop: at once where that is harmless, afterwards where the catalogue is written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from extractors.stopping import SIGNALS, Stopped, Stopping
+
+
+@pytest.fixture
+def stopping() -> Iterator[Stopping]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield Stopping()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_interrupts_an_interruptible_block(number: signal.Signals, code: int, stopping: Stopping) -> None:
+    with pytest.raises(Stopped) as caught, stopping.interruptible():
+        signal.raise_signal(number)
+        pytest.fail("went on")
+    assert caught.value.exit_code == code
+    assert str(caught.value) == f"stopped by {number.name}"
+    # It is not an Exception: no `except Exception` on the way holds it up.
+    assert not isinstance(caught.value, Exception)
+
+
+def test_elsewhere_it_is_noted_and_heeded_afterwards(stopping: Stopping) -> None:
+    stopping.check()
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        stopping.check()
+    with pytest.raises(Stopped, match="SIGTERM"), stopping.interruptible():
+        pytest.fail("began")
+
+
+def test_the_first_signal_counts_and_clean_up_is_not_interrupted(stopping: Stopping) -> None:
+    with pytest.raises(Stopped, match="SIGTERM"), stopping.interruptible():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,222 @@
+"""One invariant over many cases: however the pixels are read and whichever engine counts them, no number changes.
+
+For any polygons, `GridBands.parts` and an engine together say what `rasterstats.zonal_stats` says about the whole
+raster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterstats
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from extractors import bands, reference, scanline
+from extractors.bands import Band, GridBands
+from extractors.images import DecodedBand
+from extractors.reference import NAMES
+from extractors.zonal import COUNT, ENGINES, Floats, Grid, agree, reasons
+
+PIXEL = 10.0
+
+Random = np.random.Generator
+Places = Callable[[Random, int], NDArray[np.float64]]
+"""So many points, as rows of x and y. The raster has at most 12 x 12 pixels and lies between 0 and 120."""
+
+
+def on_the_grid(random: Random, number: int) -> NDArray[np.float64]:
+    """Steps of 2.5 meet edges, corners and centres of pixels."""
+    return random.integers(-20, 60, (number, 2)).astype(np.float64) * 2.5
+
+
+def anywhere(random: Random, number: int) -> NDArray[np.float64]:
+    """Millimetres."""
+    return random.uniform(-60, 180, (number, 2)).round(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """As much of a file as bands read from."""
+
+    array: NDArray[Any]
+
+    def read(self, index: int, rows: slice, columns: slice) -> NDArray[Any]:
+        assert index == 1
+        pixels: NDArray[Any] = self.array[rows, columns]
+        return pixels.copy()
+
+
+def ring(random: Random, places: Places) -> shapely.Polygon:
+    """Any ring of points: convex, concave, crossing itself (bow-ties)."""
+    return shapely.Polygon(places(random, int(random.integers(3, 8))))
+
+
+def rectangle(random: Random, places: Places) -> shapely.Polygon:
+    """A rectangle; on the grid, it may have no extent."""
+    return shapely.box(*np.sort(places(random, 2), axis=0).ravel())
+
+
+def with_hole(random: Random, places: Places) -> shapely.Polygon:
+    """A rectangle with a hole in it."""
+    west, south, east, north = (shell := rectangle(random, places)).bounds
+    inner = np.sort(random.uniform(0.1, 0.9, (2, 2)), axis=0) * [east - west, north - south] + [west, south]
+    return shapely.Polygon(shell.exterior.coords, [shapely.box(*inner.ravel().round(3)).exterior.coords])
+
+
+def with_any_hole(random: Random, places: Places) -> shapely.Polygon:
+    """A ring within, across or outside another one."""
+    return shapely.Polygon(ring(random, places).exterior.coords, [ring(random, places).exterior.coords])
+
+
+SHAPES = (ring, rectangle, with_hole)
+
+
+def polygon(random: Random, places: Places, shapes: tuple[Callable[..., shapely.Polygon], ...]) -> BaseGeometry:
+    """One polygon, or several that may overlap."""
+    number = int(random.choice([1, 1, 2, 3]))
+    parts = [shapes[random.integers(len(shapes))](random, places) for _ in range(number)]
+    return parts[0] if number == 1 else shapely.MultiPolygon(parts)
+
+
+VALUES = {
+    "uint8": [0, 0, 1, 2, 7, 100, 255],
+    "uint16": [0, 0, 1, 2, 300, 9_999, 65_535],
+    "int16": [0, 0, -10_000, -1, 1, 10_000],
+    "float32": [0, 0, np.nan, 0.001, 0.1, 0.25, 7.5],
+}
+"""Pixels of the types that the CARDs have, nodata and NaN among them."""
+
+
+def pixels(random: Random, dtype: str) -> NDArray[Any]:
+    return random.choice(np.array(VALUES[dtype], dtype), random.integers(1, 13, 2))
+
+
+# The examples are drawn by numpy: hypothesis' own polygons are nearly all slivers.
+randoms = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+dtypes = st.sampled_from(sorted(VALUES))
+
+
+def whole(geometry: BaseGeometry, array: NDArray[Any], grid: Grid) -> list[float]:
+    """The definition: rasterstats, asked about the whole raster; no number where it has nothing to say."""
+    (west, south, east, north), (left, bottom, right, top) = geometry.bounds, grid.bounds
+    nothing = [0.0, *[np.nan] * 7]
+    if west >= right or east <= left or south >= top or north <= bottom:
+        return nothing
+    try:
+        (row,) = rasterstats.zonal_stats(geometry, array, affine=grid.transform, nodata=0, stats=list(NAMES))
+    except ValueError:  # it cannot make an array without rows or columns for a shape without extent on a pixel edge
+        assert west == east or south == north
+        return nothing
+    return [np.nan if row[name] is None else float(row[name]) for name in NAMES]
+
+
+def in_parts(
+    engine: str, geometries: NDArray[np.object_], array: NDArray[Any], grid: Grid, tile: int | None
+) -> tuple[Floats, list[str]]:
+    """What the worker does: the engine on every window, or on decoded tiles of so many pixels; and the reasons."""
+    file: Any = InMemory(array)
+    decoded = None if tile is None else DecodedBand(file, 1, grid.shape, (tile, tile), str(array.dtype))
+    group = GridBands(grid, (Band("B04", 32633, grid, 0, 1, file, decoded),))
+    tables, why = [], []
+    for part, window, arrays in group.parts(geometries):
+        if window is None:
+            tables.append(np.array([[0.0, *[np.nan] * 7]] * (part.stop - part.start)))
+            why += ["outside"] * (part.stop - part.start)
+            continue
+        zones = ENGINES[engine](geometries[part], window)
+        tables.append(zones.statistics(arrays[0], 0))
+        why += list(reasons(geometries[part], window, zones, tables[-1][:, COUNT].astype(np.int64)))
+    return np.concatenate(tables), why
+
+
+def assert_same(table: Floats, expected: Floats, dtype: np.dtype[Any]) -> None:
+    """Equal, but for rounding in mean and std: float32 is summed in float32, in an order that depends on the array."""
+    wrong = ~agree(table, expected, dtype)
+    assert not wrong.any(), f"{table[wrong]} instead of {expected[wrong]}"
+
+
+def as_object_array(shapes: list[Any]) -> NDArray[np.object_]:
+    geometries = np.empty(len(shapes), dtype=object)
+    geometries[:] = shapes
+    return geometries
+
+
+engines = st.sampled_from(sorted(ENGINES))
+
+
+@given(
+    random=randoms,
+    engine=engines,
+    dtype=dtypes,
+    places=st.sampled_from([on_the_grid, anywhere]),
+    largest_window=st.sampled_from([0, 30, 1_000_000]),  # a window for each, small ones, one for all
+    tile=st.sampled_from([None, 5, 100]),
+    corner=st.sampled_from([(0.0, 120.0), (499_980.0, 5_100_000.0)]),
+)
+def test_windows_and_tiles_change_no_number(
+    random: Random,
+    engine: str,
+    dtype: str,
+    places: Places,
+    largest_window: int,
+    tile: int | None,
+    corner: tuple[float, float],
+) -> None:
+    array = pixels(random, dtype)
+    # The corner's own coordinates are part of the test: real ones leave fewer digits for the pixels.
+    grid = Grid(Affine(PIXEL, 0, corner[0], 0, -PIXEL, corner[1]), (array.shape[0], array.shape[1]))
+    shapes = as_object_array([polygon(random, places, (*SHAPES, with_any_hole)) for _ in range(5)])
+    geometries = shapely.transform(shapes, lambda xy: xy + np.array([corner[0], corner[1] - 120]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "LARGEST_WINDOW_PIXELS", largest_window)
+        table, why = in_parts(engine, geometries, array, grid, tile)
+    expected = np.array([whole(geometry, array, grid) for geometry in geometries])
+    assert_same(table, expected, array.dtype)
+    assert len(why) == int((expected[:, COUNT] == 0).sum())
+
+
+@given(random=randoms, engine=engines, dtype=dtypes)
+def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, engine: str, dtype: str) -> None:
+    # Not on the grid: counted from another corner, rounding may decide otherwise of an edge through a pixel's centre.
+    # And no holes outside their shells: rasterstats looks at the shell's bounding box only.
+    array = pixels(random, dtype)
+    grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (array.shape[0], array.shape[1]))
+    geometries = as_object_array([polygon(random, anywhere, SHAPES) for _ in range(5)])
+    with pytest.MonkeyPatch.context() as patch:
+        # Every shape counts as huge.
+        patch.setattr(reference, "LARGEST_OVERHANG_PIXELS", -array.size - 1)
+        patch.setattr(scanline, "LARGEST_BOX_PIXELS", -1)
+        table = ENGINES[engine](geometries, grid).statistics(array, 0)
+    assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
+
+
+@given(random=randoms, dtype=dtypes, batch=st.sampled_from([1, 20, 60_000]))
+def test_batches_change_no_number(random: Random, dtype: str, batch: int) -> None:
+    array = pixels(random, dtype)
+    grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (array.shape[0], array.shape[1]))
+    geometries = as_object_array([polygon(random, anywhere, SHAPES) for _ in range(5)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanline, "BATCH_PIXELS", batch)
+        table = ENGINES["scanline"](geometries, grid).statistics(array, 0)
+    assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
+
+
+@given(random=randoms, engine=engines, places=st.sampled_from([on_the_grid, anywhere]))
+def test_histograms_hold_the_counted_pixels(random: Random, engine: str, places: Places) -> None:
+    classes = random.integers(0, 12, (12, 12), dtype=np.uint8)
+    grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (12, 12))
+    shape = polygon(random, places, (*SHAPES, with_any_hole))
+    (histogram,) = ENGINES[engine](as_object_array([shape]), grid).histograms(classes, 0)
+    count, _, _, smallest, largest, *_ = whole(shape, classes, grid)
+    assert sum(histogram.values()) == count
+    if histogram:
+        assert (min(map(int, histogram)), max(map(int, histogram))) == (smallest, largest)
