@@ -55,6 +55,9 @@ CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 # Attempts of boto3 itself within one of ours; its pauses are short, so outages are waited out by `_retrying`.
 ATTEMPTS_PER_REQUEST = 3
+# Larger than boto3's own, which cost a second of processor time for a Sentinel-2 scene.
+BYTES_PER_REQUEST = 32 * 1024**2
+BYTES_PER_WRITE = 1024**2
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 # Room that must stay on the disk beyond the files themselves.
@@ -149,7 +152,12 @@ class ObjectStore:
                 )
         self._stopping.clear()
         # One manager for all files, so that together they use no more connections than configured.
-        limits = TransferConfig(max_concurrency=self._settings.connections, num_download_attempts=3)
+        limits = TransferConfig(
+            max_concurrency=self._settings.connections,
+            num_download_attempts=3,
+            multipart_chunksize=BYTES_PER_REQUEST,
+            io_chunksize=BYTES_PER_WRITE,
+        )
         transfer = S3Transfer(manager=create_transfer_manager(self._client, limits))
         executor = ThreadPoolExecutor(max_workers=max(1, len(objects)))
         with progress(total, "B", description) as bar:

@@ -30,5 +30,4 @@ def fields(number: int, hectares: float, west: float, north: float, columns: int
     # Vertices between corners are a little off the straight line.
     points[:, :, 1:, :] += random.uniform(-0.01, 0.01, points[:, :, 1:, :].shape) * side
     closed = np.concatenate([points.reshape(number, -1, 2), points.reshape(number, -1, 2)[:, :1]], axis=1)
-    polygons: NDArray[np.object_] = shapely.polygons(closed)
-    return polygons
+    return np.asarray(shapely.polygons(closed))

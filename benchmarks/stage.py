@@ -192,7 +192,7 @@ def _reflectance(seed: int, shape: tuple[int, int]) -> NDArray[np.uint16]:
     25 DN, and 14 % without data."""
     random = np.random.default_rng(seed)
     patches = np.repeat(np.repeat(random.integers(300, 3000, (550, 550), dtype="u2"), 20, axis=0), 20, axis=1)
-    image = patches[: shape[0], : shape[1]] + random.normal(0, 25, shape).astype("i2").astype("u2")
+    image: NDArray[np.uint16] = patches[: shape[0], : shape[1]] + random.normal(0, 25, shape).astype("i2").astype("u2")
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     image[rows + columns * 0.28 > shape[0] * 1.0] = 0
     return image

@@ -36,9 +36,8 @@ def main() -> int:
     print(
         f"{os.cpu_count()} cores, of which one is used; {options.chunks} chunks of {options.parcels} parcels, medians"
     )
-    print(
-        f"{'ha':>5} {'bands':28} {'rasterstats s':>13} {'scanline s':>11} {'ratio':>6} {'parcels x bands/s':>18} {'peak MB':>8}"
-    )
+    titles = f"{'ha':>5} {'bands':28} {'rasterstats s':>13} {'scanline s':>11} {'ratio':>6}"
+    print(f"{titles} {'parcels x bands/s':>18} {'peak MB':>8}")
     _run("scanline", *_chunk(1, "s2", 10, 0))  # loads what the engine needs
     for hectares in HECTARES:
         for name, types in (("s2: 2 uint16 10 m, uint8 20 m", "s2"), ("2 float32 10 m", "float32")):

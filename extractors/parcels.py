@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg2 import errors as pg
@@ -22,6 +23,7 @@ from extractors.sql import statement
 
 if TYPE_CHECKING:
     import geopandas
+    import pyproj
     from psycopg2.extensions import connection as PgConnection  # noqa: N812
 
 log = logging.getLogger(__name__)
@@ -246,6 +248,13 @@ def _chunk(rows: list[tuple[int | None, memoryview | None, str | None]], epsg: i
     ]
     usable &= known
     return ParcelChunk(
-        geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=f"EPSG:{epsg}"),
+        geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(epsg)),
         {reason: reasons.count(reason) for reason in sorted(set(reasons))},
     )
+
+
+@cache
+def _crs(epsg: int) -> "pyproj.CRS":
+    import pyproj
+
+    return pyproj.CRS.from_epsg(epsg)

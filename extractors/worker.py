@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from extractors.errors import (
 )
 from extractors.logs import SceneLines, configure, progress
 from extractors.options import Options, read_options
+from extractors.pool import Pool
 from extractors.session import Session
 from extractors.stopping import Stopped, Stopping
 
@@ -181,7 +182,7 @@ def extract_chunks(
         grids = stack.enter_context(open_bands(product.bands(folder), card.driver, card.nodata))
         account.versions |= _versions()
         epsg = grids[0].bands[0].epsg
-        pool = stack.enter_context(_pool(session.cores))
+        pool = stack.enter_context(Pool(session.cores))
         decode_ahead(session, scene, grids, pool)
         with _step(account, "parcels"):
             selection = stack.enter_context(
@@ -198,7 +199,7 @@ def extract_chunks(
     return results
 
 
-def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool: ThreadPoolExecutor) -> None:
+def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool: Pool) -> None:
     """Start decoding the tiles that hold parcels, while the database still selects these.
 
     What goes wrong in a tile is reported to the chunk that needs it.
@@ -212,7 +213,7 @@ def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool:
         group, tile, _ = tiles[index]
         for band in group.bands:
             if band.decoded is not None:
-                pool.submit(band.decoded.decode, [tile])
+                pool.prepare(partial(band.decoded.decode, [tile]))
 
 
 def publish(session: Session, scene: Scene, status: str, account: Account, results: "list[ChunkResult]") -> None:
@@ -236,7 +237,7 @@ def publish(session: Session, scene: Scene, status: str, account: Account, resul
 
 
 def _in_order(
-    pool: ThreadPoolExecutor,
+    pool: Pool,
     chunks: "Iterable[ParcelChunk]",
     work: "Callable[[ParcelChunk], ChunkResult]",
     cores: int,
@@ -249,17 +250,6 @@ def _in_order(
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
-
-
-@contextmanager
-def _pool(cores: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for decoding and statistics, both of which leave Python's lock most of the time. What has not begun
-    when the block ends is dropped."""
-    pool = ThreadPoolExecutor(cores, thread_name_prefix="statistics")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

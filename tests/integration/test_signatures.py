@@ -126,6 +126,20 @@ def test_a_scene_s_number_that_does_not_fit_is_told_of(ground: Ground, session: 
         copy(opened(ground, session), session, obsid=40_000)
 
 
+@pytest.mark.parametrize("count", [32_767, 32_768, 70_000])
+def test_a_count_that_does_not_fit_is_told_of(count: int, ground: Ground, session: Session) -> None:
+    ground.query(f"CREATE TABLE signatures (pid int, obsid int, band char(2), count int2, {STATISTIC_COLUMNS})")
+    numbers = NUMBERS[:1].copy()
+    numbers[0, 0] = count
+    part = Signatures("B4", np.array([101]), numbers)
+    if count <= 32_767:
+        copy(opened(ground, session), session, part)
+        assert ground.one("SELECT count FROM signatures") == count
+        return
+    with pytest.raises(ConfigurationError, match=r"column count of table public\.signatures"):
+        copy(opened(ground, session), session, part)
+
+
 def test_a_table_with_an_odd_name(ground: Ground, session: Session) -> None:
     ground.query("CREATE SCHEMA nl")
     ground.config["database"]["tables"]["results_table"] = 'nl.Sigs "2020"; --'
