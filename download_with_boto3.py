@@ -343,6 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExtractionError as error:
         log.error("%s", error, exc_info=options.verbose)
         return error.exit_code
+    except OSError as error:
+        log.error("%s; write another FILE", one_line(error), exc_info=options.verbose)
+        return ConfigurationError.exit_code
     except Stopped as stopped:
         log.warning("%s", stopped)
         logging.shutdown()

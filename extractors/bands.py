@@ -20,6 +20,7 @@ from extractors.zonal import Array, Boxes, Geometries, Grid
 # A chunk whose parcels lie far apart is read in parts: no window has more pixels than this, unless one parcel needs it.
 LARGEST_WINDOW_PIXELS = 4_000_000
 
+PIXEL_TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"}
 # GDAL's default, 5 % of the host's memory, is not what one of several workers should take. Decoded tiles are kept by
 # ourselves, and uncompressed files are in the system's cache.
 BLOCK_CACHE_BYTES = 64 * 1024**2
@@ -141,7 +142,7 @@ def _band(file: BandFile, image: ImageFile, files: Iterable[BandFile], driver: s
     if not 1 <= index <= len(types):
         raise SceneError(f"{name} has {len(types)} band(s): no band {index} for {file.name}; replace the object")
     dtype = types[index - 1]
-    if np.dtype(dtype).kind not in "uif":
+    if dtype not in PIXEL_TYPES:
         raise SceneError(f"{name} holds {dtype} pixels, which have no such statistics")
     decoded = DecodedBand(image, index, shape, blocks[index - 1], dtype) if driver == JPEG2000 else None
     return Band(file.name, crs.to_epsg(), Grid(transform, shape), nodata, index, image, decoded)
@@ -156,6 +157,7 @@ def _index(file: BandFile, dataset: Any, files: Iterable[BandFile]) -> int:
         name: [number for number, text in enumerate(dataset.descriptions, 1) if text and name in text.upper()]
         for name in names
     }
-    if all(len(found) == 1 for found in matches.values()):
+    numbers = {found[0] for found in matches.values() if len(found) == 1}
+    if len(numbers) == len(names):
         return matches[file.name][0]
     return file.index

@@ -193,7 +193,8 @@ class Catalogue:
         if cursor.rowcount != 1:
             return False
         cursor.execute(
-            statement("catalogue.set_status", catalogue=self.table.identifier), {"obsid": scene.id, "status": status}
+            statement("catalogue.set_status", catalogue=self.table.identifier, log=self.log.identifier),
+            {"obsid": scene.id, "run_id": scene.run_id, "status": status},
         )
         return cursor.rowcount == 1
 
@@ -209,13 +210,10 @@ class Catalogue:
         ):
             return self.finish(cursor, scene, status, outcome, reason, account.without_rows())
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> set[str]:
-        """For which areas of interest earlier attempts have written rows of this scene into the results table."""
-        cursor.execute(
-            statement("catalogue.extracted_before", log=self.log.identifier),
-            {"obsid": scene.id, "results": str(self.results)},
-        )
-        return {row[0] for row in cursor.fetchall()}
+    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> set[tuple[str, str]]:
+        """For which areas of interest, into which results tables, earlier attempts have written rows of this scene."""
+        cursor.execute(statement("catalogue.extracted_before", log=self.log.identifier), {"obsid": scene.id})
+        return set(cursor.fetchall())
 
     def _conditions(self, reference: str | None) -> dict[str, Any]:
         # Catalogues write Sentinel-2 products with and without `.SAFE`; people give them either way.

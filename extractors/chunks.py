@@ -9,7 +9,7 @@ import numpy as np
 from extractors.bands import GridBands
 from extractors.parcels import ParcelChunk
 from extractors.signatures import Signatures
-from extractors.zonal import COUNT, OUTSIDE, TOO_LARGE, Boxes, Geometries, Grid, Integers, reasons, verified
+from extractors.zonal import COUNT, TOO_LARGE, Boxes, Geometries, Grid, Integers, reasons, verified
 
 # Bounding box within the scene; at 10 m these are 4,000 square kilometres.
 LARGEST_PARCEL_PIXELS = 40_000_000
@@ -54,9 +54,10 @@ def compute(chunk: ParcelChunk, grids: Sequence[GridBands], how: How) -> ChunkRe
             continue
         pid_here, here = pid[fitting], geometries[fitting]
         for part, grid, arrays in group.parts(here):
-            if grid is None:
+            if grid is None:  # no pixel of the file is near
+                why = list(reasons(here[part], group.grid, None, np.zeros(part.stop - part.start, dtype=np.int64)))
                 for label in labels:
-                    result.without_row[label][OUTSIDE] += part.stop - part.start
+                    result.without_row[label].update(why)
                 continue
             nodata = group.bands[0].nodata
             zones, tables, recomputed = verified(how.engine, here[part], grid, arrays, nodata, how.verified_parcels)

@@ -60,7 +60,10 @@ def parse_moment(text: Any) -> dt.datetime:
     if not isinstance(text, str):
         raise ValueError("not a date")  # noqa: TRY004 (the validation library turns ValueErrors into messages)
     moment = dt.datetime.fromisoformat(text.strip())
-    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    try:
+        return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except OverflowError as error:
+        raise ValueError("beyond the calendar in UTC") from error
 
 
 Table = Annotated[TableName, BeforeValidator(parse_table_name)]
@@ -196,7 +199,10 @@ def read_database_config(path: Path) -> DatabaseFile:
         if key in {"user", "password"}:
             raise ConfigurationError(f"{where}: write `db{key.replace('password', 'passwd')}` instead of `{key}`")
         try:
-            psycopg2.extensions.make_dsn(**{key: value})
+            # A name that psycopg2 would swallow without a word: `database` for `dbname`, any key without a value.
+            if key == "database":
+                raise psycopg2.ProgrammingError(key)  # noqa: TRY301
+            psycopg2.extensions.make_dsn(**{key: "" if value is None else value})
         except psycopg2.ProgrammingError as error:
             nearest = _nearest(key, list(Connection.model_fields))
             raise ConfigurationError(

@@ -38,6 +38,7 @@ REFUSALS = (
     "invalid connection option",
     "invalid sslmode",
     "invalid port",
+    "does not support SSL",
 )
 
 

@@ -37,8 +37,14 @@ class SceneLines(logging.LoggerAdapter[logging.Logger]):
         return self._prefix + text
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the prefix before a message; `%` in a reference stays what it is."""
-        return self._prefix.replace("%", "%%") + str(msg), kwargs
+        """Put the prefix before a message."""
+        return self._prefix + str(msg), kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log a message; a `%` in the reference stays what it is."""
+        if args:
+            msg, args = str(msg) % args, ()
+        super().log(level, msg, **kwargs)
 
 
 def configure(verbose: bool = False) -> None:

@@ -25,7 +25,10 @@ class Options:
 
 def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Options:
     """Read the command line; each option also comes from the environment, and the command line wins."""
-    environment = os.environ.get
+
+    def environment(name: str, default: str = "") -> str:
+        return os.environ.get(name) or default
+
     parser = argparse.ArgumentParser(
         prog=f"python -m extractors.{card_code}",
         description=f"Extract parcel statistics from {card_code} scenes. Without options: one scene, then exit.",

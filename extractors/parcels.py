@@ -237,7 +237,8 @@ def _chunk(rows: list[tuple[int | None, memoryview | None, str | None]], epsg: i
     known = np.array([row[0] is not None for row in rows])
     wkb = [None if row[1] is None else bytes(row[1]) for row in rows]
     # A ring of two points, say, cannot become a polygon: None then, and counted below.
-    geometry = shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore")
+    with np.errstate(invalid="ignore"):  # corners that are no numbers: counted below
+        geometry = shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore")
     usable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False

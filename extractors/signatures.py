@@ -124,16 +124,17 @@ class ResultsTable:
         rows["fields"] = len(kinds)
         for name, kind in kinds.items():
             rows[f"size of {name}"] = np.dtype(kind).itemsize
-        for name, value in {"pid": part.pid, "obsid": np.array([obsid])}.items():
-            if value.size and value.max() > np.iinfo(kinds[name]).max:
+        values = {"pid": part.pid, "obsid": np.array([obsid])}
+        values |= dict(zip(STATISTICS, part.table.T, strict=True))
+        for name, value in values.items():
+            dtype = np.dtype(kinds[name])
+            if dtype.kind == "i" and value.size and value.max() > np.iinfo(dtype).max:
                 raise ConfigurationError(
-                    f"column {self.columns[name].name} of table {self.table} is too narrow for {value.max()}; ALTER it "
-                    "to bigint"
+                    f"column {self.columns[name].name} of table {self.table} is too narrow for {value.max():.0f}; "
+                    "ALTER it to a wider type"
                 )
             rows[name] = value
         rows["band"] = label
-        for name, column in zip(STATISTICS, part.table.T, strict=True):
-            rows[name] = column
         return rows.tobytes()
 
     def _csv(self, obsid: int, part: Signatures) -> bytes:

@@ -222,9 +222,11 @@ def publish(session: Session, scene: Scene, status: str, account: Account, resul
     with database_errors(connection, "writing the signatures"), connection, connection.cursor() as cursor:
         with _step(account, "publish"):
             before = catalogue.extracted_before(cursor, scene)
-            for table in filter(None, (session.results, session.hists)):
-                pids = (pid for result in results for pid in result.pid.tolist())
-                table.clear(cursor, scene.id, catalogue.args.name, before, pids)
+            into_results = {aoi for aoi, table in before if table == str(session.results.table)}
+            pids = [pid for result in results for pid in result.pid.tolist()]
+            session.results.clear(cursor, scene.id, catalogue.args.name, into_results, pids)
+            if session.hists is not None:  # may be shared by several results tables
+                session.hists.clear(cursor, scene.id, catalogue.args.name, {aoi for aoi, _ in before}, pids)
             session.results.copy_signatures(
                 cursor, scene.id, (part for result in results for part in result.signatures)
             )

@@ -120,15 +120,16 @@ ENGINES: Mapping[str, Engine] = {"scanline": scanline, "rasterstats": rasterstat
 
 def reasons(geometries: Geometries, grid: Grid | None, zones: Zones | None, counts: Integers) -> Iterator[str]:
     """Why each parcel without a valid pixel (counts == 0) has none: `outside` if it does not overlap the grid (None:
-    nothing there), `no_pixel` if it holds no pixel centre, else `nodata`."""
+    nothing there), `no_pixel` if it holds no pixel centre (zones None: none of them does), else `nodata`."""
     without = np.flatnonzero(counts == 0)
-    if grid is None or zones is None:
+    if grid is None:
         yield from (OUTSIDE for _ in without)
         return
     if not without.size:
         return
     west, south, east, north = grid.bounds
-    bounds, pixels = shapely.bounds(geometries), zones.pixels
+    bounds = shapely.bounds(geometries)
+    pixels = np.zeros(len(geometries)) if zones is None else zones.pixels
     for index in without:
         left, bottom, right, top = bounds[index]
         if left >= east or right <= west or bottom >= north or top <= south:

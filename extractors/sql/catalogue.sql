@@ -56,9 +56,12 @@ SET finished_at = clock_timestamp(), outcome = %(outcome)s, detail = %(detail)s,
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 
 -- :set_status
--- Ends our claim on a scene; touches no row if somebody else has changed its status meanwhile.
-UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s AND status = 'inprogress'
+-- Ends our claim on a scene; touches no row if somebody else has changed its status meanwhile, or has set it free and a
+-- later attempt has begun.
+UPDATE {catalogue} SET status = %(status)s
+WHERE id = %(obsid)s AND status = 'inprogress'
+  AND NOT EXISTS (SELECT FROM {log} later WHERE later.obsid = %(obsid)s AND later.run_id > %(run_id)s)
 
 -- :extracted_before
--- For which areas of interest earlier attempts have written rows of this scene into this results table.
-SELECT DISTINCT aoi FROM {log} WHERE obsid = %(obsid)s AND results = %(results)s AND outcome = 'extracted'
+-- For which areas of interest, and into which results tables, earlier attempts have written rows of this scene.
+SELECT DISTINCT aoi, results FROM {log} WHERE obsid = %(obsid)s AND outcome = 'extracted'

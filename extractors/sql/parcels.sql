@@ -78,7 +78,11 @@ FROM box
 WHERE ST_Intersects(box.geometry, (SELECT geometry FROM footprint))
   AND ST_Intersects(box.geometry, (SELECT geometry FROM aoi))
   -- A subquery with LIMIT rather than EXISTS: that would become one join of everything with everything.
-  AND (SELECT true FROM {parcels} p WHERE p.wkb_geometry && box.geometry LIMIT 1)
+  AND (SELECT true FROM {parcels} p
+       WHERE p.wkb_geometry && box.geometry
+         AND p.wkb_geometry && (SELECT geometry FROM footprint)
+         AND p.wkb_geometry && (SELECT geometry FROM aoi)
+       LIMIT 1)
 ORDER BY box.geometry
 
 -- :any

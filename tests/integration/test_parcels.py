@@ -174,9 +174,13 @@ def test_a_long_edge_is_a_curve_in_another_reference_system(bare_ground: Ground)
         geopandas.GeoSeries([shapely.box(15, south, 15.001, south + 0.001)], crs=4326).to_crs(UTM).iloc[0]
         for south in (45.95, 46.1)
     )
-    wanted, _ = bare_ground.add_parcels([inside, outside], UTM)
+    wanted, other = bare_ground.add_parcels([inside, outside], UTM)
     assert parcels(bare_ground, footprint=shapely.box(5, 40, 25, 50)).pids() == [wanted]
+    # And the same for the footprint's edge.
+    bare_ground.query("DELETE FROM aois")
+    bare_ground.add_aoi(shapely.box(5, 40, 25, 50))
     assert parcels(bare_ground, footprint=shapely.box(5, 40, 25, 46)).pids() == [wanted]
+    assert sorted(parcels(bare_ground, footprint=shapely.box(5, 40, 25, 50)).pids()) == [wanted, other]
 
 
 def test_an_aoi_far_beyond_the_scene(bare_ground: Ground) -> None:

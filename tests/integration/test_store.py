@@ -415,6 +415,7 @@ def test_never_more_requests_at_a_time_than_connections_are_allowed(
         assert len(left_in(folder)) == 10
         assert proxy.requests.all > 10
         assert proxy.requests.most <= connections
+        assert proxy.connections.most <= connections
 
 
 # What the store says

@@ -142,7 +142,7 @@ def test_hostile_references_are_refused(pattern: str, card: Card, good: str) -> 
         (c6.CARD, C6.replace("CARD-COH6", "CARD_COH6")),
         (c6.CARD, f"{C6}.tif"),
     ],
-    ids=ascii,
+    ids=lambda value: value.code if isinstance(value, Card) else ascii(value),
 )
 def test_names_of_other_products_are_refused(card: Card, reference: str) -> None:
     with pytest.raises(SceneError):

@@ -463,6 +463,19 @@ def test_a_document_of_another_kind(document: Any, database: ReadDatabase, store
     assert refused(store, document, tmp_path).startswith("s3_config.json: ")
 
 
+@pytest.mark.parametrize("key", ["s3.access_key", "s3.secret_key"])
+def test_a_key_that_is_a_number_is_not_shown(key: str, store: ReadStore, tmp_path: Path) -> None:
+    message = refused(store, changed(SMALLEST_STORE, key, 7337733), tmp_path)
+    assert message.startswith(f"s3_config.json: {key}: this number cannot be used (")
+    assert "7337733" not in message
+
+
+def test_a_password_that_is_a_number_is_not_shown(database: ReadDatabase, tmp_path: Path) -> None:
+    message = refused(database, changed(SMALLEST_DATABASE, "database.connection.dbpasswd", 7337733), tmp_path)
+    assert message.startswith("db_config.json: database.connection.dbpasswd: this number cannot be used (")
+    assert "7337733" not in message
+
+
 SECRETS_IN_ODD_PLACES: dict[str, Any] = {
     "the whole in a list": [SMALLEST_DATABASE],
     "the database in a list": {"database": [SMALLEST_DATABASE["database"]]},
