@@ -173,24 +173,25 @@ def test_for_which_areas_a_scene_was_extracted_before(
         with session, session.cursor() as cursor:
             return catalogue.extracted_before(cursor, scene)
 
-    elsewhere = ("nl", "public.other_table")
+    def earlier(obsid: int, aoi: str, results: str, outcome: str) -> None:
+        """An attempt before the one that is under way: the numbers of attempts made by hand are below zero."""
+        ground.query(
+            "INSERT INTO extraction_log (run_id, obsid, reference, card, aoi, results, worker, outcome) "
+            "OVERRIDING SYSTEM VALUE "
+            "SELECT least(min(run_id), 0) - 1, %s, '', 's2', %s, %s, '', %s FROM extraction_log",
+            obsid,
+            aoi,
+            results,
+            outcome,
+        )
 
-    other = ground.add_scene(status="extracted")
-    ground.query(
-        "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, outcome) "
-        "SELECT obsid, '', 's2', aoi, results, '', outcome "
-        "FROM unnest(%s, %s, %s, %s) AS attempt(obsid, aoi, results, outcome)",
-        [other, scene.id, scene.id, scene.id],
-        ["nl"] * 4,
-        ["public.signatures", "public.signatures", "public.signatures", "public.other_table"],
-        ["extracted", "no_parcels", "given_back", "extracted"],
-    )
-    assert before() == {elsewhere}
-    ground.query(
-        "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, outcome) "
-        "SELECT %s, '', 's2', 'be', 'public.signatures', '', 'extracted' FROM generate_series(1, 2)",
-        scene.id,
-    )
-    assert before() == {elsewhere, ("be", "public.signatures")}
+    earlier(ground.add_scene(status="extracted"), "nl", "public.signatures", "extracted")
+    earlier(scene.id, "nl", "public.signatures", "no_parcels")
+    earlier(scene.id, "nl", "public.signatures", "given_back")
+    assert before() == set()
+    earlier(scene.id, "nl", "public.other_table", "extracted")
+    earlier(scene.id, "be", "public.signatures", "extracted")
+    earlier(scene.id, "be", "public.signatures", "extracted")
+    assert before() == {("nl", "public.other_table"), ("be", "public.signatures")}
     assert finish(catalogue, session, scene)
-    assert before() == {elsewhere, ("be", "public.signatures"), ("nl", "public.signatures")}
+    assert before() == {("nl", "public.other_table"), ("be", "public.signatures"), ("nl", "public.signatures")}

@@ -414,6 +414,29 @@ def test_what_is_not_looked_at_is_not_judged(monkeypatch: pytest.MonkeyPatch) ->
         assert table[3, COUNT] == 2
 
 
+def test_every_band_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The parcels of the sample take turns with the bands: one band wrong about all of them is found out.
+    infrared = SIXTEEN.astype(np.uint16) * 100
+
+    class WrongAboutOneBand:
+        def __init__(self, geometries: Geometries, grid: Grid) -> None:
+            self._zones = ENGINES["rasterstats"](geometries, grid)
+            self.pixels = self._zones.pixels
+
+        def statistics(self, array: NDArray[Any], nodata: float) -> Floats:
+            return self._zones.statistics(array, nodata) + (array.dtype == np.uint16)
+
+        def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
+            return self._zones.histograms(array, nodata)
+
+    monkeypatch.setattr(zonal, "ENGINES", {**ENGINES, "scanline": WrongAboutOneBand})
+    both: list[NDArray[Any]] = [SIXTEEN, infrared]
+    for arrays in (both, both[::-1]):
+        _, tables, recomputed = verified("scanline", parcels(*CORNERS), raster(SIXTEEN).grid, arrays, 0, 2)
+        assert recomputed
+        assert [table[:, COUNT].tolist() for table in tables] == [[1] * 8] * 2
+
+
 def test_right_numbers_stay(caplog: pytest.LogCaptureFixture) -> None:
     arrays: list[NDArray[Any]] = [SIXTEEN, SIXTEEN.astype(np.float32), np.zeros_like(SIXTEEN)]
     _, tables, recomputed = verified("scanline", parcels(*CORNERS), raster(SIXTEEN).grid, arrays, 0, 8)
