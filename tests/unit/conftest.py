@@ -1,4 +1,4 @@
-"""Property tests run the same 200 examples everywhere, so that a red build can be repeated.
+"""Property tests run the same 1000 examples everywhere, so that a red build can be repeated.
 
 `HYPOTHESIS_PROFILE=explore` looks for new ones instead, and for the smallest that fails.
 """
@@ -13,9 +13,9 @@ from hypothesis import Phase, settings
 
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
 settings.register_profile(
-    "ci", derandomize=True, deadline=None, max_examples=200, phases=[Phase.explicit, Phase.generate]
+    "ci", derandomize=True, deadline=None, max_examples=1000, phases=[Phase.explicit, Phase.generate]
 )
-settings.register_profile("explore", derandomize=False, deadline=None, max_examples=2000)
+settings.register_profile("explore", derandomize=False, deadline=None, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 WORKER_VARIABLES = ("DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE")

@@ -53,18 +53,23 @@ def test_what_is_prepared_is_done_and_its_errors_are_left_to_others(threads: int
 
 
 def test_while_there_is_something_to_prepare_half_of_the_threads_keep_at_it() -> None:
-    preparing, computing = Gate(), Gate()
+    first, later, computing = Gate(), Gate(), Gate()
     with Pool(4) as pool:
-        for _ in range(10):
-            pool.prepare(preparing)
-        preparing.wait_for(4)
+        for gate, number in ((first, 4), (later, 6)):
+            for _ in range(number):
+                pool.prepare(gate)
+        first.wait_for(4)
         waiting = [pool.submit(computing) for _ in range(10)]
-        preparing.may_go_on.set()
-        # The threads that come free take two of these; the others go on preparing until nothing is left of that.
+        first.may_go_on.set()
+        # All four threads come free: two compute, two prepare.
         computing.wait_for(2)
-        preparing.wait_for(6)
-        computing.wait_for(2)
+        later.wait_for(2)
         assert not computing.begun.acquire(blocking=False)
+        assert not later.begun.acquire(blocking=False)
+        # When nothing is left to prepare, all compute.
+        later.may_go_on.set()
+        later.wait_for(4)
+        computing.wait_for(2)
         computing.may_go_on.set()
         assert [future.result(SECONDS) for future in waiting] == ["done"] * 10
 
