@@ -147,7 +147,7 @@ class ObjectStore:
             free = shutil.disk_usage(folder).free
             if free < total + SPARE_BYTES:
                 raise DiskFullError(
-                    f"no room in {folder}: {free / 1e6:,.0f} MB are free, {total / 1e6:,.0f} MB are needed; make room, "
+                    f"no room in {folder}: {free / 1e6:,.3f} MB are free, {(total + SPARE_BYTES) / 1e6:,.3f} MB are needed; make room, "
                     "or name another directory"
                 )
         self._stopping.clear()
