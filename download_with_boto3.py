@@ -145,9 +145,10 @@ class ObjectStore:
         total = sum(item.size for item in objects.values())
         for folder in {path.parent for path in objects}:
             free = shutil.disk_usage(folder).free
-            if free < total + SPARE_BYTES:
+            needed = total + SPARE_BYTES
+            if free < needed:
                 raise DiskFullError(
-                    f"no room in {folder}: {free / 1e6:,.3f} MB are free, {(total + SPARE_BYTES) / 1e6:,.3f} MB are needed; make room, "
+                    f"no room in {folder}: {free / 1e6:,.3f} MB are free, {needed / 1e6:,.3f} MB are needed; make room, "
                     "or name another directory"
                 )
         self._stopping.clear()
