@@ -148,8 +148,8 @@ class ObjectStore:
             needed = total + SPARE_BYTES
             if free < needed:
                 raise DiskFullError(
-                    f"no room in {folder}: {free / 1e6:,.3f} MB are free, {needed / 1e6:,.3f} MB are needed; make room, "
-                    "or name another directory"
+                    f"no room in {folder}: {free / 1e6:,.3f} MB are free, {needed / 1e6:,.3f} MB are needed; make "
+                    "room, or name another directory"
                 )
         self._stopping.clear()
         # One manager for all files, so that together they use no more connections than configured.
