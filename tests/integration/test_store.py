@@ -366,7 +366,7 @@ def test_no_room(bucket: Bucket, folder: Path, proxy: FaultyS3, monkeypatch: pyt
     with pytest.raises(DiskFullError) as caught:
         bucket.store(host=proxy.endpoint).download(items)
     assert str(caught.value) == (
-        f"no room in {folder}: 7 MB are free, 6 MB are needed; make room, or name another directory"
+        f"no room in {folder}: 7.000 MB are free, 7.000 MB are needed; make room, or name another directory"
     )
     assert proxy.requests == []
     assert left_in(folder) == []
