@@ -15,7 +15,7 @@ import rasterio.errors
 from extractors.errors import SceneError
 from extractors.images import DecodedBand, ImageFile, Tile, tile_window, tiles_under
 from extractors.wholeness import JPEG2000, check_whole
-from extractors.zonal import Array, Boxes, Geometries, Grid
+from extractors.zonal import Array, Boxes, Geometries, Grid, Polygons
 
 # A chunk whose parcels lie far apart is read in parts: no window has more pixels than this, unless one parcel needs it.
 LARGEST_WINDOW_PIXELS = 4_000_000
@@ -58,22 +58,23 @@ class GridBands:
     grid: Grid
     bands: tuple[Band, ...]
 
-    def parts(self, geometries: Geometries) -> Iterator[tuple[slice, Grid | None, list[Array]]]:
+    def parts(self, geometries: Geometries | Polygons) -> Iterator[tuple[slice, Grid | None, list[Array]]]:
         """What statistics of the geometries need: (which of them, grid, one array on it per band).
 
         Grid None: these geometries lie outside. Raises SceneError if a file cannot be read.
         """
+        polygons = Polygons.of(geometries)
         decoded = [band.decoded for band in self.bands if band.decoded is not None]
         if decoded:
-            boxes = Boxes.of(geometries, self.grid)
+            boxes = Boxes.of(polygons, self.grid)
             for image in decoded:
                 image.decode(tiles_under(boxes, image.tile_shape, self.grid.shape))
-            yield slice(0, len(geometries)), self.grid, [image.array for image in decoded]
+            yield slice(0, len(polygons)), self.grid, [image.array for image in decoded]
             return
-        parts = [slice(0, len(geometries))]
+        parts = [slice(0, len(polygons))]
         while parts:
             part = parts.pop(0)
-            window = self._window(geometries[part])
+            window = self._window(polygons[part])
             if window is None:
                 yield part, None, []
                 continue
@@ -96,9 +97,9 @@ class GridBands:
             ):
                 yield tile, self.grid.cut(*tile_window(tile, image.tile_shape, self.grid.shape)).bounds
 
-    def _window(self, geometries: Geometries) -> tuple[slice, slice] | None:
+    def _window(self, polygons: Polygons) -> tuple[slice, slice] | None:
         """Rows and columns around the geometries, cut to the grid; None if they do not meet."""
-        boxes = Boxes.of(geometries, self.grid)
+        boxes = Boxes.of(polygons, self.grid)
         rows = slice(max(0, int(boxes.top.min())), min(self.grid.shape[0], int(boxes.bottom.max())))
         columns = slice(max(0, int(boxes.left.min())), min(self.grid.shape[1], int(boxes.right.max())))
         return (rows, columns) if rows.stop > rows.start and columns.stop > columns.start else None

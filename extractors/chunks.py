@@ -9,7 +9,7 @@ import numpy as np
 from extractors.bands import GridBands
 from extractors.parcels import ParcelChunk
 from extractors.signatures import Signatures
-from extractors.zonal import COUNT, TOO_LARGE, Boxes, Geometries, Grid, Integers, reasons, verified
+from extractors.zonal import COUNT, TOO_LARGE, Boxes, Grid, Integers, Polygons, reasons, verified
 
 # Bounding box within the scene; at 10 m these are 4,000 square kilometres.
 LARGEST_PARCEL_PIXELS = 40_000_000
@@ -41,18 +41,18 @@ class ChunkResult:
 
 def compute(chunk: ParcelChunk, grids: Sequence[GridBands], how: How) -> ChunkResult:
     """Statistics of a chunk's parcels in every band; each parcel gives a row or is counted under a reason."""
-    pid, geometries = chunk.parcels["pid"].to_numpy(), chunk.parcels.geometry.to_numpy()
+    pid, polygons = chunk.parcels["pid"].to_numpy(), Polygons(chunk.parcels.geometry.to_numpy())
     result = ChunkResult(len(chunk), pid)
     for group in grids:
         labels = [how.labels[band.name] for band in group.bands]
         for label in labels:
             result.without_row[label] = Counter(chunk.unusable)
-        fitting = _fitting(geometries, group.grid)
+        fitting = _fitting(polygons, group.grid)
         for label in labels:
-            result.without_row[label].update([TOO_LARGE] * (len(geometries) - len(fitting)))
+            result.without_row[label].update([TOO_LARGE] * (len(polygons) - len(fitting)))
         if not fitting.size:
             continue
-        pid_here, here = pid[fitting], geometries[fitting]
+        pid_here, here = (pid, polygons) if len(fitting) == len(polygons) else (pid[fitting], polygons[fitting])
         for part, grid, arrays in group.parts(here):
             if grid is None:  # no pixel of the file is near
                 why = list(reasons(here[part], group.grid, None, np.zeros(part.stop - part.start, dtype=np.int64)))
@@ -72,10 +72,10 @@ def compute(chunk: ParcelChunk, grids: Sequence[GridBands], how: How) -> ChunkRe
     return result
 
 
-def _fitting(geometries: Geometries, grid: Grid) -> Integers:
+def _fitting(polygons: Polygons, grid: Grid) -> Integers:
     """Which geometries are not too large: a single broken vertex can make a parcel as large as the scene, and its
     pixels would not fit into memory."""
-    boxes = Boxes.of(geometries, grid)
+    boxes = Boxes.of(polygons, grid)
     rows = np.clip(boxes.bottom, 0, grid.shape[0]) - np.clip(boxes.top, 0, grid.shape[0])
     columns = np.clip(boxes.right, 0, grid.shape[1]) - np.clip(boxes.left, 0, grid.shape[1])
     return np.flatnonzero(rows * columns <= LARGEST_PARCEL_PIXELS)

@@ -50,11 +50,11 @@ class ImageFile:
                 "store holds under this name"
             ) from error
 
-    def read(self, index: int, rows: slice, columns: slice) -> Array:
-        """The pixels of a window of one band."""
+    def read(self, index: int, rows: slice, columns: slice, into: Array | None = None) -> Array:
+        """The pixels of a window of one band; into: an array of that shape and the band's type to be filled."""
         window = rasterio.windows.Window.from_slices(rows, columns)
         with self.borrow() as dataset:
-            pixels: Array = dataset.read(index, window=window)
+            pixels: Array = dataset.read(index, window=window, out=into)
         return pixels
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class DecodedBand:
                 continue
             try:
                 rows, columns = tile_window(tile, self.tile_shape, self.array.shape)
-                self.array[rows, columns] = self._file.read(self._index, rows, columns)
+                self._file.read(self._index, rows, columns, self.array[rows, columns])
             except BaseException as error:
                 done.set_exception(error)
                 raise

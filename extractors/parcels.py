@@ -1,16 +1,18 @@
 """The parcels of a scene, streamed from PostGIS in chunks of neighbours.
 
 PostGIS selects (really meeting the footprint and the AOI), transforms to the scene's CRS and orders along its
-space-filling curve. The selection is made once into a server-side cursor that outlives its transaction, so that
-nothing stays locked or open in the database while statistics are computed.
+space-filling curve. The selection is fetched at once by a binary COPY and kept in a file beside the scene's images, so
+that nothing stays open or locked in the database while statistics are computed, and memory stays bounded.
 """
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from psycopg2 import errors as pg
 from psycopg2 import sql
@@ -30,21 +32,28 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-CURSOR = "parcels_of_scene"
 NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
 NO_ID = "no_id"
+# Why PostGIS has no shape or no number for a parcel: the numbers that `parcels.stream` gives.
+PROBLEMS = {1: NOT_POLYGON, 2: NO_ID}
+# PostgreSQL's binary COPY format, as in `extractors.signatures`. A row of ours: its three fields each behind its size,
+# number of the parcel (8 bytes), problem (2 bytes), and well-known binary to the row's end.
+COPY_HEADER_BYTES = 19
+PID_AT, PROBLEM_AT, WKB_AT = 2 + 4, 2 + 4 + 8 + 4, 2 + 4 + 8 + 4 + 2 + 4
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 PLAIN: dict[str, sql.Composable] = {
     "transform": sql.SQL("ST_Transform"),
     "intersects": sql.SQL("ST_Intersects"),
     "sound": sql.SQL("true"),
+    "inside": sql.SQL("(SELECT yes FROM inside)"),
 }
 CAREFUL: dict[str, sql.Composable] = {
     "transform": sql.Identifier("pg_temp", "careful_transform"),
     "intersects": sql.Identifier("pg_temp", "careful_intersects"),
     "sound": sql.SQL("ST_IsValid(shape)"),
+    "inside": sql.SQL("false"),
 }
 
 
@@ -148,32 +157,97 @@ def boxes_with_parcels(
 
 @contextmanager
 def select_parcels(
-    connection: "PgConnection", catalogue: Catalogue, parcels: ParcelTable, scene: Scene, epsg: int, chunk_size: int
+    connection: "PgConnection",
+    catalogue: Catalogue,
+    parcels: ParcelTable,
+    scene: Scene,
+    epsg: int,
+    chunk_size: int,
+    folder: Path,
 ) -> Iterator[Selection]:
     """Select the parcels that meet the scene's footprint and the AOI, in chunks of `chunk_size`, in EPSG:`epsg`.
 
-    One broken geometry must not cost the scene: if the plain query fails on one, it is run again with functions that
-    mend or mark such parcels (`broken_geometry`). Raises SceneError if footprint or AOI themselves cannot be used.
+    They are kept in a nameless file in `folder`. One broken geometry must not cost the scene: if the plain query fails
+    on one, it is run again with functions that mend or mark such parcels (`broken_geometry`). Raises SceneError if
+    footprint or AOI themselves cannot be used; OSError if the file cannot be written.
     """
     if parcels.srid is None:
         yield Selection(0, iter(()))
         return
     values = {"obsid": scene.id, "aoi": catalogue.args.name, "parcel_srid": parcels.srid, "scene_srid": epsg}
 
-    def declare(functions: dict[str, sql.Composable]) -> Any:
-        # WITH HOLD: the result outlives its transaction.
-        cursor = connection.cursor(name=CURSOR, withhold=True, scrollable=True)
-        with connection:
-            cursor.execute(_selection("stream", catalogue, parcels, functions), values)
-        return cursor
+    def fetch(functions: dict[str, sql.Composable]) -> _Rows:
+        rows = _Rows(tempfile.TemporaryFile(dir=folder), chunk_size)  # noqa: SIM115 (closed with the selection)
+        try:
+            with connection, connection.cursor() as cursor:
+                # COPY takes no parameters: the values go in beforehand, quoted by the driver.
+                query = cursor.mogrify(_selection("stream", catalogue, parcels, functions), values).decode()
+                cursor.copy_expert(statement("parcels.fetch", selection=sql.SQL(query)), rows)
+            rows.finish()
+        except BaseException:
+            rows.close()
+            raise
+        return rows
 
-    cursor = _plain_or_careful(connection, declare)
+    rows = _plain_or_careful(connection, fetch)
     try:
-        yield Selection(_count(connection), _chunks(connection, cursor, epsg, chunk_size))
+        yield Selection(rows.total, (_chunk(part, epsg) for part in rows.chunks()))
     finally:
-        if not connection.closed:
-            with database_errors(connection, "ending the parcel query"), connection:
-                cursor.close()
+        rows.close()
+
+
+class _Rows:
+    """What COPY sends, row by row, kept in a file: `chunks` gives the rows back, `chunk_size` at a time."""
+
+    def __init__(self, file: IO[bytes], chunk_size: int) -> None:
+        self.total = 0
+        self._file = file
+        self._chunk_size = chunk_size
+        self._waiting: list[bytes] = []
+        self._sizes: list[list[int]] = []
+        self._begun = False
+        self._error: OSError | None = None
+
+    def write(self, row: bytes) -> None:
+        """Take a row. An error is kept for `finish`: raised here, it would leave the connection amid the COPY."""
+        if not self._begun:
+            self._begun = True
+            row = row[COPY_HEADER_BYTES:]
+        if len(row) >= WKB_AT:  # not so: the end mark
+            self._waiting.append(row)
+            if len(self._waiting) == self._chunk_size:
+                self._spool()
+
+    def finish(self) -> None:
+        """Say that all rows are there."""
+        self._spool()
+        if self._error is not None:
+            raise self._error
+
+    def chunks(self) -> Iterator[list[bytes]]:
+        """All rows, `chunk_size` at a time."""
+        self._file.seek(0)
+        for sizes in self._sizes:
+            block, end, rows = self._file.read(sum(sizes)), 0, []
+            for size in sizes:
+                rows.append(block[end : end + size])
+                end += size
+            yield rows
+
+    def close(self) -> None:
+        """Give the file back to the file system."""
+        self._file.close()
+
+    def _spool(self) -> None:
+        if self._waiting and self._error is None:
+            try:
+                self._file.write(b"".join(self._waiting))
+                self._file.flush()
+            except OSError as error:
+                self._error = error
+            self._sizes.append([len(row) for row in self._waiting])
+            self.total += len(self._waiting)
+        self._waiting = []
 
 
 def _selection(
@@ -209,45 +283,23 @@ def _plain_or_careful(connection: "PgConnection", query: Callable[[dict[str, sql
             ) from error
 
 
-def _count(connection: "PgConnection") -> int:
-    identifier = sql.Identifier(CURSOR)
-    with database_errors(connection, "counting parcels"), connection, connection.cursor() as cursor:
-        cursor.execute(statement("parcels.count_rows", cursor=identifier))
-        total = int(str(cursor.statusmessage).split()[-1])
-        cursor.execute(statement("parcels.rewind", cursor=identifier))
-    return total
-
-
-def _chunks(connection: "PgConnection", cursor: Any, epsg: int, chunk_size: int) -> Iterator[ParcelChunk]:
-    while True:
-        with database_errors(connection, "reading parcels"), connection:
-            rows = cursor.fetchmany(chunk_size)
-        if not rows:
-            return
-        yield _chunk(rows, epsg)
-
-
-def _chunk(rows: list[tuple[int | None, memoryview | None, str | None]], epsg: int) -> ParcelChunk:
+def _chunk(rows: list[bytes], epsg: int) -> ParcelChunk:
     # GeoPandas takes half a second to load: only when there is a scene.
     import geopandas
     import numpy as np
     import shapely
 
-    pid = np.array([-1 if row[0] is None else row[0] for row in rows], dtype=np.int64)
-    known = np.array([row[0] is not None for row in rows])
-    wkb = [None if row[1] is None else bytes(row[1]) for row in rows]
+    fixed = np.frombuffer(b"".join([row[:WKB_AT] for row in rows]), dtype="u1").reshape(len(rows), WKB_AT)
+    pid = np.ascontiguousarray(fixed[:, PID_AT : PID_AT + 8]).view(">i8")[:, 0].astype(np.int64)
+    problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0]
     # A ring of two points, say, cannot become a polygon: None then, and counted below.
     with np.errstate(invalid="ignore"):  # corners that are no numbers: counted below
-        geometry = shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore")
+        geometry = shapely.from_wkb(np.array([row[WKB_AT:] or None for row in rows], dtype=object), on_invalid="ignore")
     usable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
-    reasons = [
-        NO_ID if row[0] is None else row[2] or BROKEN_GEOMETRY
-        for row, good in zip(rows, usable & known, strict=True)
-        if not good
-    ]
-    usable &= known
+    usable &= problem == 0
+    reasons = [PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist()]
     return ParcelChunk(
         geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(epsg)),
         {reason: reasons.count(reason) for reason in sorted(set(reasons))},

@@ -12,7 +12,7 @@ import rasterio.features
 import rasterstats
 import shapely
 
-from extractors.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers
+from extractors.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
 
 NAMES = tuple({"p25": "percentile_25", "p50": "percentile_50", "p75": "percentile_75"}.get(n, n) for n in STATISTICS)
 
@@ -23,10 +23,11 @@ LARGEST_OVERHANG_PIXELS = 4_000_000
 class RasterstatsZones:
     """Parcels on a grid. geometries: polygons and multipolygons in the grid's CRS, valid or not, none empty."""
 
-    def __init__(self, geometries: Geometries, grid: Grid) -> None:
+    def __init__(self, geometries: Geometries | Polygons, grid: Grid) -> None:
+        polygons = Polygons.of(geometries)
         self._grid = grid
-        self._geometries = geometries
-        boxes = Boxes.of(geometries, grid)
+        self._geometries = polygons.geometries
+        boxes = Boxes.of(polygons, grid)
         rows, columns = grid.shape
         # Only parcels near the grid are asked for: an empty box (a parcel without extent on a pixel's edge) is an
         # error in rasterstats, and one far away could be any size.

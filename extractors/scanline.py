@@ -19,7 +19,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers
+from extractors.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
 
 # Pixels that are worked on at once: bounds the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000
@@ -42,7 +42,7 @@ class Spans:
 class ScanlineZones:
     """Parcels on a grid. geometries: polygons and multipolygons in the grid's CRS, valid or not, none empty."""
 
-    def __init__(self, geometries: Geometries, grid: Grid) -> None:
+    def __init__(self, geometries: Geometries | Polygons, grid: Grid) -> None:
         self._spans = rasterize(geometries, grid)
 
     @property
@@ -60,20 +60,18 @@ class ScanlineZones:
         return histograms(self._spans, array, nodata)
 
 
-def rasterize(geometries: Geometries, grid: Grid) -> Spans:
+def rasterize(geometries: Geometries | Polygons, grid: Grid) -> Spans:
     """The pixels of each polygon: those whose centre lies inside it, cut to the grid."""
-    boxes = Boxes.of(geometries, grid)
+    polygons = Polygons.of(geometries)
+    boxes, outlines = Boxes.of(polygons, grid), polygons.outlines
     transform, (rows, columns) = grid.transform, grid.shape
-    parts, zone_of_part = shapely.get_parts(geometries, return_index=True)
-    rings, part_of_ring = shapely.get_rings(parts, return_index=True)
-    coordinates, ring = shapely.get_coordinates(rings, return_index=True)
-    zone = zone_of_part[part_of_ring[ring]]
-    # Coordinates in pixels from the corner of the zone's box. Divisions and products as in GDAL's inverse transform.
-    x = (-(transform.c + boxes.left * transform.a) / transform.a)[zone] + coordinates[:, 0] * (1 / transform.a)
-    y = (-(transform.f + boxes.top * transform.e) / transform.e)[zone] + coordinates[:, 1] * (1 / transform.e)
-    start = np.flatnonzero(ring[1:] == ring[:-1])
+    start, zone, part, zone_of_part = outlines.edge, outlines.zone_of_edge, outlines.part_of_edge, outlines.zone_of_part
     end = start + 1
-    zone, part = zone[start], part_of_ring[ring[start]]
+    # Coordinates in pixels from the corner of the zone's box. Divisions and products as in GDAL's inverse transform.
+    x = (-(transform.c + boxes.left * transform.a) / transform.a)[outlines.zone_of_vertex]
+    x += outlines.coordinates[:, 0] * (1 / transform.a)
+    y = (-(transform.f + boxes.top * transform.e) / transform.e)[outlines.zone_of_vertex]
+    y += outlines.coordinates[:, 1] * (1 / transform.e)
 
     y_start, y_end = y[start], y[end]
     on_centre_line = (y_start == y_end) & (y_start - np.floor(y_start) == 0.5)
@@ -104,12 +102,12 @@ def rasterize(geometries: Geometries, grid: Grid) -> Spans:
     filled = length > 0
     line, first_column, length = line[filled], first_column[filled], length[filled]
     part_of_line, row_of_line = np.divmod(line, rows)
-    spans = Spans(zone_of_part[part_of_line], row_of_line * columns + first_column, length, len(geometries))
+    spans = Spans(zone_of_part[part_of_line], row_of_line * columns + first_column, length, len(polygons))
 
     # Parts of one parcel that overlap would bring pixels twice.
-    spans = _each_pixel_once(spans, np.bincount(zone_of_part, minlength=len(geometries)) > 1)
+    spans = _each_pixel_once(spans, np.bincount(zone_of_part, minlength=len(polygons)) > 1)
     if left_to_gdal.size:
-        by_gdal = [_by_gdal(geometries[index], index, boxes, grid) for index in left_to_gdal]
+        by_gdal = [_by_gdal(polygons.geometries[index], index, boxes, grid) for index in left_to_gdal]
         spans = _replaced(
             spans, left_to_gdal, np.repeat(left_to_gdal, [len(p) for p in by_gdal]), np.concatenate(by_gdal)
         )

@@ -8,6 +8,7 @@ them, once for all bands on that grid; zones take the pixels of a band and retur
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,6 +62,56 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Outlines:
+    """The boundaries of polygons as arrays. Vertices: coordinates (n x 2) and the polygon (zone) that each belongs to.
+    Edges: position of the first vertex (the second one follows it), zone, and part. zone_of_part: one number for each
+    part of the polygons, in their order."""
+
+    coordinates: Floats
+    zone_of_vertex: Integers
+    edge: Integers
+    zone_of_edge: Integers
+    part_of_edge: Integers
+    zone_of_part: Integers
+
+
+class Polygons:
+    """Polygons and multipolygons in a grid's CRS, valid or not, none empty; what several grids and bands need of them
+    is worked out once."""
+
+    def __init__(self, geometries: Geometries) -> None:
+        self.geometries = geometries
+
+    @classmethod
+    def of(cls, geometries: "Geometries | Polygons") -> "Polygons":
+        """Geometries as such, if they are not yet."""
+        return geometries if isinstance(geometries, Polygons) else cls(geometries)
+
+    def __len__(self) -> int:
+        return len(self.geometries)
+
+    def __getitem__(self, chosen: "slice | Integers") -> "Polygons":
+        everything = isinstance(chosen, slice) and chosen == slice(0, len(self))
+        return self if everything else Polygons(self.geometries[chosen])
+
+    @cached_property
+    def bounds(self) -> Floats:
+        """n x (west, south, east, north)."""
+        bounds: Floats = shapely.bounds(self.geometries)
+        return bounds
+
+    @cached_property
+    def outlines(self) -> Outlines:
+        """Their boundaries."""
+        parts, zone_of_part = shapely.get_parts(self.geometries, return_index=True)
+        rings, part_of_ring = shapely.get_rings(parts, return_index=True)
+        coordinates, ring = shapely.get_coordinates(rings, return_index=True)
+        zone = zone_of_part[part_of_ring[ring]]
+        edge = np.flatnonzero(ring[1:] == ring[:-1])
+        return Outlines(coordinates, zone, edge, zone[edge], part_of_ring[ring[edge]], zone_of_part)
+
+
+@dataclass(frozen=True)
 class Boxes:
     """The bounding boxes of geometries in whole pixels of a grid, rounded outwards, possibly reaching beyond it.
 
@@ -73,9 +124,9 @@ class Boxes:
     right: Floats
 
     @classmethod
-    def of(cls, geometries: Geometries, grid: Grid) -> "Boxes":
+    def of(cls, geometries: Geometries | Polygons, grid: Grid) -> "Boxes":
         """Boxes by the same arithmetic as rasterstats', which it decides by which pixels it looks at."""
-        bounds, transform = shapely.bounds(geometries), grid.transform
+        bounds, transform = Polygons.of(geometries).bounds, grid.transform
         return cls(
             top=np.floor((bounds[:, 3] - transform.f) / transform.e),
             bottom=np.ceil((bounds[:, 1] - transform.f) / transform.e),
@@ -98,17 +149,17 @@ class Zones(Protocol):
         """Pixels per value for each parcel, for an array of classes; {} without a valid pixel."""
 
 
-Engine = Callable[[Geometries, Grid], Zones]
+Engine = Callable[[Geometries | Polygons, Grid], Zones]
 
 
-def scanline(geometries: Geometries, grid: Grid) -> Zones:
+def scanline(geometries: Geometries | Polygons, grid: Grid) -> Zones:
     """The fast engine: see `extractors.scanline`."""
     from extractors.scanline import ScanlineZones
 
     return ScanlineZones(geometries, grid)
 
 
-def rasterstats(geometries: Geometries, grid: Grid) -> Zones:
+def rasterstats(geometries: Geometries | Polygons, grid: Grid) -> Zones:
     """The reference: see `extractors.reference`."""
     from extractors.reference import RasterstatsZones
 
@@ -118,7 +169,9 @@ def rasterstats(geometries: Geometries, grid: Grid) -> Zones:
 ENGINES: Mapping[str, Engine] = {"scanline": scanline, "rasterstats": rasterstats}
 
 
-def reasons(geometries: Geometries, grid: Grid | None, zones: Zones | None, counts: Integers) -> Iterator[str]:
+def reasons(
+    geometries: Geometries | Polygons, grid: Grid | None, zones: Zones | None, counts: Integers
+) -> Iterator[str]:
     """Why each parcel without a valid pixel (counts == 0) has none: `outside` if it does not overlap the grid (None:
     nothing there), `no_pixel` if it holds no pixel centre (zones None: none of them does), else `nodata`."""
     without = np.flatnonzero(counts == 0)
@@ -128,7 +181,7 @@ def reasons(geometries: Geometries, grid: Grid | None, zones: Zones | None, coun
     if not without.size:
         return
     west, south, east, north = grid.bounds
-    bounds = shapely.bounds(geometries)
+    bounds = Polygons.of(geometries).bounds
     pixels = np.zeros(len(geometries)) if zones is None else zones.pixels
     for index in without:
         left, bottom, right, top = bounds[index]
@@ -139,24 +192,25 @@ def reasons(geometries: Geometries, grid: Grid | None, zones: Zones | None, coun
 
 
 def verified(
-    engine: str, geometries: Geometries, grid: Grid, arrays: Sequence[Array], nodata: float, sample: int
+    engine: str, geometries: Geometries | Polygons, grid: Grid, arrays: Sequence[Array], nodata: float, sample: int
 ) -> tuple[Zones, list[Floats], bool]:
     """Zones and the statistics of each array by the engine, with rasterstats as the judge.
 
     `sample` parcels, spread over those given, are computed by rasterstats as well, each in one of the arrays. If any
     number differs, everything given here is computed by rasterstats instead, and the last value returned is True.
     """
-    zones = ENGINES[engine](geometries, grid)
+    polygons = Polygons.of(geometries)
+    zones = ENGINES[engine](polygons, grid)
     tables = [zones.statistics(array, nodata) for array in arrays]
-    if engine == "rasterstats" or sample == 0 or not len(geometries):
+    if engine == "rasterstats" or sample == 0 or not len(polygons):
         return zones, tables, False
-    chosen = np.unique(np.linspace(0, len(geometries) - 1, min(sample, len(geometries))).astype(int))
+    chosen = np.unique(np.linspace(0, len(polygons) - 1, min(sample, len(polygons))).astype(int))
     for turn, (array, table) in enumerate(zip(arrays, tables, strict=True)):
         # Each parcel in one of the bands, in turn: they share their pixels, and rasterstats is slow.
         mine = chosen[turn :: len(arrays)]
         if not mine.size:
             continue
-        expected = ENGINES["rasterstats"](geometries[mine], grid).statistics(array, nodata)
+        expected = ENGINES["rasterstats"](polygons[mine], grid).statistics(array, nodata)
         wrong = ~agree(table[mine], expected, array.dtype)
         if wrong.any():
             first = np.flatnonzero(wrong)[0]
@@ -165,11 +219,11 @@ def verified(
                 "with rasterstats",
                 engine,
                 table[mine][first].tolist(),
-                shapely.get_num_coordinates(geometries[mine][first]),
+                shapely.get_num_coordinates(polygons.geometries[mine][first]),
                 expected[first].tolist(),
-                len(geometries),
+                len(polygons),
             )
-            zones = ENGINES["rasterstats"](geometries, grid)
+            zones = ENGINES["rasterstats"](polygons, grid)
             return zones, [zones.statistics(array, nodata) for array in arrays], True
     return zones, tables, False
 

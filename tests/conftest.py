@@ -14,13 +14,21 @@ from pathlib import Path
 import pytest
 
 from demo.servers import Postgis, S3Server
+from extractors.config import ENGINE_NAMES
 from tests.faulty_s3 import FaultyS3
 from tests.helpers import Workspace
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--engine: what the workers of all tests compute with, unless a test says so itself."""
+    parser.addoption("--engine", choices=ENGINE_NAMES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """A SIGTERM (a time limit, a cancelled job) ends the servers as Ctrl-C does: fixtures are torn down."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if config.getoption("--engine"):
+        Workspace.preset = {"engine": config.getoption("--engine")}
 
 
 @pytest.fixture(scope="session")

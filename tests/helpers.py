@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import geopandas
 import numpy as np
@@ -258,6 +258,8 @@ class Workspace:
     they are written out before each command.
     """
 
+    preset: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, postgis: Postgis, store: S3Server, folder: Path, *, parcel_srid: int = GRID.epsg) -> None:
         name = f"t{uuid.uuid4().hex[:12]}"
         self.postgis, self.store, self.folder = postgis, store, folder
@@ -293,7 +295,7 @@ class Workspace:
                     "enddate": "2021-01-01",
                 },
             },
-            "extraction": {"chunk_size": 7, "database_wait_seconds": 1},
+            "extraction": {"chunk_size": 7, "database_wait_seconds": 1, **self.preset},
         }
         self.s3_config: dict[str, Any] = {
             "s3": {

@@ -25,6 +25,10 @@ aoi AS MATERIALIZED (
                                     {footprint_srid}) AS whole
                 FROM {aois} WHERE {aoi_field}::text = %(aoi)s) areas) area
 ),
+-- Often the AOI is a country and the footprint lies in it: then no parcel has to be held against the AOI.
+inside AS MATERIALIZED (
+    SELECT coalesce(ST_Covers(aoi.geometry, footprint.geometry), false) AS yes FROM aoi, footprint
+),
 candidates AS MATERIALIZED (
     SELECT p.ogc_fid AS pid,
            p.wkb_geometry AS original,
@@ -49,7 +53,7 @@ selected AS MATERIALIZED (
                    AND coalesce({intersects}(original, (SELECT geometry FROM aoi)), true)
               WHEN {sound}
                   THEN ST_Intersects(shape, (SELECT geometry FROM footprint))
-                   AND ST_Intersects(shape, (SELECT geometry FROM aoi))
+                   AND ({inside} OR ST_Intersects(shape, (SELECT geometry FROM aoi)))
               ELSE coalesce({intersects}(shape, (SELECT geometry FROM footprint)), true)
                AND coalesce({intersects}(shape, (SELECT geometry FROM aoi)), true)
           END
@@ -57,11 +61,16 @@ selected AS MATERIALIZED (
 {what}
 
 -- :stream
--- All of the selection, in the CRS of the scene's files.
-SELECT pid, ST_AsBinary({transform}(shape, %(scene_srid)s::integer)),
-       CASE WHEN shape IS NULL THEN 'not_polygon' END
+-- All of the selection, in the CRS of the scene's files. No field is ever NULL, and the one of varying length comes
+-- last: so every row has the same layout.
+SELECT coalesce(pid, 0)::bigint,
+       (CASE WHEN pid IS NULL THEN 2 WHEN shape IS NULL THEN 1 ELSE 0 END)::smallint,
+       coalesce(ST_AsBinary({transform}(shape, %(scene_srid)s::integer)), ''::bytea)
 FROM selected
 ORDER BY original
+
+-- :fetch
+COPY ({selection}) TO STDOUT (FORMAT binary)
 
 -- :boxes
 -- Which of the boxes, given in the scene's CRS, can hold parcels that will be selected; by bounding boxes of the parcels,
@@ -112,14 +121,6 @@ EXCEPTION WHEN OTHERS THEN
         RETURN NULL;
     END;
 END $$
-
--- :count_rows
--- Runs to the end of the selection without sending it, which tells its length.
-MOVE FORWARD ALL IN {cursor}
-
--- :rewind
--- Back before the first parcel.
-MOVE ABSOLUTE 0 IN {cursor}
 
 -- :without_geometry
 -- Parcels that no scene can meet, because they have no geometry or an empty one.

@@ -6,8 +6,10 @@ The ground lies on the central meridian of UTM zone 33: (500000, 5100000) in EPS
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import geopandas
@@ -56,7 +58,12 @@ class Parcels:
 
     @contextmanager
     def select(self, epsg: int = UTM, chunk_size: int = 2000) -> Iterator[Selection]:
-        with select_parcels(self.session, self.catalogue, self.table, self.scene, epsg, chunk_size) as selection:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            select_parcels(
+                self.session, self.catalogue, self.table, self.scene, epsg, chunk_size, Path(folder)
+            ) as selection,
+        ):
             yield selection
 
     def chunks(self, epsg: int = UTM, chunk_size: int = 2000) -> list[ParcelChunk]:
@@ -507,38 +514,41 @@ def test_what_others_change_meanwhile_does_not_change_the_selection(ground: Grou
     assert sorted(int(pid) for chunk in (first, *rest) for pid in chunk.parcels["pid"]) == pids
 
 
-def cursors(session: Session) -> list[str]:
-    with session, session.cursor() as cursor:
-        cursor.execute("SELECT name FROM pg_cursors")
-        return [name for (name,) in cursor.fetchall()]
-
-
-def test_the_cursor_is_gone_afterwards(ground: Ground) -> None:
-    ground.create_parcels(UTM)
-    ground.add_parcels([square(column) for column in range(6)], UTM)
-    asked = parcels(ground)
-    with asked.select(chunk_size=2) as selection:
-        next(selection.chunks)
-        assert cursors(asked.session) == ["parcels_of_scene"]
-    assert cursors(asked.session) == []
-    with pytest.raises(ZeroDivisionError), asked.select(chunk_size=2) as selection:
-        next(selection.chunks)
-        _ = 1 / 0
-    assert cursors(asked.session) == []
-    assert len(asked.pids()) == 6
-
-
-def test_the_connection_breaks_meanwhile(ground: Ground) -> None:
+def test_nothing_is_left_beside_the_images(ground: Ground, tmp_path: Path) -> None:
     ground.create_parcels(UTM)
     ground.add_parcels([square(column) for column in range(6)], UTM)
     asked = parcels(ground)
     with (
-        pytest.raises(DatabaseUnavailableError, match="broke while reading parcels"),
-        asked.select(chunk_size=2) as selection,
+        pytest.raises(ZeroDivisionError),
+        select_parcels(asked.session, asked.catalogue, asked.table, asked.scene, UTM, 2, tmp_path) as selection,
     ):
         next(selection.chunks)
-        ground.query("SELECT pg_terminate_backend(%s)", asked.session.info.backend_pid)
-        list(selection.chunks)
+        assert list(tmp_path.iterdir()) == []  # a file without a name
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+    assert len(asked.pids()) == 6
+
+
+def test_the_connection_breaks_while_parcels_come(ground: Ground) -> None:
+    ground.create_parcels(UTM)
+    ground.add_parcels([square(column) for column in range(6)], UTM)
+    asked = parcels(ground)
+    ground.query("SELECT pg_terminate_backend(%s)", asked.session.info.backend_pid)
+    with pytest.raises(DatabaseUnavailableError, match="broke while selecting parcels"), asked.select():
+        pass
+
+
+def test_no_room_for_the_parcels(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session is still good for giving the scene back."""
+    ground.create_parcels(UTM)
+    ground.add_parcels([square(column) for column in range(6)], UTM)
+    asked = parcels(ground)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", lambda dir: Path("/dev/full").open("wb"))  # noqa: A006, SIM115
+        with pytest.raises(OSError, match="No space left"), asked.select(chunk_size=2):
+            pass
+    assert asked.session.info.transaction_status == IDLE
+    assert len(asked.pids()) == 6
 
 
 # Broken geometries: one must not cost the scene

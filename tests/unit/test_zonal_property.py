@@ -49,10 +49,13 @@ class InMemory:
 
     array: NDArray[Any]
 
-    def read(self, index: int, rows: slice, columns: slice) -> NDArray[Any]:
+    def read(self, index: int, rows: slice, columns: slice, into: NDArray[Any] | None = None) -> NDArray[Any]:
         assert index == 1
-        pixels: NDArray[Any] = self.array[rows, columns]
-        return pixels.copy()
+        pixels: NDArray[Any] = self.array[rows, columns].copy()
+        if into is None:
+            return pixels
+        into[:] = pixels
+        return into
 
 
 def ring(random: Random, places: Places) -> shapely.Polygon:
