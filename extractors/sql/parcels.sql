@@ -70,6 +70,7 @@ FROM selected
 ORDER BY original
 
 -- :fetch
+-- The selection (`stream`, with its values in it), to be read as it comes.
 COPY ({selection}) TO STDOUT (FORMAT binary)
 
 -- :boxes

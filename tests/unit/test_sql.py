@@ -169,8 +169,9 @@ def test_that_test_sees_what_it_looks_for() -> None:
         assert not is_constant_or_composed(call.args[0], tree), text
 
 
-COMPUTED = {"_sql_type(pid_type)", "form"}
-"""The texts that are computed: the type of the ids, and COPY's format. Both are looked at below."""
+COMPUTED = {"_sql_type(pid_type)", "form", "query"}
+"""The texts that are computed: the type of the ids, COPY's format, and a statement whose values the driver has put in.
+They are looked at below."""
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
@@ -179,6 +180,16 @@ def test_raw_sql_is_a_constant(path: Path) -> None:
     for call in calls(ast.parse(path.read_text()), {"SQL"}):
         argument = ast.unparse(call.args[0])
         assert isinstance(call.args[0], ast.Constant) or argument in COMPUTED, f"{path.name}: {argument}"
+
+
+def test_a_query_within_copy_is_one_that_the_driver_made() -> None:
+    tree = ast.parse((PACKAGE / "parcels.py").read_text())
+    made = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "query"
+    ]
+    assert [ast.unparse(value).split("(")[0] for value in made] == ["cursor.mogrify"]
 
 
 def test_the_format_of_copy_is_one_of_two_words() -> None:
