@@ -29,6 +29,7 @@ from boto3.s3.transfer import S3Transfer, TransferConfig, create_transfer_manage
 from botocore import exceptions as boto
 from botocore.config import Config
 
+from extractors import failpoints
 from extractors.config import Store, read_store_config
 from extractors.errors import (
     NO_ROOM,
@@ -186,6 +187,8 @@ class ObjectStore:
                 raise InterruptedError("another transfer failed")
             bar.update(transferred)
 
+        failpoints.reach("file_started")
+
         def attempt() -> str | None:
             transfer.download_file(self._settings.bucket, item.key, str(partial), callback=count)
             return _difference(partial, item)
@@ -198,7 +201,9 @@ class ObjectStore:
             same_size = partial.stat().st_size == item.size
             if difference is not None and not (same_size and self._is_encrypted(item)):
                 raise SceneError(f"{item.key}: {difference}, twice; see the object in the store")
+            failpoints.reach("file_temp_written")
             partial.rename(path)
+            failpoints.reach("file_renamed")
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise DiskFullError(f"no room in {path.parent} while downloading {item.key}; make some") from error

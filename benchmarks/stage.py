@@ -126,7 +126,11 @@ class Stage:
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
         with (self._folder / "worker.log").open("w+b") as log:
             started = time.perf_counter()
-            process = subprocess.Popen(command, cwd=self._folder, stderr=log, env=os.environ | {"PYTHONPATH": path})
+            process = subprocess.Popen(
+                command, cwd=self._folder, stdout=subprocess.PIPE, stderr=log, env=os.environ | {"PYTHONPATH": path}
+            )
+            with process.stdout or io.BytesIO() as output:
+                said = output.read().decode().split()
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.perf_counter() - started
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -136,7 +140,7 @@ class Stage:
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute("SELECT row_to_json(extraction_log) FROM extraction_log")
             (row,) = cursor.fetchone() or ({},)
-        return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, row)
+        return Run(wall, usage.ru_utime + usage.ru_stime, float(said[-1]), row)
 
     def seconds_of_copy(self) -> tuple[int, float]:
         """Rows of the last run, and the seconds that a binary COPY of them into an empty table takes."""

@@ -33,6 +33,16 @@ def with_bands(card: Card, bands: list[str]) -> Card:
     return dataclasses.replace(card, bands=tuple(bands), labels=labels, find=find)
 
 
+def peak_megabytes() -> float:
+    """Highest resident memory of this process. (What the system tells a parent of its child's includes the parent's
+    own, which the child has for a moment.)"""
+    text = Path("/proc/self/status").read_text()
+    (kilobytes,) = [line.split()[1] for line in text.splitlines() if line.startswith("VmHWM")]
+    return int(kilobytes) / 1024
+
+
 if __name__ == "__main__":
     chosen_card = importlib.import_module(f"extractors.{sys.argv[1]}").CARD
-    sys.exit(main(with_bands(chosen_card, sys.argv[2].split(",")), sys.argv[3:]))
+    code = main(with_bands(chosen_card, sys.argv[2].split(",")), sys.argv[3:])
+    print(peak_megabytes())
+    sys.exit(code)

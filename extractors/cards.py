@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extractors.errors import SceneError
+from extractors.errors import UnusableSceneError
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore, StoredObject
@@ -46,9 +46,9 @@ class Card:
     classified: str | None = None
 
     def check_reference(self, reference: str) -> None:
-        """Refuse what is not a product name of this CARD, before it becomes part of any key; raises SceneError."""
+        """Refuse what is not a product name of this CARD, before it becomes part of a key (UnusableSceneError)."""
         if not self.reference.fullmatch(reference):
             shown = ascii(reference[:SHOWN_CHARACTERS]) + ("..." if len(reference) > SHOWN_CHARACTERS else "")
-            raise SceneError(
+            raise UnusableSceneError(
                 f"the reference {shown} is not a product name of card {self.code}; mend it in the catalogue"
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from extractors import __version__
+from extractors import __version__, failpoints
 from extractors.config import Args, DatabaseFile, TableName
 from extractors.database import columns, database_errors, find_table, require_table, srid_of
 from extractors.errors import ConfigurationError
@@ -39,12 +39,25 @@ CATALOGUE_COLUMNS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log."""
+    """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
+    and the `attempt`-th that counts."""
 
     id: int
     reference: str
     obstime: dt.datetime
     run_id: int
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ends: the scene's status, what the log calls it, why in words, and the seconds before another
+    attempt may begin (None: at once, or never)."""
+
+    status: str
+    outcome: str
+    reason: str
+    pause: float | None = None
 
 
 @dataclass
@@ -121,50 +134,141 @@ class Catalogue:
 
     def claim(self, connection: "PgConnection", reference: str | None = None) -> Scene | None:
         """Take the oldest `ingested` scene (by obstime, then id), or the one with this reference; None if there is
-        none. Its status is then `inprogress` and its attempt is in the log."""
+        none. Its status is then `inprogress`, its attempt is in the log, and it is locked for this session."""
+        skip: list[int] = []
         with database_errors(connection, "claiming a scene"), connection, connection.cursor() as cursor:
+            cursor.execute(statement("catalogue.unlock_all"))
+        while True:
+            with database_errors(connection, "claiming a scene"), connection, connection.cursor() as cursor:
+                cursor.execute(
+                    statement("catalogue.claim", **self._tables(), log=self.log.identifier),
+                    self._conditions(reference) | {"skip": skip},
+                )
+                row = cursor.fetchone()
+                if row is None:
+                    return None
+                obsid, taken, obstime = row
+                failpoints.reach("claim_updated")
+                cursor.execute(statement("catalogue.lock"), {"obsid": obsid})
+                if not _answer(cursor):
+                    # Somebody has set it back to `ingested` while a worker is at it.
+                    connection.rollback()
+                    skip.append(obsid)
+                    continue
+                cursor.execute(
+                    statement("catalogue.open_run", log=self.log.identifier),
+                    {
+                        "obsid": obsid,
+                        "reference": taken,
+                        "card": self.card,
+                        "aoi": self.args.name,
+                        "results": str(self.results),
+                        "worker": f"{socket.gethostname()}:{os.getpid()}",
+                        "versions": json.dumps({"package": __version__}),
+                    },
+                )
+                run_id, attempt = cursor.fetchone() or (0, 0)
+                failpoints.reach("claim_locked")
+            failpoints.reach("claim_committed")
+            if obstime.tzinfo is not None:
+                obstime = obstime.astimezone(dt.UTC).replace(tzinfo=None)
+            return Scene(obsid, taken, obstime, run_id, attempt)
+
+    def unlock(self, connection: "PgConnection") -> None:
+        """Let other sessions have the scene that this one has claimed; done in any case when the session ends."""
+        with database_errors(connection, "unlocking a scene"), connection, connection.cursor() as cursor:
+            cursor.execute(statement("catalogue.unlock_all"))
+
+    def waiting(self, connection: "PgConnection") -> tuple[int, float]:
+        """How many scenes wait for their next attempt, and the seconds until the first one's."""
+        with database_errors(connection, "looking for waiting scenes"), connection, connection.cursor() as cursor:
             cursor.execute(
-                statement(
-                    "catalogue.claim",
-                    catalogue=self.table.identifier,
-                    aois=self.aois.identifier,
-                    aoi_field=sql.Identifier(self.aoi_field),
-                ),
-                self._conditions(reference),
+                statement("catalogue.waiting", **self._tables(), log=self.log.identifier), self._conditions(None)
             )
-            row = cursor.fetchone()
-            if row is None:
+            number, seconds = cursor.fetchone() or (0, None)
+        return number, seconds or 0.0
+
+    def rescue(self, connection: "PgConnection", most_attempts: int) -> None:
+        """Set scenes free whose workers have died: what they held is locked by nobody. The attempt counts."""
+        with database_errors(connection, "looking for abandoned scenes"):
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement("catalogue.abandoned", log=self.log.identifier))
+                abandoned = [int(row[0]) for row in cursor.fetchall()]
+            for obsid in abandoned:
+                with connection, connection.cursor() as cursor:
+                    freed = self._free(cursor, obsid, most_attempts)
+                if freed is not None:
+                    logger.warning("scene %d: its worker died; its status is '%s' again", obsid, freed)
+
+    def _free(self, cursor: "PgCursor", obsid: int, most_attempts: int) -> str | None:
+        """End a dead worker's claim; its scene's new status, None if there is nothing to set."""
+        # The row first, then the lock: a worker that is just finishing holds the lock, or its status has gone.
+        cursor.execute(statement("catalogue.lock_row", catalogue=self.table.identifier), {"obsid": obsid})
+        row = cursor.fetchone()
+        if row is None:
+            cursor.execute(statement("catalogue.exists", catalogue=self.table.identifier), {"obsid": obsid})
+            if _answer(cursor):
                 return None
-            obsid, taken, obstime = row
+        cursor.execute(statement("catalogue.lock_for_now"), {"obsid": obsid})
+        if not _answer(cursor):
+            return None
+        ours = row is not None and str(row[0]).strip() == "inprogress"
+        cursor.execute(
+            statement("catalogue.lose_runs", log=self.log.identifier),
+            {"obsid": obsid, "ours": ours, "most": most_attempts},
+        )
+        statuses = {status for (status,) in cursor.fetchall()}
+        if not ours or not statuses:
+            return None
+        status = "failed" if "failed" in statuses else "ingested"
+        cursor.execute(
+            statement("catalogue.free_scene", catalogue=self.table.identifier), {"obsid": obsid, "status": status}
+        )
+        return status
+
+    def foreign(self, connection: "PgConnection") -> list[tuple[int, str]]:
+        """Scenes (id, reference) that are `inprogress` without an attempt of ours: another program's."""
+        with database_errors(connection, "looking for scenes in progress"), connection, connection.cursor() as cursor:
             cursor.execute(
-                statement("catalogue.open_run", log=self.log.identifier),
-                {
-                    "obsid": obsid,
-                    "reference": taken,
-                    "card": self.card,
-                    "aoi": self.args.name,
-                    "results": str(self.results),
-                    "worker": f"{socket.gethostname()}:{os.getpid()}",
-                    "versions": json.dumps({"package": __version__}),
-                },
+                statement("catalogue.foreign", catalogue=self.table.identifier, log=self.log.identifier),
+                self._conditions(None),
             )
-            run = cursor.fetchone()
-        if run is None:  # pragma: no cover: INSERT ... RETURNING always returns
-            raise ConfigurationError(f"{self.log} returned no run_id")
-        if obstime.tzinfo is not None:
-            obstime = obstime.astimezone(dt.UTC).replace(tzinfo=None)
-        return Scene(obsid, taken, obstime, run[0])
+            return [(int(obsid), reference) for obsid, reference in cursor.fetchall()]
+
+    def adopt(self, connection: "PgConnection", obsid: int) -> bool:
+        """Take such a scene from the other program; False if that has become impossible."""
+        with database_errors(connection, "adopting a scene"), connection, connection.cursor() as cursor:
+            cursor.execute(statement("catalogue.lock_row", catalogue=self.table.identifier), {"obsid": obsid})
+            if cursor.fetchone() is None:
+                return False
+            cursor.execute(statement("catalogue.lock_for_now"), {"obsid": obsid})
+            if not _answer(cursor):
+                return False
+            cursor.execute(
+                statement("catalogue.adopt", catalogue=self.table.identifier, log=self.log.identifier),
+                {"obsid": obsid},
+            )
+            return cursor.rowcount == 1
+
+    def outcome(self, connection: "PgConnection", scene: Scene) -> str | None:
+        """What the log says of how a scene's attempt ended; None while it has not."""
+        with database_errors(connection, "reading the log"), connection, connection.cursor() as cursor:
+            cursor.execute(statement("catalogue.outcome", log=self.log.identifier), {"run_id": scene.run_id})
+            row = cursor.fetchone()
+        return row[0] if row else None
+
+    def _tables(self) -> dict[str, sql.Identifier]:
+        return {
+            "catalogue": self.table.identifier,
+            "aois": self.aois.identifier,
+            "aoi_field": sql.Identifier(self.aoi_field),
+        }
 
     def explain(self, connection: "PgConnection", reference: str) -> str:
         """Why the scene with this reference cannot be claimed, in words."""
         with database_errors(connection, "looking for a scene"), connection, connection.cursor() as cursor:
             cursor.execute(
-                statement(
-                    "catalogue.explain",
-                    catalogue=self.table.identifier,
-                    aois=self.aois.identifier,
-                    aoi_field=sql.Identifier(self.aoi_field),
-                ),
+                statement("catalogue.explain", **self._tables()),
                 self._conditions(reference),
             )
             row = cursor.fetchone()
@@ -179,28 +283,18 @@ class Catalogue:
             return f"{reference} does not meet the AOI {self.args.name}"
         return f"{reference} has the status '{status}'"
 
-    def finish(
-        self, cursor: "PgCursor", scene: Scene, status: str, outcome: str, reason: str, account: Account
-    ) -> bool:
-        """Set a claimed scene's final status and end its attempt, inside the caller's transaction.
+    def finish(self, cursor: "PgCursor", scene: Scene, ending: Ending, account: Account) -> bool:
+        """Set a claimed scene's status and end its attempt, inside the caller's transaction.
 
         False if the claim is no longer ours: the status has been changed by others or the attempt has ended.
         """
-        cursor.execute(
-            statement("catalogue.close_run", log=self.log.identifier),
-            {"run_id": scene.run_id, "outcome": outcome, "detail": reason, **account.as_parameters()},
-        )
-        if cursor.rowcount != 1:
-            return False
-        cursor.execute(
-            statement("catalogue.set_status", catalogue=self.table.identifier, log=self.log.identifier),
-            {"obsid": scene.id, "run_id": scene.run_id, "status": status},
-        )
-        return cursor.rowcount == 1
+        ours = self._set_status(cursor, scene, ending)
+        failpoints.reach("status_updated")
+        ended = self._close_run(cursor, scene, ending, account, ending.status if ours else None)
+        failpoints.reach("journal_updated")
+        return ours and ended
 
-    def release(
-        self, connection: "PgConnection", scene: Scene, status: str, outcome: str, reason: str, account: Account
-    ) -> bool:
+    def release(self, connection: "PgConnection", scene: Scene, ending: Ending, account: Account) -> bool:
         """End a claim that wrote nothing, in a transaction of its own: give the scene back (status `ingested`) or
         say how it failed. False if the attempt has ended before, or others have set the status, which then stays."""
         with (
@@ -208,7 +302,29 @@ class Catalogue:
             connection,
             connection.cursor() as cursor,
         ):
-            return self.finish(cursor, scene, status, outcome, reason, account.without_rows())
+            ours = self._set_status(cursor, scene, ending)
+            account = account.without_rows()
+            if not self._close_run(cursor, scene, ending, account, ending.status if ours else None):
+                connection.rollback()
+                return False
+            return ours
+
+    def _set_status(self, cursor: "PgCursor", scene: Scene, ending: Ending) -> bool:
+        cursor.execute(
+            statement("catalogue.set_status", catalogue=self.table.identifier, log=self.log.identifier),
+            {"obsid": scene.id, "run_id": scene.run_id, "status": ending.status},
+        )
+        return cursor.rowcount == 1
+
+    def _close_run(
+        self, cursor: "PgCursor", scene: Scene, ending: Ending, account: Account, status: str | None
+    ) -> bool:
+        values = {"run_id": scene.run_id, "outcome": ending.outcome, "detail": ending.reason, "pause": ending.pause}
+        cursor.execute(
+            statement("catalogue.close_run", log=self.log.identifier),
+            values | {"status": status} | account.as_parameters(),
+        )
+        return cursor.rowcount == 1
 
     def extracted_before(self, cursor: "PgCursor", scene: Scene) -> set[tuple[str, str]]:
         """For which areas of interest, into which results tables, earlier attempts have written rows of this scene."""
@@ -226,6 +342,12 @@ class Catalogue:
             "footprint_srid": self.footprint_srid,
             "references": [bare, f"{bare}.SAFE"] if reference else None,
         }
+
+
+def _answer(cursor: "PgCursor") -> bool:
+    """What a query for one truth value said."""
+    row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 def open_catalogue(
@@ -275,7 +397,10 @@ def _find_or_create_log(connection: "PgConnection", log: TableName) -> TableName
             cursor.execute(statement("tables.lock_creation"))
             cursor.execute(statement("tables.create_log", log=log.identifier))
             cursor.execute(statement("tables.index_log", log=log.identifier))
-    missing = {"run_id", "parcels_without_geometry", "chunks_recomputed", "versions"} - columns(connection, log).keys()
+            cursor.execute(statement("tables.index_open_runs", log=log.identifier))
+    missing = {"run_id", "attempt", "status", "retry_after", "parcels_without_geometry", "versions"} - columns(
+        connection, log
+    ).keys()
     if missing:
         raise ConfigurationError(
             f"table {log} is not the log of this program (it lacks {', '.join(sorted(missing))}); rename that table"

@@ -145,6 +145,14 @@ class Extraction(Section):
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
+    max_attempts: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
+    retry_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=30, examples=[30])
+    outages_in_a_row: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
+    outage_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=5, examples=[5])
+    deadline_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = Field(default=7200, examples=[7200])
+    spool_megabytes: Annotated[int, Field(ge=0)] = Field(default=256, examples=[256])
+    # PostgreSQL's settings for the worker's session, in addition to and in place of `database.SERVER_SETTINGS`.
+    server_settings: dict[str, str | int | float | bool] = Field(default={}, examples=[{"lock_timeout": "30s"}])
 
 
 class Store(Section):
@@ -158,6 +166,8 @@ class Store(Section):
     # The public Copernicus store allows one user four connections.
     connections: Annotated[int, Field(ge=1, le=64)] = Field(default=4, examples=[4])
     retry_seconds: Annotated[float, Field(ge=0)] = Field(default=300, examples=[300])
+    # How many workers of one database may download at once, whatever machine they are on.
+    fleet_downloads: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, examples=[4])
 
 
 class DatabaseFile(Section):

@@ -3,9 +3,10 @@
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -13,7 +14,7 @@ from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors.config import Connection, TableName
-from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError, one_line
+from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError, NoDatabaseError, one_line
 from extractors.sql import statement
 
 if TYPE_CHECKING:
@@ -22,6 +23,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 10
+# So that both ends notice within two minutes that the other is gone, also while they wait for its answer, and so that
+# no connection is idle long enough to be forgotten by what lies between. libpq's parameters, milliseconds in the last.
+CLIENT_SETTINGS = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "keepalives": 1,
+    "keepalives_idle": 60,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+    "tcp_user_timeout": 120_000,
+}
+# The same for the server's end of our session, and: nothing but us ends the session while it computes, and nothing
+# holds a lock or a transaction for long.
+SERVER_SETTINGS = {
+    "TimeZone": "UTC",  # obstime without a zone is UTC; a table that has one with zone must read the same
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "6",
+    "tcp_user_timeout": "120000",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "5min",
+    "lock_timeout": "30s",
+    "statement_timeout": "30min",
+    "client_connection_check_interval": "10s",
+}
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -53,19 +78,25 @@ class Column:
     srid: int | None
 
 
-def connect(parameters: Connection, wait_seconds: float, config_name: str) -> "PgConnection":
-    """Open a connection in UTC; a server that is not there is tried again for `wait_seconds`.
+def connect(
+    parameters: Connection,
+    wait_seconds: float,
+    config_name: str,
+    server_settings: Mapping[str, str | float] = MappingProxyType({}),
+) -> "PgConnection":
+    """Open a session in UTC; a server that is not there is tried again for `wait_seconds`.
 
-    Raises ConfigurationError if the server refuses us, DatabaseUnavailableError if none answers in time.
+    server_settings: beyond and in place of SERVER_SETTINGS. Raises ConfigurationError if the server refuses us or a
+    setting, or if a proxy would give us another session for each transaction; NoDatabaseError if none answers in time.
     """
     where = f"{parameters.host}:{parameters.port}"
     give_up = time.monotonic() + wait_seconds
     pause = FIRST_PAUSE_SECONDS
     waiting = False
-    keywords: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "parcel-extraction"}
+    keywords: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS, **parameters.libpq()}
     while True:
         try:
-            connection: PgConnection = psycopg2.connect(**(keywords | parameters.libpq()))
+            connection: PgConnection = psycopg2.connect(**keywords)
             break
         except psycopg2.OperationalError as error:
             reason = one_line(error)
@@ -76,7 +107,7 @@ def connect(parameters: Connection, wait_seconds: float, config_name: str) -> "P
                 ) from error
             remaining = give_up - time.monotonic()
             if remaining <= 0:
-                raise DatabaseUnavailableError(
+                raise NoDatabaseError(
                     f"no database at {where} within {wait_seconds:g} s ({reason}); start it, or mend host and port in "
                     f"{config_name}"
                 ) from error
@@ -85,10 +116,64 @@ def connect(parameters: Connection, wait_seconds: float, config_name: str) -> "P
                 waiting = True
             time.sleep(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311 (no secret, only jitter)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-    with database_errors(connection, "opening a session"), connection, connection.cursor() as cursor:
-        # obstime is a timestamp without zone in UTC; a table that has one with zone must read the same.
-        cursor.execute("SET timezone = 'UTC'")
+    _configure(connection, server_settings, config_name)
+    _refuse_pooling(connection, keywords, f"{config_name}: database.connection: what answers at {where}")
     return connection
+
+
+def _configure(connection: "PgConnection", own: Mapping[str, str | float], config_name: str) -> None:
+    """Set the session up; settings of ours that the server's version does not know are left out."""
+    wanted = SERVER_SETTINGS | {name: str(value) for name, value in own.items()}
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                statement("session.configure"), {"names": list(wanted), "values": [str(v) for v in wanted.values()]}
+            )
+            unknown = own.keys() - {row[0] for row in cursor.fetchall()}
+    except (psycopg2.ProgrammingError, psycopg2.DataError, pg.CantChangeRuntimeParam) as error:
+        raise ConfigurationError(
+            f"{config_name}: extraction.server_settings: the database does not take them ({one_line(error)}); mend them"
+        ) from error
+    except psycopg2.Error as error:
+        raise _translated(error, connection, "opening a session") from error
+    if unknown:
+        raise ConfigurationError(
+            f"{config_name}: extraction.server_settings: the database knows no setting {', '.join(sorted(unknown))}; "
+            "mend its name"
+        )
+
+
+def _refuse_pooling(connection: "PgConnection", keywords: dict[str, Any], where: str) -> None:
+    """Raise ConfigurationError if a proxy hands out another session for each transaction: our locks would be lost.
+
+    Without a proxy, or behind one that only forwards, the server process is the one that greeted us. Else, one
+    session's process must not turn up in another session that is open at the same time, nor change.
+    """
+    with database_errors(connection, "opening a session"):
+        pids = {_backend(connection) for _ in range(3)}
+        if pids == {connection.info.backend_pid}:
+            return
+        other = psycopg2.connect(**keywords)
+        try:
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")  # its transaction stays open meanwhile
+                row = cursor.fetchone()
+            pids |= {_backend(connection) for _ in range(3)}
+            shared = row is not None and row[0] in pids
+        finally:
+            other.close()
+    if shared or len(pids) > 1:
+        raise ConfigurationError(
+            f"{where} is a proxy that gives every transaction another session (transaction pooling), in which a "
+            "worker's locks would be lost; write host and port of the database itself, or let the proxy pool sessions"
+        )
+
+
+def _backend(connection: "PgConnection") -> int:
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 @contextmanager

@@ -36,6 +36,14 @@ class SceneError(UserError):
     the scene's status back to `ingested`."""
 
     status = "failed"
+    # Whether the same may go well another time: then it is tried again, up to `extraction.max_attempts`.
+    may_pass = True
+
+
+class UnusableSceneError(SceneError):
+    """What the catalogue says of a scene cannot be used: no further attempt will change that."""
+
+    may_pass = False
 
 
 class SceneNotFoundError(SceneError):
@@ -43,6 +51,7 @@ class SceneNotFoundError(SceneError):
     status back to `ingested`."""
 
     status = "notfound"
+    may_pass = False
 
 
 class ClaimLostError(SceneError):
@@ -61,6 +70,10 @@ class WorldError(ExtractionError):
 
 class DatabaseUnavailableError(WorldError):
     """The database does not answer: see that it runs and can be reached from here."""
+
+
+class NoDatabaseError(DatabaseUnavailableError):
+    """No database has answered for as long as is configured."""
 
 
 class StoreUnavailableError(WorldError):

@@ -20,6 +20,7 @@ class Options:
     watch_seconds: float | None
     scene: str | None
     engine: str | None
+    adopt_foreign: bool
     verbose: bool
 
 
@@ -33,7 +34,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         prog=f"python -m extractors.{card_code}",
         description=f"Extract parcel statistics from {card_code} scenes. Without options: one scene, then exit.",
         epilog="Each option also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, "
-        "ENGINE, VERBOSE.",
+        "ENGINE, ADOPT_FOREIGN, VERBOSE.",
     )
     parser.add_argument("--db-config", metavar="FILE", default=environment("DB_CONFIG", "db_config.json"))
     parser.add_argument("--s3-config", metavar="FILE", default=environment("S3_CONFIG", "s3_config.json"))
@@ -48,6 +49,9 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     parser.add_argument("--scene", metavar="REFERENCE", default=environment("SCENE"), help="this scene only")
     parser.add_argument(
         "--engine", choices=ENGINE_NAMES, default=None, help="what computes the statistics (default: as configured)"
+    )
+    parser.add_argument(
+        "--adopt-foreign", action="store_true", help="take scenes that another program has left 'inprogress'"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="more log lines, and tracebacks")
     given = parser.parse_args(arguments)
@@ -69,6 +73,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         watch_seconds=watch,
         scene=given.scene or None,
         engine=engine,
+        adopt_foreign=given.adopt_foreign or _is_true(environment("ADOPT_FOREIGN", "")),
         verbose=given.verbose or _is_true(environment("VERBOSE", "")),
     )
 

@@ -20,7 +20,7 @@ from psycopg2 import sql
 from extractors.catalogue import Catalogue, Scene
 from extractors.config import DatabaseFile, TableName
 from extractors.database import database_errors, require_table, srid_of
-from extractors.errors import ConfigurationError, SceneError, one_line
+from extractors.errors import ConfigurationError, UnusableSceneError, one_line
 from extractors.sql import statement
 
 if TYPE_CHECKING:
@@ -168,8 +168,8 @@ def select_parcels(
     """Select the parcels that meet the scene's footprint and the AOI, in chunks of `chunk_size`, in EPSG:`epsg`.
 
     They are kept in a nameless file in `folder`. One broken geometry must not cost the scene: if the plain query fails
-    on one, it is run again with functions that mend or mark such parcels (`broken_geometry`). Raises SceneError if
-    footprint or AOI themselves cannot be used; OSError if the file cannot be written.
+    on one, it is run again with functions that mend or mark such parcels (`broken_geometry`). Raises
+    UnusableSceneError if footprint or AOI themselves cannot be used, OSError if the file cannot be written.
     """
     if parcels.srid is None:
         yield Selection(0, iter(()))
@@ -278,7 +278,7 @@ def _plain_or_careful(connection: "PgConnection", query: Callable[[dict[str, sql
         try:
             return query(CAREFUL)
         except pg.InternalError as error:
-            raise SceneError(
+            raise UnusableSceneError(
                 f"the scene's footprint or the AOI cannot be used for selecting parcels ({one_line(error)}); mend it"
             ) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extractors.cards import Card, Product
-from extractors.errors import SceneError, SceneNotFoundError
+from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
 from extractors.worker import main
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def find(scene: "Scene", store: "ObjectStore", _: "Extraction") -> Product:
     """
     match = REFERENCE.fullmatch(scene.reference)
     if match is None:
-        raise SceneError(f"the reference {scene.reference!a} is not a Sentinel-2 product name")
+        raise UnusableSceneError(f"the reference {scene.reference!a} is not a Sentinel-2 product name")
     try:
         date = dt.date(int(match["year"]), int(match["month"]), int(match["day"]))
     except ValueError as error:
-        raise SceneError(f"the reference {scene.reference} has no date in its name ({error})") from error
+        raise UnusableSceneError(f"the reference {scene.reference} has no date in its name ({error})") from error
     bare = scene.reference.removesuffix(".SAFE")
     names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
     missing = []

@@ -1,21 +1,39 @@
 """What a worker holds while it runs: configuration, checked tables, the store, and the one connection that claims
 and publishes."""
 
+import logging
 import os
+import random
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from psycopg2.errors import QueryCanceled
+
+from extractors import failpoints
 from extractors.cards import Card
-from extractors.catalogue import Account, Scene, open_catalogue
+from extractors.catalogue import Account, Ending, Scene, open_catalogue
 from extractors.config import read_database_config, read_store_config
 from extractors.database import connect, database_errors, name_in_database
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
 from extractors.options import Options
 from extractors.parcels import count_without_geometry, open_parcels
+from extractors.scratch import sweep
 from extractors.signatures import open_hists, open_results
+from extractors.sql import statement
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore
+
+
+log = logging.getLogger(__name__)
+
+# Scenes named in a warning.
+SHOWN_SCENES = 5
+# How often a worker looks whether it may download.
+SLOT_PAUSE_SECONDS = 1.0
 
 
 class Session:
@@ -47,21 +65,97 @@ class Session:
 
     def connect(self) -> None:
         """Open the connection, at first or in place of one that broke."""
+        extraction = self.config.extraction
         self.connection = connect(
-            self.config.connection, self.config.extraction.database_wait_seconds, str(self.options.db_config)
+            self.config.connection,
+            extraction.database_wait_seconds,
+            str(self.options.db_config),
+            extraction.server_settings,
         )
+        failpoints.reach("connected")
+
+    def cancel(self) -> None:
+        """Cancel the running query, if there is one; for another thread than the one that waits for it."""
+        self.connection.cancel()
 
     def claim(self) -> Scene | None:
-        """Claim the next scene, None if there is none; a connection that broke since the last one is opened anew."""
+        """Set scenes of dead workers free and claim the next one, None if there is none; a connection that broke since
+        the last one is opened anew."""
+        sweep(self.options.data_dir)
         try:
-            return self.catalogue.claim(self.connection, self.options.scene)
+            return self._claim()
         except DatabaseUnavailableError:
             if not self.connection.closed:
                 raise
         self.connect()
+        return self._claim()
+
+    def _claim(self) -> Scene | None:
+        self.catalogue.rescue(self.connection, self.config.extraction.max_attempts)
         return self.catalogue.claim(self.connection, self.options.scene)
 
-    def release(self, scene: Scene, status: str, outcome: str, reason: str, account: Account) -> bool:
+    def look_for_foreign(self) -> None:
+        """Report scenes that other programs have left `inprogress`, or take them if that is wanted."""
+        foreign = self.catalogue.foreign(self.connection)
+        if not foreign:
+            return
+        if not self.options.adopt_foreign:
+            shown = ", ".join(str(obsid) for obsid, _ in foreign[:SHOWN_SCENES])
+            log.warning(
+                "%d scenes are 'inprogress' in %s, but not by this program (%s%s): they are left alone; take them with "
+                "--adopt-foreign if no other program works on them",
+                len(foreign),
+                self.catalogue.table,
+                shown,
+                ", ..." if len(foreign) > SHOWN_SCENES else "",
+            )
+            return
+        for obsid, reference in foreign:
+            if self.catalogue.adopt(self.connection, obsid):
+                log.warning("scene %d %s: taken from the program that left it 'inprogress'", obsid, reference)
+
+    def unlock(self) -> None:
+        """Free the claimed scene's lock; if the connection has broken, that is done already."""
+        if not self.connection.closed:
+            with suppress(DatabaseUnavailableError):
+                self.catalogue.unlock(self.connection)
+        failpoints.reach("unlocked")
+
+    @contextmanager
+    def download_slot(self) -> Iterator[None]:
+        """One of the places for downloading that all workers of the database share, if these are limited."""
+        slots = self.store_config.s3.fleet_downloads
+        if slots is None:
+            yield
+            return
+        order = random.sample(range(slots), slots)
+        waiting = False
+        while (taken := next((slot for slot in order if self._take_slot(slot)), None)) is None:
+            if not waiting:
+                log.info("waiting for one of %d places for downloading", slots)
+                waiting = True
+            time.sleep(random.uniform(0.5, 1.0) * SLOT_PAUSE_SECONDS)  # noqa: S311 (no secret, only jitter)
+        try:
+            yield
+        finally:
+            # A session that has broken has given it back already.
+            connection = self.connection
+            with (
+                suppress(DatabaseUnavailableError),
+                database_errors(connection, "sharing downloads"),
+                connection,
+                connection.cursor() as cursor,
+            ):
+                cursor.execute(statement("session.give_slot"), {"slot": taken})
+
+    def _take_slot(self, slot: int) -> bool:
+        connection = self.connection
+        with database_errors(connection, "sharing downloads"), connection, connection.cursor() as cursor:
+            cursor.execute(statement("session.take_slot"), {"slot": slot})
+            row = cursor.fetchone()
+        return bool(row and row[0])
+
+    def release(self, scene: Scene, ending: Ending, account: Account) -> bool:
         """Say in catalogue and log how a claim ended that wrote nothing; on a new connection if ours broke.
 
         False if it had ended before, or others have set the scene's status meanwhile.
@@ -70,12 +164,18 @@ class Session:
             if not self.connection.closed:
                 with database_errors(self.connection, "rolling back"):
                     self.connection.rollback()
-                return self.catalogue.release(self.connection, scene, status, outcome, reason, account)
-        except DatabaseUnavailableError:
-            if not self.connection.closed:
+                return self.catalogue.release(self.connection, scene, ending, account)
+        except DatabaseUnavailableError as error:
+            # A query cancelled by a signal that came a moment too late is no reason to give up.
+            if not self.connection.closed and not isinstance(error.__cause__, QueryCanceled):
                 raise
-        self.connect()
-        return self.catalogue.release(self.connection, scene, status, outcome, reason, account)
+        if self.connection.closed:
+            self.connect()
+        return self.catalogue.release(self.connection, scene, ending, account)
+
+    def published(self, scene: Scene) -> bool:
+        """Whether the scene's attempt has ended well: the answer to its COMMIT may have been lost on the way."""
+        return self.catalogue.outcome(self.connection, scene) in {"extracted", "no_parcels"}
 
     def parcels_without_geometry(self) -> tuple[int, int]:
         """Parcels with NULL and with empty geometry, counted once per worker."""

@@ -3,12 +3,15 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from psycopg2 import sql
 
+from extractors import failpoints
 from extractors.config import DatabaseFile, TableName
 from extractors.database import Column, columns, database_errors, find_table, table_comment
 from extractors.errors import ConfigurationError
@@ -83,31 +86,24 @@ class ResultsTable:
         row = cursor.fetchone()
         return bool(row and row[0])
 
-    def copy_signatures(self, cursor: "PgCursor", obsid: int, signatures: "Iterable[Signatures]") -> None:
-        """COPY a scene's rows into the table."""
-        binary = all(column.type in BINARY_TYPES.keys() | TEXTS for column in self.columns.values())
-        encode = self._binary if binary else self._csv
-        begin, end = (BINARY_HEADER, BINARY_END) if binary else (b"", b"")
-        waiting, rows = [begin], 0
-        for part in signatures:
-            waiting.append(encode(obsid, part))
-            rows += len(part.pid)
-            if rows >= ROWS_AT_ONCE:
-                self._copy(cursor, b"".join([*waiting, end]), "binary" if binary else "csv")
-                waiting, rows = [begin], 0
-        if rows:
-            self._copy(cursor, b"".join([*waiting, end]), "binary" if binary else "csv")
+    def encode(self, obsid: int, part: Signatures) -> bytes:
+        """Rows in the form in which COPY takes them."""
+        return self._binary(obsid, part) if self._is_binary else self._csv(obsid, part)
 
-    def copy_hists(self, cursor: "PgCursor", obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> None:
-        """COPY a scene's class histograms (parcel, pixels per class) into the table."""
-        text = io.StringIO()
-        csv.writer(text).writerows((pid, obsid, json.dumps(hist)) for pid, hist in hists)
-        self._copy(cursor, text.getvalue().encode(), "csv")
-
-    def _copy(self, cursor: "PgCursor", rows: bytes, form: str) -> None:
+    def copy(self, cursor: "PgCursor", rows: "Spool") -> None:
+        """COPY a scene's rows, encoded before, into the table."""
+        begin, end = (BINARY_HEADER, BINARY_END) if self._is_binary else (b"", b"")
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in self.columns.values())
+        form = "binary" if self._is_binary else "csv"
         copy = statement("signatures.copy", table=self.table.identifier, columns=names, form=sql.SQL(form))
-        cursor.copy_expert(copy, io.BytesIO(rows))
+        for block in rows.blocks():
+            cursor.copy_expert(copy, io.BytesIO(begin + block + end))
+            failpoints.reach("copied")
+
+    @property
+    def _is_binary(self) -> bool:
+        types = {column.type for column in self.columns.values()}
+        return self.columns.keys() == RESULT_TYPES.keys() and types <= BINARY_TYPES.keys() | TEXTS
 
     def _binary(self, obsid: int, part: Signatures) -> bytes:
         import numpy as np
@@ -144,6 +140,48 @@ class ResultsTable:
         values["count"] = [int(count) for count in values["count"]]
         csv.writer(text).writerows(zip(*(values[name] for name in self.columns), strict=True))
         return text.getvalue().encode()
+
+
+class Spool:
+    """Encoded rows of a scene, kept until all are there: in memory up to so many bytes, beyond that in a nameless file
+    in the folder."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._file: IO[bytes] = (
+            tempfile.SpooledTemporaryFile(max_size=most_bytes, dir=str(folder))  # noqa: SIM115 (lives as long as the scene)
+            if most_bytes
+            else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        )
+        self._blocks: list[int] = []
+        self._rows = ROWS_AT_ONCE
+
+    def add(self, rows: bytes, number: int) -> None:
+        """Keep so many rows."""
+        if not number:
+            return
+        self._file.write(rows)
+        if self._rows + number > ROWS_AT_ONCE:
+            self._blocks.append(0)
+            self._rows = 0
+        self._blocks[-1] += len(rows)
+        self._rows += number
+
+    def blocks(self) -> Iterator[bytes]:
+        """All rows, as many at a time as one COPY may take."""
+        self._file.seek(0)
+        for size in self._blocks:
+            yield self._file.read(size)
+
+    def close(self) -> None:
+        """Give memory and file back."""
+        self._file.close()
+
+
+def encode_hists(obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> bytes:
+    """A scene's class histograms (parcel, pixels per class) in the form in which COPY takes them."""
+    text = io.StringIO()
+    csv.writer(text).writerows((pid, obsid, json.dumps(hist)) for pid, hist in hists)
+    return text.getvalue().encode()
 
 
 def open_results(

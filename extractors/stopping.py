@@ -1,14 +1,20 @@
 """Being asked to stop. A signal interrupts only where that is harmless: while a worker waits, downloads or computes.
 
 While the catalogue is written, a signal is noted and heeded afterwards, so that no claim and no file is left behind.
+Python looks for signals only between its own instructions; so that a long database query does not keep it from that,
+a thread of its own, woken by the system, has the query cancelled.
 """
 
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 # SIGHUP: the terminal or ssh session in which the worker runs has gone.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How long a block's end waits for a query to be cancelled: afterwards, the cancelling would hit another one.
+LONGEST_CANCEL_SECONDS = 5.0
 
 
 class Stopped(BaseException):
@@ -25,6 +31,9 @@ class Stopping:
     def __init__(self) -> None:
         self._number: int | None = None
         self._interruptible = False
+        self._cancellable = False
+        self._cancelling = threading.Lock()
+        self._cancel: Callable[[], None] | None = None
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
@@ -33,15 +42,35 @@ class Stopping:
         if self._number is not None:
             raise Stopped(self._number)
 
+    def cancel_with(self, cancel: Callable[[], None]) -> None:
+        """Have `cancel` called, in another thread, when a signal comes in an interruptible or cancellable block."""
+        self._cancel = cancel
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._wait_for_signals, args=(reader,), name="signals", daemon=True).start()
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """A block in which a signal raises Stopped at once, one that came before included."""
-        self._interruptible = True
+        with self.cancellable():
+            self._interruptible = True
+            try:
+                self.check()
+                yield
+            finally:
+                self._interruptible = False
+
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """A block in which a signal cancels the running query, and does no more."""
+        self._cancellable = True
         try:
-            self.check()
             yield
         finally:
-            self._interruptible = False
+            self._cancellable = False
+            if self._cancelling.acquire(timeout=LONGEST_CANCEL_SECONDS):
+                self._cancelling.release()
 
     def _handle(self, number: int, _: object) -> None:
         # The first one counts. What follows it is clean-up, which a second one must not interrupt.
@@ -50,3 +79,12 @@ class Stopping:
             if self._interruptible:
                 self._interruptible = False
                 raise Stopped(number)
+
+    def _wait_for_signals(self, reader: int) -> None:
+        while numbers := os.read(reader, 100):
+            if not {*map(int, SIGNALS)} & {*numbers}:
+                continue
+            with self._cancelling:
+                if self._cancellable and self._cancel is not None:
+                    with suppress(Exception):
+                        self._cancel()

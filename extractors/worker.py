@@ -9,30 +9,34 @@ import gc
 import importlib
 import logging
 import os
+import random
 import sys
-import tempfile
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
 
+from extractors import failpoints
 from extractors.cards import Card
-from extractors.catalogue import Account, Scene
+from extractors.catalogue import Account, Ending, Scene
 from extractors.database import database_errors
+from extractors.deadline import deadline
 from extractors.errors import (
     NO_ROOM,
     ClaimLostError,
     ConfigurationError,
     DiskFullError,
     ExtractionError,
+    NoDatabaseError,
     SceneError,
     WorldError,
     one_line,
@@ -41,7 +45,9 @@ from extractors.logs import SceneLines, configure, progress
 from extractors.options import Options, read_options
 from extractors.parcels import boxes_with_parcels, meets_any, select_parcels
 from extractors.pool import Pool
+from extractors.scratch import scratch
 from extractors.session import Session
+from extractors.signatures import Spool, encode_hists
 from extractors.stopping import Stopped, Stopping
 
 if TYPE_CHECKING:
@@ -56,6 +62,12 @@ NOTHING_TO_DO = "No image with status 'ingested' found"
 LIBRARIES = ("extractors.bands", "extractors.chunks", "extractors.scanline", "extractors.reference", "geopandas")
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.
 CHUNKS_AHEAD_PER_CORE = 4
+# The log's word for an attempt that ended through no fault of the scene.
+GIVEN_BACK = "given_back"
+LONGEST_OUTAGE_PAUSE_SECONDS = 300.0
+LONGEST_RETRY_PAUSE_SECONDS = 900.0
+# While scenes wait for their next attempt, how often a worker looks whether others have turned up.
+LONGEST_WAIT_SECONDS = 30.0
 
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +78,8 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     stopping = Stopping()
     try:
+        failpoints.arm()
+        failpoints.reach("start")
         return run(card, options, stopping)
     except ExtractionError as error:
         log.error("%s", error, exc_info=options.verbose)
@@ -82,26 +96,69 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
 
 
 def run(card: Card, options: Options, stopping: Stopping) -> int:
-    """Take one scene, or scene after scene; 1 if any of them failed, else 0."""
+    """Take one scene, or scene after scene; 1 if any of them failed, else 0.
+
+    What the world does to one scene may pass: with several to do, the worker pauses and goes on, until it has happened
+    `outages_in_a_row` times.
+    """
     with stopping.interruptible():
         session = Session(card, options)
+        stopping.cancel_with(session.cancel)
+        session.look_for_foreign()
     failed = idle = False
+    outages = 0
     while True:
         stopping.check()
-        scene = session.claim()
+        try:
+            with stopping.cancellable():
+                scene = session.claim()
+            if scene is not None:
+                idle = False
+                failed |= not extract(session, scene, stopping)
+            outages = 0
+        except WorldError as error:
+            stopping.check()
+            outages += 1
+            extraction = session.config.extraction
+            patient = options.everything and outages < extraction.outages_in_a_row
+            if not patient or isinstance(error, NoDatabaseError):
+                raise
+            pause = random.uniform(0.5, 1) * min(  # noqa: S311 (no secret, only jitter)
+                extraction.outage_pause_seconds * 2 ** (outages - 1), LONGEST_OUTAGE_PAUSE_SECONDS
+            )
+            log.warning("%s; going on in %.1f s (%d in a row)", error, pause, outages)
+            with stopping.interruptible():
+                time.sleep(pause)
+            continue
         if scene is not None:
-            idle = False
-            failed |= not extract(session, scene, stopping)
-        elif not idle:
+            if not options.everything:
+                return int(failed)
+            continue
+        waiting = next_attempt(session, stopping)
+        if waiting and options.everything and options.watch_seconds is None:
+            with stopping.interruptible():
+                time.sleep(waiting)
+            continue
+        if not idle:
             idle = True
             if options.scene is not None:
                 log.info("%s", session.catalogue.explain(session.connection, options.scene))
             print(NOTHING_TO_DO, flush=True)
-        if scene is None and options.watch_seconds is not None:
-            with stopping.interruptible():
-                time.sleep(options.watch_seconds)
-        elif scene is None or not options.everything:
+        if options.watch_seconds is None:
             return int(failed)
+        with stopping.interruptible():
+            time.sleep(options.watch_seconds)
+
+
+def next_attempt(session: Session, stopping: Stopping) -> float:
+    """Seconds until a scene may be tried again that has failed before; 0 if none waits for that."""
+    with stopping.cancellable():
+        number, seconds = session.catalogue.waiting(session.connection)
+    if not number:
+        return 0.0
+    log.info("%d scenes wait for their next attempt, the first one for %.0f s", number, seconds)
+    # Others may have been given back meanwhile; and several workers need not come back at the same moment.
+    return min(max(seconds, 0.0) + random.uniform(0.05, 0.5), LONGEST_WAIT_SECONDS)  # noqa: S311
 
 
 def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
@@ -110,42 +167,75 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
     account = Account(bands=tuple(session.labels.values()))
     lines = SceneLines(log, scene.id, scene.reference)
     try:
-        with tempfile.TemporaryDirectory(prefix=f"{scene.id}_", dir=session.options.data_dir) as folder:
-            process(session, scene, Path(folder), account, lines, stopping)
+        with deadline(session.config.extraction.deadline_seconds, lines.prefixed("this scene")):
+            with scratch(session.options.data_dir, scene.id) as folder:
+                process(session, scene, folder, account, lines, stopping)
+            failpoints.reach("files_removed")
     except (Exception, Stopped) as error:
         cause = _cause(error)
-        reason = one_line(cause)
-        passing = isinstance(cause, WorldError | ConfigurationError | Stopped)
-        status = "ingested" if passing else getattr(cause, "status", SceneError.status)
+        ending = _ending(session, scene, cause)
         try:
-            ours = session.release(scene, status, "given_back" if passing else status, reason, account)
+            ours = session.release(scene, ending, account)
+            published = not ours and session.published(scene)
         except ExtractionError as second:
-            message = f"{reason}; it stays 'inprogress', because that cannot be written ({second})"
+            message = f"{ending.reason}; it stays 'inprogress', because that cannot be written ({second})"
             raise type(second)(lines.prefixed(message)) from error
+        failpoints.reach("released")
+        if published:
+            lines.warning("its rows are written, though the database's answer was lost (%s)", ending.reason)
+            return True
+        given_back = ending.outcome == GIVEN_BACK
         if not ours:
             lines.warning("somebody else has set its status meanwhile, which stays")
-        elif passing:
+        elif given_back:
             lines.warning("given back, its status is 'ingested' again")
         if isinstance(cause, Stopped):
             raise cause from error
-        if passing:
-            raise type(cause)(lines.prefixed(reason)) from error
-        lines.error("%s: %s", status, reason, exc_info=session.options.verbose)
+        if given_back:
+            raise type(cause)(lines.prefixed(ending.reason)) from error
+        prospect = _prospect(session, scene, ending)
+        lines.error("%s: %s%s", ending.outcome, ending.reason, prospect, exc_info=session.options.verbose)
         return False
+    finally:
+        session.unlock()
     return True
+
+
+def _ending(session: Session, scene: Scene, cause: BaseException) -> Ending:
+    """What becomes of a scene whose attempt failed. Only what lies in the scene itself counts against it."""
+    reason, extraction = one_line(cause), session.config.extraction
+    if isinstance(cause, WorldError | ConfigurationError | Stopped):
+        return Ending("ingested", GIVEN_BACK, reason)
+    if isinstance(cause, ClaimLostError):
+        return Ending("ingested", "claim_lost", reason)
+    status = getattr(cause, "status", SceneError.status)
+    if not getattr(cause, "may_pass", True) or scene.attempt >= extraction.max_attempts:
+        return Ending(status, status, reason)
+    pause = min(extraction.retry_pause_seconds * 2 ** (scene.attempt - 1), LONGEST_RETRY_PAUSE_SECONDS)
+    return Ending("ingested", "error", reason, pause * random.uniform(0.8, 1.2))  # noqa: S311 (no secret, only jitter)
+
+
+def _prospect(session: Session, scene: Scene, ending: Ending) -> str:
+    most = session.config.extraction.max_attempts
+    if ending.pause is not None:
+        return f"; attempt {scene.attempt} of {most}, the next one after {ending.pause:.0f} s"
+    return f"; attempt {scene.attempt} of {most}" if scene.attempt > 1 else ""
 
 
 def process(
     session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines, stopping: Stopping
 ) -> None:
     """A scene's way from top to bottom."""
-    with stopping.interruptible():
-        results = extract_chunks(session, scene, folder, account, lines)
-    if results is None:
-        publish(session, scene, "no_parcels", account, [])
+    most_bytes = session.config.extraction.spool_megabytes * 1_000_000
+    with closing(Spool(folder, most_bytes)) as signatures, closing(Spool(folder, most_bytes)) as hists:
+        rows = Rows([], signatures, hists)
+        with stopping.interruptible():
+            any_parcels = extract_chunks(session, scene, folder, account, lines, rows)
+        status = "extracted" if any_parcels else "no_parcels"
+        publish(session, scene, status, account, rows)
+    if not any_parcels:
         lines.info("no_parcels: no parcel meets the footprint and the AOI")
         return
-    publish(session, scene, "extracted", account, results)
     lines.info(
         "extracted: %d signatures written in %.1f s; %s",
         account.rows_written.total(),
@@ -154,10 +244,19 @@ def process(
     )
 
 
+@dataclass
+class Rows:
+    """All that a scene gives to the database: parcels computed, and the encoded rows of both tables."""
+
+    pids: list[int]
+    signatures: Spool
+    hists: Spool
+
+
 def extract_chunks(
-    session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines
-) -> "list[ChunkResult] | None":
-    """All that comes before writing: download, selection, statistics. None if the scene meets no parcel."""
+    session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines, rows: Rows
+) -> bool:
+    """All that comes before writing: download, selection, statistics. False if the scene meets no parcel."""
     # GDAL, GeoPandas and boto3 take a second to load: only now that there is work, and while the files come.
     threading.Thread(target=_load_libraries, name="loading", daemon=True).start()
     card, connection, extraction = session.card, session.connection, session.config.extraction
@@ -174,11 +273,14 @@ def extract_chunks(
     with _step(account, "parcels"):
         any_parcels = meets_any(connection, session.catalogue, session.parcels, scene)
     if not any_parcels:
-        return None
+        return False
 
     with _step(account, "download"):
         product = card.find(scene, session.store, extraction)
-        session.store.download({folder / item.file_name: item for item in product.objects}, f"scene {scene.id}")
+        failpoints.reach("s3_listed")
+        with session.download_slot():
+            session.store.download({folder / item.file_name: item for item in product.objects}, f"scene {scene.id}")
+        failpoints.reach("files_verified")
     megabytes = sum(item.size for item in product.objects) / 1e6
     lines.info("downloaded %d files, %.1f MB in %.1f s", len(product.objects), megabytes, account.seconds["download"])
 
@@ -186,7 +288,6 @@ def extract_chunks(
     from extractors.chunks import How, compute
 
     how = How(session.engine, extraction.verified_parcels, session.labels, card.classified if session.hists else None)
-    results: list[ChunkResult] = []
     with ExitStack() as stack:
         grids = stack.enter_context(open_bands(product.bands(folder), card.driver, card.nodata))
         account.versions |= _versions()
@@ -199,15 +300,21 @@ def extract_chunks(
                     connection, session.catalogue, session.parcels, scene, epsg, extraction.chunk_size, folder
                 )
             )
+        failpoints.reach("parcels_selected")
         lines.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, account.seconds["parcels"], epsg)
         bar = stack.enter_context(progress(selection.total, "parcel", f"scene {scene.id}"))
         with _step(account, "statistics"):
             for result in _in_order(pool, selection.chunks, partial(compute, grids=grids, how=how), session.cores):
-                results.append(result)
+                failpoints.reach("chunk_computed")
                 account.add(result)
+                rows.pids += result.pid.tolist()
+                for part in result.signatures:
+                    rows.signatures.add(session.results.encode(scene.id, part), len(part.pid))
+                rows.hists.add(encode_hists(scene.id, result.hists), len(result.hists))
+                failpoints.reach("chunk_spooled")
                 bar.update(result.parcels)
     lines.info("computed statistics in %.1f s", account.seconds["statistics"])
-    return results
+    return True
 
 
 def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool: Pool) -> None:
@@ -225,26 +332,26 @@ def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool:
                 pool.prepare(partial(band.decoded.decode, [tile]))
 
 
-def publish(session: Session, scene: Scene, status: str, account: Account, results: "list[ChunkResult]") -> None:
+def publish(session: Session, scene: Scene, status: str, account: Account, rows: Rows) -> None:
     """All rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing."""
     connection, catalogue = session.connection, session.catalogue
     with database_errors(connection, "writing the signatures"), connection, connection.cursor() as cursor:
         with _step(account, "publish"):
+            failpoints.reach("publish_begin")
             before = catalogue.extracted_before(cursor, scene)
             into_results = {aoi for aoi, table in before if table == str(session.results.table)}
-            pids = [pid for result in results for pid in result.pid.tolist()]
-            session.results.clear(cursor, scene.id, catalogue.args.name, into_results, pids)
+            session.results.clear(cursor, scene.id, catalogue.args.name, into_results, rows.pids)
             if session.hists is not None:  # may be shared by several results tables
-                session.hists.clear(cursor, scene.id, catalogue.args.name, {aoi for aoi, _ in before}, pids)
-            session.results.copy_signatures(
-                cursor, scene.id, (part for result in results for part in result.signatures)
-            )
+                session.hists.clear(cursor, scene.id, catalogue.args.name, {aoi for aoi, _ in before}, rows.pids)
+            session.results.copy(cursor, rows.signatures)
             if session.hists is not None:
-                session.hists.copy_hists(cursor, scene.id, (hist for result in results for hist in result.hists))
-        if not catalogue.finish(cursor, scene, status, status, account.in_words(), account):
+                session.hists.copy(cursor, rows.hists)
+        if not catalogue.finish(cursor, scene, Ending(status, status, account.in_words()), account):
             raise ClaimLostError(
                 "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
             )
+        failpoints.reach("before_commit")
+    failpoints.reach("committed")
 
 
 def _in_order(

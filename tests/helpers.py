@@ -295,7 +295,7 @@ class Workspace:
                     "enddate": "2021-01-01",
                 },
             },
-            "extraction": {"chunk_size": 7, "database_wait_seconds": 1, **self.preset},
+            "extraction": {"chunk_size": 7, "database_wait_seconds": 1, "max_attempts": 1, **self.preset},
         }
         self.s3_config: dict[str, Any] = {
             "s3": {

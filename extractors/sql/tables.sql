@@ -56,9 +56,12 @@ CREATE TABLE IF NOT EXISTS {log} (
     aoi text NOT NULL,
     results text NOT NULL,
     worker text NOT NULL,
+    attempt integer NOT NULL DEFAULT 1,
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     outcome text,
+    status text,
+    retry_after timestamptz,
     detail text,
     parcels_selected integer,
     rows_written jsonb,
@@ -72,3 +75,7 @@ CREATE TABLE IF NOT EXISTS {log} (
 -- :index_log
 -- Attempts are looked up by scene.
 CREATE INDEX IF NOT EXISTS extraction_log_obsid ON {log} (obsid)
+
+-- :index_open_runs
+-- Attempts that have not ended are looked up before every claim.
+CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_at IS NULL

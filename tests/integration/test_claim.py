@@ -15,7 +15,7 @@ import pytest
 import shapely
 from psycopg2 import sql
 
-from extractors.catalogue import Account, Catalogue, Scene
+from extractors.catalogue import Account, Catalogue, Ending, Scene
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
 from extractors.sql import statement
 from tests.integration.conftest import AOI, MORNING, Ground, Session
@@ -213,6 +213,7 @@ def test_a_claim_is_in_the_catalogue_and_in_the_log(ground: Ground, session: Ses
         "aoi": "nl",
         "results": "public.signatures",
         "worker": f"{socket.gethostname()}:{os.getpid()}",
+        "attempt": 1,
     }
 
 
@@ -254,7 +255,7 @@ def test_names_may_be_anything(schema: str, table: str, column: str, bare_ground
     scene = bare_ground.open_catalogue(session).claim(session)
     assert scene is not None
     with session.cursor() as cursor:
-        cursor.execute(sql.SQL("SELECT status, aoi FROM {schema}.{table}, {schema}.extraction_log").format(**names))
+        cursor.execute(sql.SQL("SELECT d.status, aoi FROM {schema}.{table} d, {schema}.extraction_log").format(**names))
         assert cursor.fetchall() == [("inprogress", "d'Oro %s {y}")]
 
 
@@ -323,8 +324,8 @@ def test_another_program_s_extraction_log_is_not_taken_for_ours(ground: Ground, 
     with pytest.raises(ConfigurationError) as caught:
         ground.open_catalogue(session)
     assert str(caught.value) == (
-        "table public.extraction_log is not the log of this program (it lacks chunks_recomputed, "
-        "parcels_without_geometry, versions); rename that table"
+        "table public.extraction_log is not the log of this program (it lacks attempt, "
+        "parcels_without_geometry, retry_after, status, versions); rename that table"
     )
 
 
@@ -366,8 +367,9 @@ def test_a_claim_does_not_keep_another_program_s_foreign_key_waiting(ground: Gro
                 catalogue=catalogue.table.identifier,
                 aois=catalogue.aois.identifier,
                 aoi_field=sql.Identifier("name"),
+                log=catalogue.log.identifier,
             ),
-            catalogue._conditions(None),
+            catalogue._conditions(None) | {"skip": []},
         )
         assert cursor.rowcount == 1
     other = ground.connect(options="-c lock_timeout=1000")
@@ -438,10 +440,12 @@ def test_a_scene_that_somebody_else_has_taken_over_is_not_ours_to_end(ground: Gr
     lost = catalogue.claim(first)
     assert lost is not None
     ground.set_status(number, "ingested")
+    assert catalogue.claim(second) is None  # the first one still has it
+    catalogue.unlock(first)
     current = catalogue.claim(second)
     assert current is not None
-    catalogue.release(first, lost, "failed", "failed", "its product is broken", Account())
+    catalogue.release(first, lost, Ending("failed", "failed", "its product is broken"), Account())
     assert ground.status(number) == "inprogress"
     with second, second.cursor() as cursor:
-        assert catalogue.finish(cursor, current, "extracted", "extracted", "", Account())
+        assert catalogue.finish(cursor, current, Ending("extracted", "extracted", ""), Account())
     assert ground.status(number) == "extracted"

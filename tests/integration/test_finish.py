@@ -7,7 +7,7 @@ from collections import Counter
 import psycopg2.extensions
 import pytest
 
-from extractors.catalogue import Account, Catalogue, Scene
+from extractors.catalogue import Account, Catalogue, Ending, Scene
 from extractors.errors import DatabaseUnavailableError
 from tests.integration.conftest import Ground, Session
 
@@ -34,7 +34,7 @@ def scene(catalogue: Catalogue, session: Session, number: int) -> Scene:
 
 def finish(catalogue: Catalogue, session: Session, scene: Scene, status: str = "extracted") -> bool:
     with session, session.cursor() as cursor:
-        return catalogue.finish(cursor, scene, status, status, "in words", Account(bands=("B4",)))
+        return catalogue.finish(cursor, scene, Ending(status, status, "in words"), Account(bands=("B4",)))
 
 
 def test_status_and_log_end_together(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
@@ -49,7 +49,7 @@ def test_status_and_log_end_together(ground: Ground, catalogue: Catalogue, sessi
         versions={"gdal": "3.10"},
     )
     with session, session.cursor() as cursor:
-        assert catalogue.finish(cursor, scene, "extracted", "extracted", "all's well", account)
+        assert catalogue.finish(cursor, scene, Ending("extracted", "extracted", "all's well"), account)
     assert ground.status(scene.id) == "extracted"
     (attempt,) = ground.log(scene.id)
     assert attempt["finished_at"] >= attempt["started_at"]
@@ -72,7 +72,7 @@ def test_finishing_is_part_of_the_caller_s_transaction(
     ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
 ) -> None:
     with session.cursor() as cursor:
-        assert catalogue.finish(cursor, scene, "extracted", "extracted", "", Account())
+        assert catalogue.finish(cursor, scene, Ending("extracted", "extracted", ""), Account())
     assert ground.status(scene.id) == "inprogress"
     session.rollback()
     assert ground.status(scene.id) == "inprogress"
@@ -115,7 +115,7 @@ def test_an_attempt_that_others_have_ended_is_over(
 
 def test_giving_back(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
     account = Account(bands=("B4",), parcels_selected=5, rows_written=Counter(B4=5))
-    assert catalogue.release(session, scene, "ingested", "given_back", "the disk is full", account)
+    assert catalogue.release(session, scene, Ending("ingested", "given_back", "the disk is full"), account)
     # Nothing was written, and the log says so.
     assert ground.log(scene.id)[0]["rows_written"] == {"B4": 0}
     assert ground.log(scene.id)[0]["parcels_selected"] == 0
@@ -132,7 +132,7 @@ def test_giving_back(ground: Ground, catalogue: Catalogue, session: Session, sce
 
 
 def test_failing(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
-    catalogue.release(session, scene, "failed", "failed", "the image is cut short", Account())
+    catalogue.release(session, scene, Ending("failed", "failed", "the image is cut short"), Account())
     assert ground.status(scene.id) == "failed"
     assert catalogue.claim(session) is None
 
@@ -141,7 +141,7 @@ def test_releasing_leaves_a_status_that_others_have_set_and_ends_the_attempt(
     ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
 ) -> None:
     ground.set_status(scene.id, "Obsolete")
-    assert not catalogue.release(session, scene, "ingested", "given_back", "stopped", Account())
+    assert not catalogue.release(session, scene, Ending("ingested", "given_back", "stopped"), Account())
     assert ground.status(scene.id) == "Obsolete"
     (attempt,) = ground.log(scene.id)
     assert (attempt["outcome"], attempt["finished_at"] is not None) == ("given_back", True)
@@ -151,9 +151,9 @@ def test_releasing_leaves_a_status_that_others_have_set_and_ends_the_attempt(
 def test_releasing_over_a_broken_session(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
     ground.query("SELECT pg_terminate_backend(%s)", session.info.backend_pid)
     with pytest.raises(DatabaseUnavailableError, match="the database connection broke while setting the status"):
-        catalogue.release(session, scene, "ingested", "given_back", "", Account())
+        catalogue.release(session, scene, Ending("ingested", "given_back", ""), Account())
     assert session.closed
-    catalogue.release(ground.connect(), scene, "ingested", "given_back", "", Account())
+    catalogue.release(ground.connect(), scene, Ending("ingested", "given_back", ""), Account())
     assert ground.status(scene.id) == "ingested"
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
 import numpy as np
 import psycopg2.extensions
 import pytest
 
 from extractors import signatures
 from extractors.errors import ConfigurationError
-from extractors.signatures import ResultsTable, Signatures, open_hists, open_results
+from extractors.signatures import ResultsTable, Signatures, Spool, encode_hists, open_hists, open_results
 from tests.helpers import Workspace, squares
 from tests.integration.conftest import Ground, Session
 
@@ -31,9 +36,24 @@ def opened_hists(ground: Ground, session: Session) -> ResultsTable:
     return table
 
 
+def copy_rows(table: ResultsTable, cursor: psycopg2.extensions.cursor, obsid: int, parts: Iterable[Signatures]) -> None:
+    with closing(Spool(Path(tempfile.gettempdir()), 1000)) as rows:
+        for part in parts:
+            rows.add(table.encode(obsid, part), len(part.pid))
+        table.copy(cursor, rows)
+
+
+def copy_hists(
+    table: ResultsTable, cursor: psycopg2.extensions.cursor, of_parcels: list[tuple[int, dict[str, int]]]
+) -> None:
+    with closing(Spool(Path(tempfile.gettempdir()), 0)) as rows:
+        rows.add(encode_hists(7, of_parcels), len(of_parcels))
+        table.copy(cursor, rows)
+
+
 def copy(table: ResultsTable, session: Session, *parts: Signatures, obsid: int = 7) -> None:
     with session, session.cursor() as cursor:
-        table.copy_signatures(cursor, obsid, parts or (ROWS,))
+        copy_rows(table, cursor, obsid, parts or (ROWS,))
 
 
 def stored(ground: Ground, columns: str = ALL, table: str = "signatures") -> list[tuple[object, ...]]:
@@ -152,7 +172,7 @@ def test_a_table_with_an_odd_name(ground: Ground, session: Session) -> None:
 def test_copying_is_part_of_the_caller_s_transaction(ground: Ground, session: Session) -> None:
     table = opened(ground, session)
     with session.cursor() as cursor:
-        table.copy_signatures(cursor, 7, [ROWS])
+        copy_rows(table, cursor, 7, [ROWS])
     session.rollback()
     assert stored(ground) == []
 
@@ -168,7 +188,7 @@ def test_no_rows_are_no_trouble(ground: Ground, session: Session) -> None:
 def test_histograms_arrive_as_json(ground: Ground, session: Session) -> None:
     table = opened_hists(ground, session)
     with session, session.cursor() as cursor:
-        table.copy_hists(cursor, 7, [(101, {"4": 3, "11": 1}), (103, {"8": 2})])
+        copy_hists(table, cursor, [(101, {"4": 3, "11": 1}), (103, {"8": 2})])
     assert stored(ground, "pid, obsid, hist", "hists") == [(101, 7, {"4": 3, "11": 1}), (103, 7, {"8": 2})]
     assert ground.one("SELECT sum((hist->>'4')::int) FROM hists") == 3
 
@@ -178,7 +198,7 @@ def test_histograms_in_established_tables(kind: str, ground: Ground, session: Se
     ground.query(f"CREATE TABLE hists (hist {kind}, obsid int, pid int, PRIMARY KEY (pid, obsid))")
     table = opened_hists(ground, session)
     with session, session.cursor() as cursor:
-        table.copy_hists(cursor, 7, [(101, {"4": 3})])
+        copy_hists(table, cursor, [(101, {"4": 3})])
     assert stored(ground, "pid, hist::jsonb", "hists") == [(101, {"4": 3})]
 
 

@@ -107,7 +107,9 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
     assert config.args.enddate == dt.datetime(2021, 1, 1)
     assert config.extraction.model_dump() == {
         "chunk_size": 2000, "engine": "scanline", "verified_parcels": 5, "cores": None, "band_labels": "classic",
-        "coherence_band_order": "product", "database_wait_seconds": 60,
+        "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
+        "outages_in_a_row": 5, "outage_pause_seconds": 5, "deadline_seconds": 7200, "spool_megabytes": 256,
+        "server_settings": {},
     }  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def test_the_smallest_store_configuration(store: ReadStore) -> None:
     settings = store(SMALLEST_STORE).s3
     assert settings.model_dump(exclude={"secret_key"}) == {
         "access_key": CANARY, "host": "http://data.cloudferro.com", "bucket": "DIAS", "region": "default",
-        "connections": 4, "retry_seconds": 300,
+        "connections": 4, "retry_seconds": 300, "fleet_downloads": None,
     }  # fmt: skip
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == CANARY
@@ -126,7 +128,9 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
     document = changed(document, "database.tables.catalogue_table", "public.scenes")
     document["extraction"] = {
         "chunk_size": 1, "engine": "rasterstats", "verified_parcels": 0, "cores": 1, "band_labels": "api",
-        "coherence_band_order": "historical", "database_wait_seconds": 0,
+        "coherence_band_order": "historical", "database_wait_seconds": 0, "max_attempts": 1, "retry_pause_seconds": 0,
+        "outages_in_a_row": 1, "outage_pause_seconds": 0, "deadline_seconds": 1, "spool_megabytes": 0,
+        "server_settings": {"lock_timeout": "2s"},
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")

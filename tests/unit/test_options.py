@@ -16,6 +16,7 @@ NOTHING_GIVEN = Options(
     watch_seconds=None,
     scene=None,
     engine=None,
+    adopt_foreign=False,
     verbose=False,
 )
 
@@ -151,4 +152,4 @@ def test_the_help_names_the_command_and_the_variables(capsys: pytest.CaptureFixt
     shown = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0
     assert shown.startswith("usage: python -m extractors.bs ")
-    assert "DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, ENGINE, VERBOSE" in shown
+    assert "DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, ENGINE, ADOPT_FOREIGN, VERBOSE" in shown

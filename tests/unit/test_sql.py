@@ -18,7 +18,7 @@ from extractors.sql import BLOCK, statement
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(extractors.__file__).parent
-SQL_FILES = ("catalogue", "parcels", "signatures", "tables")
+SQL_FILES = ("catalogue", "parcels", "session", "signatures", "tables")
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -193,12 +193,11 @@ def test_a_query_within_copy_is_one_that_the_driver_made() -> None:
 
 
 def test_the_format_of_copy_is_one_of_two_words() -> None:
-    found = calls(ast.parse((PACKAGE / "signatures.py").read_text()), {"_copy"})
-    assert found
-    for call in found:
-        words = [node.value for node in ast.walk(call.args[-1]) if isinstance(node, ast.Constant)]
-        assert words
-        assert set(words) <= {"csv", "binary"}
+    tree = ast.parse((PACKAGE / "signatures.py").read_text())
+    made = [
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "form"
+    ]
+    assert [ast.unparse(value) for value in made] == ["'binary' if self._is_binary else 'csv'"]
 
 
 @pytest.mark.parametrize(
