@@ -20,8 +20,10 @@ from tests.helpers import Workspace
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--engine: what the workers of all tests compute with, unless a test says so itself."""
+    """--engine: what the workers of all tests compute with, unless a test says so itself. --without: a mechanism of
+    the workers to be switched off, to see that its test then fails."""
     parser.addoption("--engine", choices=ENGINE_NAMES)
+    parser.addoption("--without", metavar="MECHANISM", help="workers run with this off: see tests/faults/README.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if config.getoption("--engine"):
         Workspace.preset = {"engine": config.getoption("--engine")}
+    Workspace.without = config.getoption("--without")
 
 
 @pytest.fixture(scope="session")

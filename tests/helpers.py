@@ -258,7 +258,9 @@ class Workspace:
     they are written out before each command.
     """
 
+    # What pytest's options --engine and --without set for all tests.
     preset: ClassVar[dict[str, Any]] = {}
+    without: ClassVar[str | None] = None
 
     def __init__(self, postgis: Postgis, store: S3Server, folder: Path, *, parcel_srid: int = GRID.epsg) -> None:
         name = f"t{uuid.uuid4().hex[:12]}"
@@ -484,6 +486,9 @@ class Workspace:
         self, card: str = "s2", *options: str, env: Mapping[str, str] | None = None, configure: bool = True
     ) -> Running:
         """Start `python -m extractors.<card> <options>` in the working directory."""
+        if self.without:
+            weakened = ("-m", "tests.faults.without", self.without, card)
+            return self.start_python(*weakened, *options, env=env, configure=configure)
         return self.start_python("-m", f"extractors.{card}", *options, env=env, configure=configure)
 
     def start_python(self, *arguments: str, env: Mapping[str, str] | None = None, configure: bool = True) -> Running:

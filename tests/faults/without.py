@@ -1,0 +1,289 @@
+"""A worker with one of its mechanisms off: `python -m tests.faults.without NAME s2 [the worker's own arguments]`.
+
+For seeing that a test of that mechanism can fail. Nothing of this is in the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import socket
+import sys
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from psycopg2 import sql
+
+import download_with_boto3
+from extractors import bands, catalogue, chunks, config, database, images, session, signatures, stopping, worker
+from extractors.cards import Card
+from extractors.catalogue import Catalogue, Ending, Scene
+from extractors.sql import statement
+
+MANY = 10**9
+Usage = namedtuple("Usage", "total used free")
+
+
+def put(owner: object, **values: object) -> None:
+    """Put something in the place of what is there."""
+    for name, value in values.items():
+        setattr(owner, name, value)
+
+
+def _with_statements(module: Any, **instead: str) -> None:
+    """Have a module use other statements, by the last part of their names."""
+    original = module.statement
+
+    def changed(name: str, **identifiers: sql.Composable) -> sql.Composed:
+        text = instead.get(name.split(".")[1])
+        return original(name, **identifiers) if text is None else sql.SQL(text).format(**identifiers)
+
+    put(module, statement=statement)
+
+
+def skip_locked_claim() -> None:
+    """As the established system: look for a scene, then update it, whether or not that changes a row."""
+
+    def claim(self: Catalogue, connection: Any, reference: str | None = None) -> Scene | None:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                sql.SQL(
+                    "SELECT id, reference, obstime FROM {} WHERE status = 'ingested' AND card = %s "
+                    "AND NOT EXISTS (SELECT FROM {} r WHERE r.obsid = id AND r.retry_after > now()) "
+                    "ORDER BY obstime, id LIMIT 1"
+                ).format(self.table.identifier, self.log.identifier),
+                (self.card,),
+            )
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                sql.SQL("UPDATE {} SET status = 'inprogress' WHERE id = %s AND status = 'ingested'").format(
+                    self.table.identifier
+                ),
+                (row[0],),
+            )
+            cursor.execute(
+                statement("catalogue.open_run", log=self.log.identifier),
+                {"obsid": row[0], "reference": row[1], "card": self.card, "aoi": self.args.name, "versions": "{}"}
+                | {"results": str(self.results), "worker": f"{socket.gethostname()}:{os.getpid()}"},
+            )
+            (run_id, attempt) = cursor.fetchone()
+        return Scene(row[0], row[1], row[2], run_id, attempt)
+
+    put(Catalogue, claim=claim)
+    rescue()
+    fence()
+
+
+def advisory_lock() -> None:
+    """Nothing tells that a worker is alive."""
+    _with_statements(catalogue, lock="SELECT true", lock_for_now="SELECT true")
+
+
+def rescue() -> None:
+    """Nobody looks after dead workers."""
+    put(Catalogue, rescue=lambda *_: None)
+
+
+def fence() -> None:
+    """Finish whatever has become of the scene meanwhile."""
+    _with_statements(
+        catalogue,
+        set_status="UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s",
+        close_run="UPDATE {log} SET finished_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, "
+        "detail = %(detail)s WHERE run_id = %(run_id)s",
+    )
+
+
+def one_transaction() -> None:
+    """Each block of rows is committed by itself."""
+    original = signatures.Spool.blocks
+    copy = signatures.ResultsTable.copy
+
+    def committing(self: signatures.ResultsTable, cursor: Any, rows: signatures.Spool) -> None:
+        def blocks() -> Iterator[bytes]:
+            for block in original(rows):
+                yield block
+                cursor.connection.commit()
+
+        put(rows, blocks=blocks)
+        copy(self, cursor, rows)
+        cursor.connection.commit()
+
+    put(signatures.ResultsTable, copy=committing)
+
+
+def journal_lookup() -> None:
+    """An unanswered COMMIT counts as failed."""
+    put(session.Session, published=lambda *_: False)
+
+
+def failure_classes() -> None:
+    """Whatever goes wrong, the scene has failed."""
+    put(worker, _ending=lambda *_: Ending("failed", "failed", "something"))
+
+
+def attempts() -> None:
+    """Try again for ever."""
+    original, rescue_scene = worker._ending, Catalogue.rescue
+
+    def ending(of: Any, scene: Scene, cause: BaseException) -> Ending:
+        return original(of, Scene(scene.id, scene.reference, scene.obstime, scene.run_id, 1 - MANY), cause)
+
+    put(worker, _ending=ending)
+    put(Catalogue, rescue=lambda self, connection, _: rescue_scene(self, connection, MANY))
+
+
+def back_off() -> None:
+    """Try again at once."""
+    original = worker._ending
+
+    def ending(*arguments: Any) -> Ending:
+        end = original(*arguments)
+        return Ending(end.status, end.outcome, end.reason, None if end.pause is None else 0)
+
+    put(worker, _ending=ending)
+
+
+@contextlib.contextmanager
+def _nothing(*_: object) -> Iterator[None]:
+    yield
+
+
+def deadline() -> None:
+    """A scene may take for ever."""
+    put(worker, deadline=_nothing)
+
+
+def stopping_() -> None:
+    """No signal handlers."""
+    put(stopping, SIGNALS=())
+
+
+def cancel() -> None:
+    """A signal does not reach a running query."""
+    put(stopping.Stopping, cancel_with=lambda *_: None)
+
+
+def keepalives() -> None:
+    """Neither end asks whether the other is alive, nor limits how long anything takes."""
+    original = config.Connection.libpq
+    put(database, CLIENT_SETTINGS={"keepalives": 0})
+    put(database, SERVER_SETTINGS={"TimeZone": "UTC"})
+    put(database, _configure=lambda *_: None)
+
+    def libpq(self: config.Connection) -> dict[str, Any]:
+        return {k: v for k, v in original(self).items() if not k.startswith(("keepalives", "tcp_"))}
+
+    put(config.Connection, libpq=libpq)
+
+
+def sweep() -> None:
+    """What dead workers leave, stays."""
+    put(session, sweep=lambda _: None)
+
+
+def private_scratch() -> None:
+    """All workers use one folder, and what they find there."""
+
+    @contextlib.contextmanager
+    def shared(data_dir: Path, _: int) -> Iterator[Path]:
+        yield data_dir
+
+    original = download_with_boto3.ObjectStore._download
+
+    def download(self: Any, transfer: Any, item: Any, path: Path, bar: Any) -> None:
+        if not path.exists():
+            original(self, transfer, item, path, bar)
+
+    put(worker, scratch=shared)
+    put(download_with_boto3.ObjectStore, _download=download)
+
+
+def free_space() -> None:
+    """Download whether there is room or not."""
+    put(shutil, disk_usage=lambda _: Usage(MANY, 0, MANY))
+
+
+def size_check() -> None:
+    """Any number of bytes will do."""
+    original = download_with_boto3._difference
+    put(download_with_boto3, _difference=lambda p, i: None if p.stat().st_size != i.size else original(p, i))
+
+
+def md5_check() -> None:
+    """Any bytes will do, if there are enough."""
+    original = download_with_boto3._difference
+    put(download_with_boto3, _difference=lambda p, i: original(p, i) if p.stat().st_size != i.size else None)
+
+
+def wholeness() -> None:
+    """Whatever GDAL opens is whole."""
+    put(bands, check_whole=lambda *_: None)
+
+
+def retry() -> None:
+    """The store gets one chance."""
+
+    def once(self: Any, doing: str, attempt: Callable[[], Any]) -> Any:
+        try:
+            return attempt()
+        except Exception as error:
+            raise self._translated(error, doing)[0] from error
+
+    put(download_with_boto3.ObjectStore, _retrying=once)
+    put(download_with_boto3, ATTEMPTS_PER_REQUEST=1)
+
+
+def pooler_check() -> None:
+    """Whatever answers is a database."""
+    put(database, _refuse_pooling=lambda *_: None)
+
+
+def driver() -> None:
+    """GDAL decides what a file is."""
+    any_driver: Any = None
+    original = images.ImageFile.__init__
+    put(images.ImageFile, __init__=lambda self, path, _: original(self, path, any_driver))
+
+
+def reference_check() -> None:
+    """Any reference will do."""
+    put(Card, check_reference=lambda *_: None)
+
+
+def quoting() -> None:
+    """Names enter statements as they are."""
+    put(config.TableName, identifier=property(lambda self: sql.SQL(str(self))))
+
+
+def fleet_limit() -> None:
+    """Everybody downloads at once."""
+    put(session.Session, download_slot=_nothing)
+
+
+def too_large() -> None:
+    """Parcels may have any size."""
+    put(chunks, LARGEST_PARCEL_PIXELS=MANY**2)
+
+
+MECHANISMS: dict[str, Callable[[], None]] = {
+    function.__name__.rstrip("_"): function
+    for function in (
+        skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
+        back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
+        wholeness, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large,
+    )
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    MECHANISMS[sys.argv[1]]()
+    card = importlib.import_module(f"extractors.{sys.argv[2]}").CARD
+    sys.exit(worker.main(card, sys.argv[3:]))
