@@ -112,33 +112,27 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
         try:
             with stopping.cancellable():
                 scene = session.claim()
+                waiting, seconds = (0, 0.0) if scene else session.catalogue.waiting(session.connection)
             if scene is not None:
-                idle = False
                 failed |= not extract(session, scene, stopping)
             outages = 0
         except WorldError as error:
             stopping.check()
             outages += 1
-            extraction = session.config.extraction
-            patient = options.everything and outages < extraction.outages_in_a_row
-            if not patient or isinstance(error, NoDatabaseError):
-                raise
-            pause = random.uniform(0.5, 1) * min(  # noqa: S311 (no secret, only jitter)
-                extraction.outage_pause_seconds * 2 ** (outages - 1), LONGEST_OUTAGE_PAUSE_SECONDS
-            )
-            log.warning("%s; going on in %.1f s (%d in a row)", error, pause, outages)
-            with stopping.interruptible():
-                time.sleep(pause)
+            wait_out(error, outages, session, stopping)
             continue
         if scene is not None:
-            if not options.everything:
-                return int(failed)
-            continue
-        waiting = next_attempt(session, stopping)
-        if waiting and options.everything and options.watch_seconds is None:
-            with stopping.interruptible():
-                time.sleep(waiting)
-            continue
+            idle = False
+            if options.everything:
+                continue
+            return int(failed)
+        if waiting and options.watch_seconds is None:
+            log.info("%d scenes wait for their next attempt, the first one for %.0f s", waiting, seconds)
+            if options.everything:
+                # Several workers need not come back at the same moment, and others may be given back meanwhile.
+                jitter = random.uniform(0.05, 0.5)  # noqa: S311 (no secret)
+                sleep(min(max(seconds, 0.0) + jitter, LONGEST_WAIT_SECONDS), stopping)
+                continue
         if not idle:
             idle = True
             if options.scene is not None:
@@ -146,19 +140,25 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
             print(NOTHING_TO_DO, flush=True)
         if options.watch_seconds is None:
             return int(failed)
-        with stopping.interruptible():
-            time.sleep(options.watch_seconds)
+        sleep(options.watch_seconds, stopping)
 
 
-def next_attempt(session: Session, stopping: Stopping) -> float:
-    """Seconds until a scene may be tried again that has failed before; 0 if none waits for that."""
-    with stopping.cancellable():
-        number, seconds = session.catalogue.waiting(session.connection)
-    if not number:
-        return 0.0
-    log.info("%d scenes wait for their next attempt, the first one for %.0f s", number, seconds)
-    # Others may have been given back meanwhile; and several workers need not come back at the same moment.
-    return min(max(seconds, 0.0) + random.uniform(0.05, 0.5), LONGEST_WAIT_SECONDS)  # noqa: S311
+def wait_out(error: WorldError, outages: int, session: Session, stopping: Stopping) -> None:
+    """Pause after the world has failed `outages` times in a row; raises the error if that was once too often."""
+    extraction = session.config.extraction
+    patient = session.options.everything and outages < extraction.outages_in_a_row
+    if not patient or isinstance(error, NoDatabaseError):
+        raise error
+    longest = min(extraction.outage_pause_seconds * 2 ** (outages - 1), LONGEST_OUTAGE_PAUSE_SECONDS)
+    pause = random.uniform(0.5, 1) * longest  # noqa: S311 (no secret, only jitter)
+    log.warning("%s; going on in %.1f s (%d in a row)", error, pause, outages)
+    sleep(pause, stopping)
+
+
+def sleep(seconds: float, stopping: Stopping) -> None:
+    """Wait, unless a signal comes."""
+    with stopping.interruptible():
+        time.sleep(seconds)
 
 
 def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
