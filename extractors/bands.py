@@ -20,6 +20,9 @@ from extractors.zonal import Array, Boxes, Geometries, Grid, Polygons
 # A chunk whose parcels lie far apart is read in parts: no window has more pixels than this, unless one parcel needs it.
 LARGEST_WINDOW_PIXELS = 4_000_000
 
+# A band that has to be decoded into memory; a Sentinel-2 tile has 0.24 GB. What claims more is broken, or worse.
+LARGEST_DECODED_BYTES = 4_000_000_000
+
 PIXEL_TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"}
 # GDAL's default, 5 % of the host's memory, is not what one of several workers should take. Decoded tiles are kept by
 # ourselves, and uncompressed files are in the system's cache.
@@ -145,6 +148,9 @@ def _band(file: BandFile, image: ImageFile, files: Iterable[BandFile], driver: s
     dtype = types[index - 1]
     if dtype not in PIXEL_TYPES:
         raise SceneError(f"{name} holds {dtype} pixels, which have no such statistics")
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    if driver == JPEG2000 and size > LARGEST_DECODED_BYTES:
+        raise SceneError(f"{name} claims {shape[1]:,} x {shape[0]:,} pixels, {size / 1e9:,.0f} GB; replace the object")
     decoded = DecodedBand(image, index, shape, blocks[index - 1], dtype) if driver == JPEG2000 else None
     return Band(file.name, crs.to_epsg(), Grid(transform, shape), nodata, index, image, decoded)
 

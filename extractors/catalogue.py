@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOG_TABLE = "extraction_log"
+# The log's word for an attempt that ended through no fault of the scene.
+GIVEN_BACK = "given_back"
 LONGITUDE_LATITUDE = 4326
 CATALOGUE_COLUMNS = {
     "id": "number of the scene",
@@ -58,6 +60,11 @@ class Ending:
     outcome: str
     reason: str
     pause: float | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it lies in the scene, and not in the world, a signal or the configuration."""
+        return self.outcome != GIVEN_BACK
 
 
 @dataclass
@@ -198,7 +205,9 @@ class Catalogue:
                 with connection, connection.cursor() as cursor:
                     freed = self._free(cursor, obsid, most_attempts)
                 if freed is not None:
-                    logger.warning("scene %d: its worker died; its status is '%s' again", obsid, freed)
+                    logger.warning(
+                        "scene %d: its worker died or lost its database session; its status is '%s' now", obsid, freed
+                    )
 
     def _free(self, cursor: "PgCursor", obsid: int, most_attempts: int) -> str | None:
         """End a dead worker's claim; its scene's new status, None if there is nothing to set."""
@@ -304,10 +313,22 @@ class Catalogue:
         ):
             ours = self._set_status(cursor, scene, ending)
             account = account.without_rows()
-            if not self._close_run(cursor, scene, ending, account, ending.status if ours else None):
-                connection.rollback()
+            if self._close_run(cursor, scene, ending, account, ending.status if ours else None):
+                return ours
+            connection.rollback()
+            if ending.counts:
                 return False
-            return ours
+            # Others have set the scene free because our session had ended; but we live, and the scene is not to blame.
+            ours_to_mend = {"obsid": scene.id, "run_id": scene.run_id}
+            cursor.execute(
+                statement("catalogue.not_failed", catalogue=self.table.identifier, log=self.log.identifier),
+                ours_to_mend,
+            )
+            cursor.execute(
+                statement("catalogue.not_lost", log=self.log.identifier),
+                ours_to_mend | {"outcome": ending.outcome, "detail": ending.reason},
+            )
+            return False
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, ending: Ending) -> bool:
         cursor.execute(

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import select
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+import psycopg2.extensions
 from psycopg2 import errors as pg
 from psycopg2 import sql
 
@@ -47,6 +49,7 @@ SERVER_SETTINGS = {
     "statement_timeout": "30min",
     "client_connection_check_interval": "10s",
 }
+ANOTHER_SESSION_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -147,26 +150,42 @@ def _refuse_pooling(connection: "PgConnection", keywords: dict[str, Any], where:
     """Raise ConfigurationError if a proxy hands out another session for each transaction: our locks would be lost.
 
     Without a proxy, or behind one that only forwards, the server process is the one that greeted us. Else, one
-    session's process must not turn up in another session that is open at the same time, nor change.
+    session's process must not change, nor turn up in another session. That one may get none while ours is open.
     """
     with database_errors(connection, "opening a session"):
         pids = {_backend(connection) for _ in range(3)}
-        if pids == {connection.info.backend_pid}:
-            return
-        other = psycopg2.connect(**keywords)
-        try:
-            with other.cursor() as cursor:
-                cursor.execute("SELECT pg_backend_pid()")  # its transaction stays open meanwhile
-                row = cursor.fetchone()
-            pids |= {_backend(connection) for _ in range(3)}
-            shared = row is not None and row[0] in pids
-        finally:
-            other.close()
-    if shared or len(pids) > 1:
+    if pids == {connection.info.backend_pid}:
+        return
+    if len(pids) > 1 or _backend_of_another(keywords) in pids:
         raise ConfigurationError(
             f"{where} is a proxy that gives every transaction another session (transaction pooling), in which a "
             "worker's locks would be lost; write host and port of the database itself, or let the proxy pool sessions"
         )
+
+
+def _backend_of_another(keywords: dict[str, Any]) -> int | None:
+    """The server process of another session; None if none can be had within a few seconds."""
+    give_up = time.monotonic() + ANOTHER_SESSION_SECONDS
+    other = psycopg2.connect(**keywords, async_=True)
+    try:
+        cursor: Any = None
+        while True:
+            state = other.poll()
+            if state == psycopg2.extensions.POLL_OK:
+                if cursor is not None:
+                    row = cursor.fetchone()
+                    return int(row[0]) if row else None
+                cursor = other.cursor()
+                cursor.execute("SELECT pg_backend_pid()")
+                continue
+            reading = [other.fileno()] if state == psycopg2.extensions.POLL_READ else []
+            writing = [other.fileno()] if state == psycopg2.extensions.POLL_WRITE else []
+            if select.select(reading, writing, [], max(0.0, give_up - time.monotonic())) == ([], [], []):
+                return None
+    except psycopg2.Error:
+        return None
+    finally:
+        other.close()
 
 
 def _backend(connection: "PgConnection") -> int:

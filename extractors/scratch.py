@@ -16,40 +16,48 @@ log = logging.getLogger(__name__)
 
 LOCK = "lock"
 NAME = re.compile(r"\d+_[a-z0-9_]{8}", re.ASCII)
-# A folder without its lock has just been made, or is just being removed; older than this, its owner died between.
+# What a folder is called until it is locked.
+MAKING = ".making_"
+# A folder without its lock is just being made or removed; older than this, its owner died between.
 UNLOCKED_SECONDS = 3600
 
 
 @contextmanager
 def scratch(data_dir: Path, scene: int) -> Iterator[Path]:
     """A folder that no other process may enter or use, removed with all that is in it when the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{scene}_", dir=data_dir))
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    making = Path(tempfile.mkdtemp(prefix=MAKING, dir=data_dir))
+    folder = data_dir / making.name.replace(MAKING, f"{scene}_")
+    lock = os.open(making / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
+        # Locked before it has the name by which others look for abandoned ones.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        making.rename(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(making, ignore_errors=True)
         os.close(lock)
 
 
 def sweep(data_dir: Path) -> None:
     """Remove the folders whose owners have died."""
     for folder in data_dir.iterdir():
-        if NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink() and _is_abandoned(folder):
+        ours = NAME.fullmatch(folder.name) or folder.name.startswith(MAKING)
+        if ours and folder.is_dir() and not folder.is_symlink() and _is_abandoned(folder):
             log.info("removing %s, left by a worker that died", folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:
     with suppress(OSError):
+        young = time.time() - folder.stat().st_mtime < UNLOCKED_SECONDS
         try:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            return time.time() - folder.stat().st_mtime > UNLOCKED_SECONDS
+            return not young
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             os.close(lock)
-        return True
+        return not (young and folder.name.startswith(MAKING))
     return False  # locked, or not ours to judge

@@ -53,6 +53,7 @@ class Session:
         self._check_data_dir()
         self._store: ObjectStore | None = None
         self._without_geometry: tuple[int, int] | None = None
+        self._unsettled: tuple[Scene, Ending, Account] | None = None
         self.connect()
         name = str(options.db_config)
         self.parcels = open_parcels(self.connection, self.config, name)
@@ -82,6 +83,9 @@ class Session:
         """Set scenes of dead workers free and claim the next one, None if there is none; a connection that broke since
         the last one is opened anew."""
         sweep(self.options.data_dir)
+        if self._unsettled is not None:
+            self.release(*self._unsettled)
+            self._unsettled = None
         try:
             return self._claim()
         except DatabaseUnavailableError:
@@ -115,8 +119,9 @@ class Session:
                 log.warning("scene %d %s: taken from the program that left it 'inprogress'", obsid, reference)
 
     def unlock(self) -> None:
-        """Free the claimed scene's lock; if the connection has broken, that is done already."""
-        if not self.connection.closed:
+        """Free the claimed scene's lock, unless how its attempt ended is still to be written. If the connection has
+        broken, that is done already."""
+        if not self.connection.closed and self._unsettled is None:
             with suppress(DatabaseUnavailableError):
                 self.catalogue.unlock(self.connection)
         failpoints.reach("unlocked")
@@ -172,6 +177,11 @@ class Session:
         if self.connection.closed:
             self.connect()
         return self.catalogue.release(self.connection, scene, ending, account)
+
+    def settle_later(self, scene: Scene, ending: Ending, account: Account) -> None:
+        """Keep for the next claim how a scene's attempt ended, which cannot be written now. If this worker ends before
+        that, others find the scene abandoned."""
+        self._unsettled = (scene, ending, account)
 
     def published(self, scene: Scene) -> bool:
         """Whether the scene's attempt has ended well: the answer to its COMMIT may have been lost on the way."""

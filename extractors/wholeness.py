@@ -5,14 +5,20 @@ nodata, without an error. So each format is checked before the first pixel is us
 """
 
 import re
+import struct
 from pathlib import Path
+from typing import IO
 
 from extractors.errors import SceneError
 
 JPEG2000 = "JP2OpenJPEG"
 ENVI = "ENVI"
 JPEG2000_SIGNATURE = bytes.fromhex("0000000c6a5020200d0a870a")
-END_OF_CODESTREAM = b"\xff\xd9"
+LONG_BOX = b"\0\0\0\1"
+SIZE_MARKER, TILE_MARKER, END_OF_CODESTREAM = b"\xff\x51", b"\xff\x90", b"\xff\xd9"
+SHORTEST_TILE_PART = 14
+# As much of a marker segment as is looked at.
+LONGEST_READ = 36
 
 
 def check_whole(path: Path, driver: str) -> None:
@@ -44,13 +50,43 @@ def _check_jpeg2000(path: Path) -> None:
                 break
             if kind == b"jp2c":
                 file.seek(position + length - len(END_OF_CODESTREAM))
-                if file.read(len(END_OF_CODESTREAM)) == END_OF_CODESTREAM:
-                    return
-                break
+                if file.read(len(END_OF_CODESTREAM)) != END_OF_CODESTREAM:
+                    break
+                begin = position + (16 if header[:4] == LONG_BOX else 8)
+                announced, present = _count_tiles(file, begin, position + length)
+                if announced != present:
+                    raise SceneError(
+                        f"{path.name} announces {announced:,} tiles and holds {present:,}; replace the object"
+                    )
+                return
             position += length
     raise SceneError(
         f"{path.name} is cut short: its JPEG 2000 codestream does not end within its {size:,} bytes; replace the object"
     )
+
+
+def _count_tiles(file: IO[bytes], begin: int, end: int) -> tuple[int, int]:
+    """How many tiles a JPEG 2000 codestream (annex A) announces, and how many different ones it holds."""
+    announced, tiles = 0, set()
+    position = begin + 2  # behind the marker of its start
+    while position < end:
+        file.seek(position)
+        marker, body = file.read(2), file.read(LONGEST_READ)
+        if marker == END_OF_CODESTREAM or len(body) < LONGEST_READ:
+            break  # the end, or nothing that a decoder could read
+        if marker == SIZE_MARKER:
+            width, height, left, top, tile_width, tile_height, tile_left, tile_top = struct.unpack(">8I", body[4:36])
+            if not tile_width or not tile_height or left > width or top > height:
+                return 0, -1
+            announced = -(-(width - tile_left) // tile_width) * -(-(height - tile_top) // tile_height)
+        elif marker == TILE_MARKER:
+            number, length = struct.unpack(">HI", body[2:8])
+            tiles.add(number)
+            # Length 0: to the end. Otherwise it cannot be shorter than its own header.
+            position = position + length if length >= SHORTEST_TILE_PART else end
+            continue
+        position += 2 + max(2, int.from_bytes(body[:2]))
+    return announced, len(tiles)
 
 
 def _check_envi(path: Path) -> None:

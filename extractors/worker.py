@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ import psycopg2
 
 from extractors import failpoints
 from extractors.cards import Card
-from extractors.catalogue import Account, Ending, Scene
+from extractors.catalogue import GIVEN_BACK, Account, Ending, Scene
 from extractors.database import database_errors
 from extractors.deadline import deadline
 from extractors.errors import (
@@ -62,8 +62,6 @@ NOTHING_TO_DO = "No image with status 'ingested' found"
 LIBRARIES = ("extractors.bands", "extractors.chunks", "extractors.scanline", "extractors.reference", "geopandas")
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.
 CHUNKS_AHEAD_PER_CORE = 4
-# The log's word for an attempt that ended through no fault of the scene.
-GIVEN_BACK = "given_back"
 LONGEST_OUTAGE_PAUSE_SECONDS = 300.0
 LONGEST_RETRY_PAUSE_SECONDS = 900.0
 # While scenes wait for their next attempt, how often a worker looks whether others have turned up.
@@ -178,13 +176,14 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
             ours = session.release(scene, ending, account)
             published = not ours and session.published(scene)
         except ExtractionError as second:
-            message = f"{ending.reason}; it stays 'inprogress', because that cannot be written ({second})"
+            session.settle_later(scene, ending, account)
+            message = f"{ending.reason}; it stays 'inprogress', because that cannot be written now ({second})"
             raise type(second)(lines.prefixed(message)) from error
         failpoints.reach("released")
         if published:
             lines.warning("its rows are written, though the database's answer was lost (%s)", ending.reason)
             return True
-        given_back = ending.outcome == GIVEN_BACK
+        given_back = not ending.counts
         if not ours:
             lines.warning("somebody else has set its status meanwhile, which stays")
         elif given_back:
@@ -380,6 +379,7 @@ def _step(account: Account, name: str) -> Iterator[None]:
         account.seconds[name] = account.seconds.get(name, 0) + time.monotonic() - started
 
 
+@cache
 def _load_libraries() -> None:
     """Import what the work on a scene needs; an error is left to those who import it again."""
     with suppress(Exception):

@@ -22,6 +22,22 @@ prepare_postgis() {
     fi
 }
 
+# Install with apt-get what the fault tests use, as far as that is possible: tests that miss something are skipped.
+prepare_fault_tools() {
+    local pair missing=""
+    for pair in ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+    done
+    if [ -z "$missing" ]; then
+        return
+    elif ! _is_debian || { [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; }; then
+        _say "prepare: without$missing some fault tests will be skipped"
+    else
+        # shellcheck disable=SC2086
+        _install $missing
+    fi
+}
+
 # prepare_venv EXTRAS: .venv with the project (editable) and these extras, made anew when pyproject.toml has changed.
 prepare_venv() {
     local extras="$1" python log
@@ -140,7 +156,8 @@ _install() {
             "${as_root[@]}" mkdir -p "${NO_CLUSTER%/*}"
             echo 'create_main_cluster = false' | "${as_root[@]}" tee "$NO_CLUSTER" >/dev/null
         fi
-        _run_logged "$log" "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        # RUNLEVEL=1: what is installed is not started as a service.
+        _run_logged "$log" "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${wanted[@]}"
     ) || exit 1
     rm -f "$log"

@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/prepare.sh
 prepare_postgis
+prepare_fault_tools
 prepare_venv test
 
 .venv/bin/ruff check .

@@ -97,6 +97,19 @@ WHERE id = %(obsid)s AND status = 'inprogress'
 -- How an attempt ended; NULL while it has not.
 SELECT outcome FROM {log} WHERE run_id = %(run_id)s
 
+-- :not_failed
+-- Takes back that a scene has failed, if that was said only because an attempt of ours was taken for a dead worker's.
+UPDATE {catalogue} SET status = 'ingested'
+WHERE id = %(obsid)s AND status = 'failed'
+  AND EXISTS (SELECT FROM {log} ours WHERE ours.run_id = %(run_id)s AND ours.outcome = 'lost' AND ours.status = 'failed')
+  AND NOT EXISTS (SELECT FROM {log} later WHERE later.obsid = %(obsid)s AND later.run_id > %(run_id)s)
+
+-- :not_lost
+-- Says of such an attempt how it really ended: it does not count then.
+UPDATE {log}
+SET outcome = %(outcome)s, detail = %(detail)s, status = CASE WHEN status = 'failed' THEN 'ingested' ELSE status END
+WHERE run_id = %(run_id)s AND outcome = 'lost'
+
 -- :abandoned
 -- Scenes with an attempt that has not ended, which no session has locked: their workers have died.
 SELECT DISTINCT r.obsid
@@ -123,7 +136,7 @@ SELECT pg_try_advisory_xact_lock(1128418561, %(obsid)s)
 -- :lose_runs
 -- Ends the attempts at a scene whose workers have died.
 UPDATE {log}
-SET finished_at = clock_timestamp(), outcome = 'lost', detail = 'its worker died, or lost the database',
+SET finished_at = clock_timestamp(), outcome = 'lost', detail = 'its worker died, or lost its database session',
     status = CASE WHEN NOT %(ours)s THEN NULL WHEN attempt >= %(most)s THEN 'failed' ELSE 'ingested' END
 WHERE obsid = %(obsid)s AND finished_at IS NULL
 RETURNING status

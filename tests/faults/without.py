@@ -42,7 +42,7 @@ def _with_statements(module: Any, **instead: str) -> None:
         text = instead.get(name.split(".")[1])
         return original(name, **identifiers) if text is None else sql.SQL(text).format(**identifiers)
 
-    put(module, statement=statement)
+    put(module, statement=changed)
 
 
 def skip_locked_claim() -> None:
@@ -99,6 +99,13 @@ def fence() -> None:
         close_run="UPDATE {log} SET finished_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, "
         "detail = %(detail)s WHERE run_id = %(run_id)s",
     )
+    finish = Catalogue.finish
+
+    def finished(*arguments: Any) -> bool:
+        finish(*arguments)
+        return True
+
+    put(Catalogue, finish=finished)
 
 
 def one_transaction() -> None:
@@ -149,6 +156,7 @@ def back_off() -> None:
         return Ending(end.status, end.outcome, end.reason, None if end.pause is None else 0)
 
     put(worker, _ending=ending)
+    put(worker, LONGEST_OUTAGE_PAUSE_SECONDS=0)
 
 
 @contextlib.contextmanager
@@ -268,6 +276,43 @@ def fleet_limit() -> None:
     put(session.Session, download_slot=_nothing)
 
 
+def no_key_update() -> None:
+    """Claim with a lock that keeps other programs' foreign keys waiting."""
+    original = catalogue.__dict__["statement"]
+
+    def changed(name: str, **identifiers: sql.Composable) -> sql.Composed:
+        composed = original(name, **identifiers)
+        parts = [
+            sql.SQL(part.string.replace("FOR NO KEY UPDATE", "FOR UPDATE")) if isinstance(part, sql.SQL) else part
+            for part in composed.seq
+        ]
+        return sql.Composed(parts)
+
+    put(catalogue, statement=changed)
+
+
+def short_transactions() -> None:
+    """Between its statements, a worker leaves a transaction open."""
+    claim, select = session.Session.claim, worker.__dict__["select_parcels"]
+
+    def look(connection: Any) -> None:
+        connection.cursor().execute("SELECT count(*) FROM pg_class")
+
+    def claimed(self: session.Session) -> Scene | None:
+        scene = claim(self)
+        look(self.connection)
+        return scene
+
+    @contextlib.contextmanager
+    def selected(connection: Any, *arguments: Any) -> Iterator[Any]:
+        with select(connection, *arguments) as selection:
+            look(connection)
+            yield selection
+
+    put(session.Session, claim=claimed)
+    put(worker, select_parcels=selected)
+
+
 def too_large() -> None:
     """Parcels may have any size."""
     put(chunks, LARGEST_PARCEL_PIXELS=MANY**2)
@@ -279,6 +324,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
         skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
         wholeness, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large,
+        no_key_update, short_transactions,
     )
 }  # fmt: skip
 

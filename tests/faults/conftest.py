@@ -1,0 +1,62 @@
+"""Seasons for the fault tests; products and oracle are made once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from demo.servers import Postgis, S3Server
+from tests.faults.season import CARDS, SCENES_OF_A_CARD, Products, Season, make_oracle
+from tests.helpers import Workspace
+
+MakeSeason = Callable[..., Season]
+
+
+@pytest.fixture(scope="session")
+def season_products(postgis: Postgis, store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Products:
+    """The scenes as files, and what a run without faults, with every mechanism on, makes of them."""
+    made = Products(tmp_path_factory.mktemp("products"))
+    without, Workspace.without = Workspace.without, None
+    try:
+        make_oracle(made, postgis, store, tmp_path_factory.mktemp("oracle"))
+    finally:
+        Workspace.without = without
+    return made
+
+
+@pytest.fixture
+def make_season(season_products: Products, postgis: Postgis, store: S3Server, tmp_path: Path) -> Iterator[MakeSeason]:
+    """A function for seasons of another size: make_season(s2=1, c6=2)."""
+    with _seasons(season_products, postgis, store, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_shared_season(
+    season_products: Products, postgis: Postgis, store: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeSeason]:
+    """The same for tests that look at one run from several sides."""
+    with _seasons(season_products, postgis, store, tmp_path_factory.mktemp("shared")) as make:
+        yield make
+
+
+@pytest.fixture
+def season(make_season: MakeSeason) -> Season:
+    """Twelve scenes, four of each card."""
+    return make_season(**dict.fromkeys(CARDS, SCENES_OF_A_CARD))
+
+
+@contextmanager
+def _seasons(products: Products, postgis: Postgis, store: S3Server, folder: Path) -> Iterator[MakeSeason]:
+    made: list[Season] = []
+
+    def make(**numbers: int) -> Season:
+        made.append(Season(products, postgis, store, folder / f"season{len(made)}", numbers))
+        return made[-1]
+
+    yield make
+    for season in made:
+        season.close()

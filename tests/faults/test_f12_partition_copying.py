@@ -1,0 +1,78 @@
+"""F12: the network between a worker and the database is cut while the worker writes.
+
+Injected: as F11, at the first block of rows, and just before the COMMIT. Asserted: the worker notices within its
+`tcp_user_timeout`, not after the quarter of an hour that the kernel would take; no row is visible; the server gives the
+scene free; all invariants after the next attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.servers import S3Server
+from tests.faults.acts import Gate, claimed, has_ended, holder
+from tests.faults.far import Far, far_season
+from tests.faults.season import Products
+from tests.helpers import wait_until
+
+
+@pytest.fixture
+def far(season_products: Products, store: S3Server, tmp_path: Path) -> Iterator[Far]:
+    with far_season(season_products, store, tmp_path / "season", {"bs": 1}) as far:
+        yield far
+
+
+def test_f12_partition(far: Far) -> None:
+    """Cut off while it writes, the worker ends, and leaves nothing half done.
+
+    Without: keepalives
+    """
+    season, world = far.season, far.season.workspace
+    season.short(database_wait_seconds=1)
+    world.db_config["database"]["connection"].update({"tcp_user_timeout": 4000, "connect_timeout": 2})
+    world.extraction["server_settings"].update({"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1"})
+    gate = Gate(world.folder, "copied")
+    worker = far.start("bs", env=gate.env)
+    gate.wait(worker)
+    scene = claimed(season)
+    far.network.cut()
+    gate.open()
+    # 4 s until the connection is given up, 2 s for a new one that does not come either, and a busy machine.
+    wait_until(lambda: has_ended(worker), "the worker to notice the cut", 10)
+    outcome = worker.wait()
+    assert outcome.code == 75, outcome.output
+    assert len(outcome.errors) == 1, outcome.output
+    assert world.rows(scene) == 0
+    wait_until(lambda: holder(world, scene) is None, "the server to notice the cut", 15)
+
+    far.network.heal()
+    assert far.run_here("bs").code == 0
+    season.check(lost=1)
+
+
+def test_f12_partition_before_commit(far: Far) -> None:
+    """The network heals when the worker has given the connection up, but the server has not: its end of the old session
+    still holds locks on the scene's row and on the log's. The same worker gets over that.
+
+    Without: failure_classes
+    """
+    season, world = far.season, far.season.workspace
+    season.short(database_wait_seconds=20, outage_pause_seconds=0.5, outages_in_a_row=10)
+    world.db_config["database"]["connection"].update({"tcp_user_timeout": 3000, "connect_timeout": 2})
+    gate = Gate(world.folder, "before_commit")
+    worker = far.start("bs", "--all", env=gate.env)
+    gate.wait(worker)
+    session = holder(world, claimed(season))
+    far.network.cut()
+    gate.open()
+    wait_until(lambda: "waiting up to" in worker.stderr, "the worker to notice the cut", 10)
+    assert holder(world, claimed(season)) == session
+    far.network.heal()
+    outcome = worker.wait(40)
+    assert outcome.code == 0, outcome.output
+    season.check()
+    assert season.outcomes()[-1] == "extracted"
+    assert len(season.outcomes()) == 2
