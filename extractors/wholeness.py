@@ -17,8 +17,9 @@ JPEG2000_SIGNATURE = bytes.fromhex("0000000c6a5020200d0a870a")
 LONG_BOX = b"\0\0\0\1"
 SIZE_MARKER, TILE_MARKER, END_OF_CODESTREAM = b"\xff\x51", b"\xff\x90", b"\xff\xd9"
 SHORTEST_TILE_PART = 14
-# As much of a marker segment as is looked at.
-LONGEST_READ = 36
+# As much of a marker segment as is looked at, marker included; and what must follow the marker.
+LONGEST_READ = 38
+SHORTEST_BODY = {SIZE_MARKER: 36, TILE_MARKER: 8}
 
 
 def check_whole(path: Path, driver: str) -> None:
@@ -71,8 +72,9 @@ def _count_tiles(file: IO[bytes], begin: int, end: int) -> tuple[int, int]:
     position = begin + 2  # behind the marker of its start
     while position < end:
         file.seek(position)
-        marker, body = file.read(2), file.read(LONGEST_READ)
-        if marker == END_OF_CODESTREAM or len(body) < LONGEST_READ:
+        found = file.read(min(LONGEST_READ, end - position))
+        marker, body = found[:2], found[2:]
+        if len(body) < SHORTEST_BODY.get(marker, 2):
             break  # the end, or nothing that a decoder could read
         if marker == SIZE_MARKER:
             width, height, left, top, tile_width, tile_height, tile_left, tile_top = struct.unpack(">8I", body[4:36])
