@@ -55,7 +55,7 @@ class Stage:
 
     def __init__(self, card: str, folder: Path, postgis: Postgis, store: S3Server) -> None:
         self.card = card
-        self._folder = folder
+        self.folder = folder
         self._postgis = postgis
         postgis.create_database(DATABASE)
         self.connection = postgis.connect(DATABASE)
@@ -113,21 +113,12 @@ class Stage:
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute("DROP TABLE IF EXISTS signatures, extraction_log")
             cursor.execute("UPDATE dias_catalogue SET status = 'ingested'")
-        config = {
-            "database": {
-                "connection": self._postgis.connection_config(DATABASE),
-                "tables": {"aoi_table": "aois", "parcel_table": "parcels", "results_table": "signatures"},
-                "args": {"aoi_field": "name", "name": "benchmark", "startdate": "2024-01-01", "enddate": "2025-01-01"},
-            },
-            "extraction": extraction or {},
-        }
-        (self._folder / "db_config.json").write_text(json.dumps(config))
+        self.write_config(extraction or {})
         command = [sys.executable, "-m", "benchmarks.worker", self.card, ",".join(bands), *arguments]
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-        with (self._folder / "worker.log").open("w+b") as log:
+        with (self.folder / "worker.log").open("w+b") as log:
             started = time.perf_counter()
             process = subprocess.Popen(
-                command, cwd=self._folder, stdout=subprocess.PIPE, stderr=log, env=os.environ | {"PYTHONPATH": path}
+                command, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, env=command_environment()
             )
             with process.stdout or io.BytesIO() as output:
                 said = output.read().decode().split()
@@ -141,6 +132,18 @@ class Stage:
             cursor.execute("SELECT row_to_json(extraction_log) FROM extraction_log")
             (row,) = cursor.fetchone() or ({},)
         return Run(wall, usage.ru_utime + usage.ru_stime, float(said[-1]), row)
+
+    def write_config(self, extraction: dict[str, Any]) -> None:
+        """Write `db_config.json` into the folder, beside `s3_config.json`."""
+        config = {
+            "database": {
+                "connection": self._postgis.connection_config(DATABASE),
+                "tables": {"aoi_table": "aois", "parcel_table": "parcels", "results_table": "signatures"},
+                "args": {"aoi_field": "name", "name": "benchmark", "startdate": "2024-01-01", "enddate": "2025-01-01"},
+            },
+            "extraction": extraction,
+        }
+        (self.folder / "db_config.json").write_text(json.dumps(config))
 
     def seconds_of_copy(self) -> tuple[int, float]:
         """Rows of the last run, and the seconds that a binary COPY of them into an empty table takes."""
@@ -157,6 +160,12 @@ class Stage:
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute("DROP TABLE copied")
         return count, seconds
+
+
+def command_environment() -> dict[str, str]:
+    """This process's environment, with the package to be measured first on the path."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path}
 
 
 @contextmanager
