@@ -170,7 +170,7 @@ class Catalogue:
                         "card": self.card,
                         "aoi": self.args.name,
                         "results": str(self.results),
-                        "worker": f"{socket.gethostname()}:{os.getpid()}",
+                        "worker": _this_worker(),
                         "versions": json.dumps({"package": __version__}),
                     },
                 )
@@ -262,7 +262,7 @@ class Catalogue:
     def outcome(self, connection: "PgConnection", scene: Scene) -> str | None:
         """What the log says of how a scene's attempt ended; None while it has not."""
         with database_errors(connection, "reading the log"), connection, connection.cursor() as cursor:
-            cursor.execute(statement("catalogue.outcome", log=self.log.identifier), {"run_id": scene.run_id})
+            cursor.execute(statement("catalogue.outcome", log=self.log.identifier), _run(scene))
             row = cursor.fetchone()
         return row[0] if row else None
 
@@ -319,28 +319,27 @@ class Catalogue:
             if ending.counts:
                 return False
             # Others have set the scene free because our session had ended; but we live, and the scene is not to blame.
-            ours_to_mend = {"obsid": scene.id, "run_id": scene.run_id}
             cursor.execute(
                 statement("catalogue.not_failed", catalogue=self.table.identifier, log=self.log.identifier),
-                ours_to_mend,
+                _run(scene),
             )
             cursor.execute(
                 statement("catalogue.not_lost", log=self.log.identifier),
-                ours_to_mend | {"outcome": ending.outcome, "detail": ending.reason},
+                _run(scene) | {"outcome": ending.outcome, "detail": ending.reason},
             )
             return False
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, ending: Ending) -> bool:
         cursor.execute(
             statement("catalogue.set_status", catalogue=self.table.identifier, log=self.log.identifier),
-            {"obsid": scene.id, "run_id": scene.run_id, "status": ending.status},
+            _run(scene) | {"status": ending.status},
         )
         return cursor.rowcount == 1
 
     def _close_run(
         self, cursor: "PgCursor", scene: Scene, ending: Ending, account: Account, status: str | None
     ) -> bool:
-        values = {"run_id": scene.run_id, "outcome": ending.outcome, "detail": ending.reason, "pause": ending.pause}
+        values = _run(scene) | {"outcome": ending.outcome, "detail": ending.reason, "pause": ending.pause}
         cursor.execute(
             statement("catalogue.close_run", log=self.log.identifier),
             values | {"status": status} | account.as_parameters(),
@@ -363,6 +362,15 @@ class Catalogue:
             "footprint_srid": self.footprint_srid,
             "references": [bare, f"{bare}.SAFE"] if reference else None,
         }
+
+
+def _this_worker() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _run(scene: Scene) -> dict[str, Any]:
+    """What identifies our attempt at a scene in the log."""
+    return {"run_id": scene.run_id, "obsid": scene.id, "worker": _this_worker()}
 
 
 def _answer(cursor: "PgCursor") -> bool:

@@ -75,7 +75,8 @@ SELECT %(obsid)s, %(reference)s, %(card)s, %(aoi)s, %(results)s, %(worker)s, %(v
 RETURNING run_id, attempt
 
 -- :close_run
--- Ends an attempt; touches no row if the attempt has ended already.
+-- Ends an attempt; touches no row if the attempt has ended already. Scene and worker are compared as well: a server that
+-- loses its last commits (a crash with synchronous_commit off, a standby that takes over) gives the same number again.
 UPDATE {log}
 SET finished_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, detail = %(detail)s,
     retry_after = clock_timestamp() + %(pause)s * interval '1 second',
@@ -83,32 +84,36 @@ SET finished_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s,
     parcels_without_row = %(parcels_without_row)s, chunks_recomputed = %(chunks_recomputed)s,
     parcels_without_geometry = %(parcels_without_geometry)s,
     seconds = %(seconds)s, versions = versions || %(versions)s
-WHERE run_id = %(run_id)s AND finished_at IS NULL
+WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s AND finished_at IS NULL
 
 -- :set_status
 -- Ends our claim on a scene; touches no row if somebody else has changed its status meanwhile, has ended our attempt, or
 -- has set the scene free and a later attempt has begun.
 UPDATE {catalogue} SET status = %(status)s
 WHERE id = %(obsid)s AND status = 'inprogress'
-  AND EXISTS (SELECT FROM {log} ours WHERE ours.run_id = %(run_id)s AND ours.finished_at IS NULL)
+  AND EXISTS (SELECT FROM {log} ours
+              WHERE ours.run_id = %(run_id)s AND ours.obsid = %(obsid)s AND ours.worker = %(worker)s
+                AND ours.finished_at IS NULL)
   AND NOT EXISTS (SELECT FROM {log} later WHERE later.obsid = %(obsid)s AND later.run_id > %(run_id)s)
 
 -- :outcome
 -- How an attempt ended; NULL while it has not.
-SELECT outcome FROM {log} WHERE run_id = %(run_id)s
+SELECT outcome FROM {log} WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s
 
 -- :not_failed
 -- Takes back that a scene has failed, if that was said only because an attempt of ours was taken for a dead worker's.
 UPDATE {catalogue} SET status = 'ingested'
 WHERE id = %(obsid)s AND status = 'failed'
-  AND EXISTS (SELECT FROM {log} ours WHERE ours.run_id = %(run_id)s AND ours.outcome = 'lost' AND ours.status = 'failed')
+  AND EXISTS (SELECT FROM {log} ours
+              WHERE ours.run_id = %(run_id)s AND ours.obsid = %(obsid)s AND ours.worker = %(worker)s
+                AND ours.outcome = 'lost' AND ours.status = 'failed')
   AND NOT EXISTS (SELECT FROM {log} later WHERE later.obsid = %(obsid)s AND later.run_id > %(run_id)s)
 
 -- :not_lost
 -- Says of such an attempt how it really ended: it does not count then.
 UPDATE {log}
 SET outcome = %(outcome)s, detail = %(detail)s, status = CASE WHEN status = 'failed' THEN 'ingested' ELSE status END
-WHERE run_id = %(run_id)s AND outcome = 'lost'
+WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s AND outcome = 'lost'
 
 -- :abandoned
 -- Scenes with an attempt that has not ended, which no session has locked: their workers have died.

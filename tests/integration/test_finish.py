@@ -195,3 +195,18 @@ def test_for_which_areas_a_scene_was_extracted_before(
     assert before() == {("nl", "public.other_table"), ("be", "public.signatures")}
     assert finish(catalogue, session, scene)
     assert before() == {("nl", "public.other_table"), ("be", "public.signatures"), ("nl", "public.signatures")}
+
+
+def test_an_attempt_with_the_same_number_at_another_scene_is_not_ours(
+    ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
+) -> None:
+    """A server that has lost its last commits, the claim of a scene among them, gives the number again."""
+    other = ground.add_scene(status="inprogress")
+    of_the_past = Scene(other, scene.reference, scene.obstime, scene.run_id)
+    assert not catalogue.release(
+        session, of_the_past, Ending("ingested", "given_back", "the server crashed"), Account()
+    )
+    (attempt,) = ground.log(scene.id)
+    assert attempt["finished_at"] is None
+    assert finish(catalogue, session, scene)
+    assert ground.status(scene.id) == "extracted"
