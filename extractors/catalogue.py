@@ -143,8 +143,7 @@ class Catalogue:
         """Take the oldest `ingested` scene (by obstime, then id), or the one with this reference; None if there is
         none. Its status is then `inprogress`, its attempt is in the log, and it is locked for this session."""
         skip: list[int] = []
-        with database_errors(connection, "claiming a scene"), connection, connection.cursor() as cursor:
-            cursor.execute(statement("catalogue.unlock_all"))
+        self.unlock(connection)
         while True:
             with database_errors(connection, "claiming a scene"), connection, connection.cursor() as cursor:
                 cursor.execute(

@@ -129,9 +129,7 @@ def _configure(connection: "PgConnection", own: Mapping[str, str | float], confi
     wanted = SERVER_SETTINGS | {name: str(value) for name, value in own.items()}
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute(
-                statement("session.configure"), {"names": list(wanted), "values": [str(v) for v in wanted.values()]}
-            )
+            cursor.execute(statement("session.configure"), {"names": list(wanted), "values": list(wanted.values())})
             unknown = own.keys() - {row[0] for row in cursor.fetchall()}
     except (psycopg2.ProgrammingError, psycopg2.DataError, pg.CantChangeRuntimeParam) as error:
         raise ConfigurationError(
