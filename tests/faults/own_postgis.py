@@ -9,9 +9,11 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+
+import psycopg2
 
 from demo.servers import LOOPBACK, START_SECONDS, Postgis, ServerError
 from tests.helpers import wait_until
@@ -79,13 +81,26 @@ def own_postgis(host: str = LOOPBACK) -> Iterator[OwnPostgis]:
     yield server
 
 
-def recovered(server: Postgis) -> None:
-    """Wait until the server lets clients in again, after a crash of one of its processes."""
+def kill_backend(server: Postgis, pid: int) -> None:
+    """kill -9 of one of the server's processes: it ends all others and recovers; return when clients may come again."""
+    with closing(server.connect()) as witness:
+        witness.autocommit = True
+        os.kill(pid, signal.SIGKILL)
+
+        def is_cut_off() -> bool:
+            try:
+                witness.cursor().execute("SELECT 1")
+            except psycopg2.Error:
+                return True
+            return False
+
+        # For a moment the server does not know yet, and would still let clients in.
+        wait_until(is_cut_off, "the server's finding the crash", 30)
 
     def answers() -> bool:
         try:
             server.connect().close()
-        except Exception:
+        except psycopg2.Error:
             return False
         return True
 

@@ -10,7 +10,6 @@ exit code is 1 if anything is not as it should be.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
 import signal
@@ -23,12 +22,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg2
-
 from demo.servers import Postgis, S3Server
 from tests.faults.acts import APPLICATION
 from tests.faults.nemesis import Fleet, Worker
-from tests.faults.own_postgis import recovered
+from tests.faults.own_postgis import kill_backend
 from tests.faults.season import CARDS, SCENES_OF_A_CARD, Products, Season, make_oracle
 
 PAUSE_SECONDS = (0.3, 2.0)
@@ -127,15 +124,7 @@ class Soak:
         pids = [pid for (pid,) in self.season.workspace.query(BACKENDS, APPLICATION)]
         if not pids:
             return False
-        os.kill(self.chance.choice(pids), signal.SIGKILL)
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            try:
-                self.season.workspace.query("SELECT 1")
-            except psycopg2.Error:
-                break
-            time.sleep(0.02)
-        recovered(self.season.workspace.postgis)
+        kill_backend(self.season.workspace.postgis, self.chance.choice(pids))
         self._reconnect()
         return True
 

@@ -8,7 +8,6 @@ invariants afterwards.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from demo.servers import S3Server
 from tests.faults.acts import Gate, claimed, holder
-from tests.faults.own_postgis import OwnPostgis, own_postgis, recovered
+from tests.faults.own_postgis import OwnPostgis, kill_backend, own_postgis
 from tests.faults.season import Products, Season
 
 
@@ -45,8 +44,7 @@ def immediate(server: OwnPostgis, _: int) -> None:
 
 
 def backend_killed(server: OwnPostgis, backend: int) -> None:
-    os.kill(backend, signal.SIGKILL)
-    recovered(server)
+    kill_backend(server, backend)
 
 
 def postmaster_killed(server: OwnPostgis, _: int) -> None:
