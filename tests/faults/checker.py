@@ -9,6 +9,7 @@ I4 at rest nothing is held                   I8 no secret is in any log
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -123,8 +124,12 @@ def check_log(
 ) -> None:
     """I5: exactly one extraction for every scene named, no attempt open, none beyond the limit."""
     log = attempts(workspace)
-    done = [attempt["obsid"] for attempt in log if attempt["outcome"] == "extracted"]
-    assert sorted(done) == sorted(extracted), "I5: the log does not tell of one extraction per extracted scene"
+    done = Counter(attempt["obsid"] for attempt in log if attempt["outcome"] == "extracted")
+    wanted = Counter(extracted)
+    assert done == wanted, (
+        "I5: the log does not tell of one extraction per extracted scene: "
+        f"too many {dict(done - wanted)}, too few {dict(wanted - done)}"
+    )
     if quiet:
         assert [attempt for attempt in log if attempt["finished_at"] is None] == [], "I5: an attempt is still open"
     if most_attempts is not None:
