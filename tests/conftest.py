@@ -15,14 +15,16 @@ import pytest
 
 from demo.servers import Postgis, S3Server
 from extractors.config import ENGINE_NAMES
+from tests.faults.season import Products, make_oracle
 from tests.faulty_s3 import FaultyS3
 from tests.helpers import Workspace
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--engine: what the workers of all tests compute with, unless a test says so itself. --without: a mechanism of
-    the workers to be switched off, to see that its test then fails."""
+    the workers to be switched off, to see that its test then fails. --swarm: also what needs a swarm (in CI always)."""
     parser.addoption("--engine", choices=ENGINE_NAMES)
+    parser.addoption("--swarm", action="store_true", help="run the tests on a swarm of three machines, made for them")
     parser.addoption("--without", metavar="MECHANISM", help="workers run with this off: see tests/faults/README.md")
 
 
@@ -50,6 +52,18 @@ def postgis() -> Iterator[Postgis]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with S3Server(log=tmp_path_factory.mktemp("s3") / "log") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def season_products(postgis: Postgis, store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Products:
+    """The scenes as files, and what a run without faults, with every mechanism on, makes of them."""
+    made = Products(tmp_path_factory.mktemp("products"))
+    without, Workspace.without = Workspace.without, None
+    try:
+        make_oracle(made, postgis, store, tmp_path_factory.mktemp("oracle"))
+    finally:
+        Workspace.without = without
+    return made
 
 
 @pytest.fixture

@@ -262,8 +262,11 @@ class Workspace:
     preset: ClassVar[dict[str, Any]] = {}
     without: ClassVar[str | None] = None
 
-    def __init__(self, postgis: Postgis, store: S3Server, folder: Path, *, parcel_srid: int = GRID.epsg) -> None:
-        name = f"t{uuid.uuid4().hex[:12]}"
+    def __init__(
+        self, postgis: Postgis, store: S3Server, folder: Path, *, parcel_srid: int = GRID.epsg, name: str | None = None
+    ) -> None:
+        """`name`: of database and bucket."""
+        name = name or f"t{uuid.uuid4().hex[:12]}"
         self.postgis, self.store, self.folder = postgis, store, folder
         self.database = self.bucket = name
         self.cwd = folder / "cwd"

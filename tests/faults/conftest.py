@@ -1,4 +1,4 @@
-"""Seasons for the fault tests; products and oracle are made once per session."""
+"""Seasons for the fault tests."""
 
 from __future__ import annotations
 
@@ -9,22 +9,9 @@ from pathlib import Path
 import pytest
 
 from demo.servers import Postgis, S3Server
-from tests.faults.season import CARDS, SCENES_OF_A_CARD, Products, Season, make_oracle
-from tests.helpers import Workspace
+from tests.faults.season import CARDS, SCENES_OF_A_CARD, Products, Season
 
 MakeSeason = Callable[..., Season]
-
-
-@pytest.fixture(scope="session")
-def season_products(postgis: Postgis, store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Products:
-    """The scenes as files, and what a run without faults, with every mechanism on, makes of them."""
-    made = Products(tmp_path_factory.mktemp("products"))
-    without, Workspace.without = Workspace.without, None
-    try:
-        make_oracle(made, postgis, store, tmp_path_factory.mktemp("oracle"))
-    finally:
-        Workspace.without = without
-    return made
 
 
 @pytest.fixture

@@ -296,7 +296,7 @@ class Network:
         self._router, self._worker = self._hold(), self._hold()
         self._interface = f"faults{self._router.pid}"
         router = str(self._router.pid)
-        _call("ip", "link", "add", self._interface, "type", "veth", "peer", "name", "near", "netns", router)
+        call("ip", "link", "add", self._interface, "type", "veth", "peer", "name", "near", "netns", router)
         self._on_router("ip", "link", "add", "far", "type", "veth", "peer", "name", "near", "netns",
                         str(self._worker.pid))  # fmt: skip
         for where, interface, address in (
@@ -305,11 +305,11 @@ class Network:
             (self._router, "far", f"{self._net}.5/30"),
             (self._worker, "near", f"{self._net}.6/30"),
         ):
-            _call("ip", "address", "add", address, "dev", interface, where=where)
-            _call("ip", "link", "set", interface, "up", where=where)
-        _call("ip", "link", "set", "lo", "up", where=self._worker)
-        _call("ip", "route", "add", "default", "via", f"{self._net}.5", where=self._worker)
-        _call("ip", "route", "add", f"{self._net}.4/30", "via", f"{self._net}.2")
+            call("ip", "address", "add", address, "dev", interface, where=where)
+            call("ip", "link", "set", interface, "up", where=where)
+        call("ip", "link", "set", "lo", "up", where=self._worker)
+        call("ip", "route", "add", "default", "via", f"{self._net}.5", where=self._worker)
+        call("ip", "route", "add", f"{self._net}.4/30", "via", f"{self._net}.2")
         self._set("ipv4/ip_forward", 1)
 
     def _hold(self) -> subprocess.Popen[bytes]:
@@ -324,10 +324,10 @@ class Network:
         return holder
 
     def _on_router(self, *command: str) -> None:
-        _call(*command, where=self._router)
+        call(*command, where=self._router)
 
     def _set(self, name: str, value: int) -> None:
-        _call("sh", "-c", f"echo {value} > /proc/sys/net/{name}", where=self._router)
+        call("sh", "-c", f"echo {value} > /proc/sys/net/{name}", where=self._router)
 
 
 def missing_for_network() -> str:
@@ -346,7 +346,8 @@ def skip_unless(reason_not: str) -> None:
         pytest.skip(reason_not)
 
 
-def _call(*command: str, where: subprocess.Popen[bytes] | None = None) -> None:
+def call(*command: str, where: subprocess.Popen[bytes] | None = None) -> None:
+    """Run a program that has to succeed, in the namespace of a holder if one is given."""
     if where is not None:
         command = ("nsenter", f"--net=/proc/{where.pid}/ns/net", *command)
     done = subprocess.run(command, capture_output=True, text=True, check=False)

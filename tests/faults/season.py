@@ -122,9 +122,15 @@ class Season:
     """
 
     def __init__(
-        self, made: Products, postgis: Postgis, store: S3Server, folder: Path, numbers: Mapping[str, int]
+        self,
+        made: Products,
+        postgis: Postgis,
+        store: S3Server,
+        folder: Path,
+        numbers: Mapping[str, int],
+        name: str | None = None,
     ) -> None:
-        self.workspace = Workspace(postgis, store, folder)
+        self.workspace = Workspace(postgis, store, folder, name=name)
         self.scenes: dict[str, list[int]] = {card: [] for card in numbers}
         self.products: dict[int, Product] = {}
         self.oracle: dict[int, str] = {}

@@ -1,0 +1,347 @@
+"""Three machines on one: a manager and two workers, each a network namespace with a Docker daemon and an SSH server.
+
+    this machine 198.x.y.1 --- bridge --- manager .10, vm_new1 .11, vm_new2 .12
+
+What lies on this machine's side of the bridge (the S3 server, the tests) is reached by the containers too. The
+namespaces have no names and end with us; daemons are ended by process id, and by the kernel if we die. This machine's
+own Docker, firewall and settings stay untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from tests.faults.network import call
+from tests.helpers import ROOT, wait_until
+from tests.swarm import images
+
+START_SECONDS = 60
+# The kernel ends a program when we die, however that comes about.
+WITH_US = ("setpriv", "--pdeathsig", "TERM")
+PROGRAMS = {
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "debootstrap": "debootstrap",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "nsenter": "util-linux",
+}
+
+
+def missing() -> str:
+    """Why no machines can be made here; empty if they can."""
+    if os.geteuid() != 0:
+        return "Docker daemons and network namespaces need root"
+    packages = {package for program, package in PROGRAMS.items() if find(program) is None}
+    return f"not installed: {', '.join(sorted(packages))} (Debian's names)" if packages else ""
+
+
+def find(program: str) -> str | None:
+    """Its path; Debian has some in sbin, where not every PATH looks."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+class DockerError(RuntimeError):
+    """The docker command failed."""
+
+
+class Daemon:
+    """A Docker daemon with a directory of its own; in the namespace of `holder`, or without any network at all."""
+
+    def __init__(self, folder: Path, holder: subprocess.Popen[bytes] | None = None) -> None:
+        self.folder, self.holder = folder, holder
+        self.socket = folder / "sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [
+            find("dockerd") or "dockerd", "--host", f"unix://{self.socket}", "--data-root", str(self.folder / "data"),
+            "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"),
+        ]  # fmt: skip
+        if self.holder is None:
+            # It only builds; its containers use this machine's network as it is.
+            command += ["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+        else:
+            # Not `ip netns exec`: that hides the control groups.
+            command = [*enter(self.holder), *command]
+        command = [*WITH_US, *command]
+        (self.folder / "pid").unlink(missing_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(self._answers, f"the Docker daemon in {self.folder}", START_SECONDS)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()[-3000:]
+        with suppress(DockerError):
+            self.docker("version")
+            return True
+        return False
+
+    def docker(self, *arguments: str, seconds: float = 600, stdin: str = "") -> str:
+        """Run the docker command against this daemon; its output, without the last line break."""
+        done = subprocess.run(
+            [find("docker") or "docker", *arguments], env=self.environment(), input=stdin, capture_output=True,
+            text=True, check=False, timeout=seconds,
+        )  # fmt: skip
+        if done.returncode:
+            raise DockerError(f"docker {' '.join(arguments)}: {(done.stdout + done.stderr)[-3000:]}")
+        return done.stdout.rstrip("\n")
+
+    def environment(self) -> dict[str, str]:
+        """For programs that call docker."""
+        # The old builder is what everybody has; the new one is a package of its own.
+        return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "0"}
+
+    def stop(self) -> None:
+        """End it, and with it its containers."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def kill(self) -> None:
+        """kill -9 of everything that belongs to it, containers included, as when a machine loses its power."""
+        assert self._process is not None
+        for pid in [self._process.pid, *self.helpers(), *self.contained()]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        for pid in self.helpers():  # containerd starts what is lost anew, as long as it lives itself
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill_daemon(self) -> None:
+        """kill -9 of the daemon alone: its containers go on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def helpers(self) -> list[int]:
+        """containerd, its shims, proxies of ports: whatever names the directory on its command line."""
+        return [pid for pid in _pids() if str(self.folder / "exec") in _command_line(pid)]
+
+    def contained(self) -> list[int]:
+        """The processes of its containers: children, in any generation, of the shims."""
+        parents = {pid: _parent(pid) for pid in _pids()}
+        found = set(self.helpers())
+        own = set(found)
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        return sorted(found - own)
+
+
+class Node(Daemon):
+    """A machine of the swarm. `name` is its alias for ssh and its name in the swarm, `address` its IP."""
+
+    def __init__(self, folder: Path, name: str, address: str) -> None:
+        self.name, self.address = name, address
+        super().__init__(folder, hold_namespace(name))
+        self._sshd: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """A process in its network namespace."""
+        assert self.holder is not None
+        return self.holder.pid
+
+    @property
+    def entrance(self) -> list[str]:
+        """What a command starts with to run on this machine."""
+        assert self.holder is not None
+        return enter(self.holder)
+
+    def start_sshd(self, config: Path) -> None:
+        """Start its SSH server."""
+        with (self.folder / "sshd.log").open("ab") as log:
+            self._sshd = subprocess.Popen(
+                [*WITH_US, *self.entrance, find("sshd") or "sshd", "-D", "-e", "-f", str(config)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def run(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a program on it, in its network and against its daemon."""
+        return subprocess.run(
+            [*self.entrance, *command], env=self.environment() | more,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End everything on it."""
+        self.stop()
+        if self._sshd is not None:
+            self._sshd.terminate()
+            self._sshd.wait()
+        assert self.holder is not None
+        self.holder.kill()
+        self.holder.wait()
+        if self.holder.stdin is not None:
+            self.holder.stdin.close()
+
+
+class Cloud:
+    """The machines; a context manager. They run, but are in no swarm, and only the manager has the images."""
+
+    image = images.PROJECT
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="cloud-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        # 198.18.0.0/15 is set aside for tests of network devices: nobody's real addresses are hidden.
+        self._net = f"198.{random.choice((18, 19))}.{random.randrange(256)}"
+        self.here = f"{self._net}.1"
+        self.bridge = f"cloud{os.getpid()}"
+        self.ssh_config = self.folder / "ssh_config"
+        self.manager = self._node("manager", 10)
+        self.workers = [self._node("vm_new1", 11), self._node("vm_new2", 12)]
+        self.nodes = [self.manager, *self.workers]
+
+    def _node(self, name: str, number: int) -> Node:
+        folder = self.folder / name
+        folder.mkdir()
+        return Node(folder, name, f"{self._net}.{number}")
+
+    def start(self) -> None:
+        """Build the images and start everything."""
+        builder = Daemon(self.manager.folder)
+        builder.start()
+        try:
+            images.build(builder.docker)
+        finally:
+            builder.stop()
+        self._connect()
+        for node in self.nodes:
+            node.start()
+        self._open_ssh()
+
+    def _connect(self) -> None:
+        call("ip", "link", "add", self.bridge, "type", "bridge")
+        call("ip", "address", "add", f"{self.here}/24", "dev", self.bridge)
+        call("ip", "link", "set", self.bridge, "up")
+        for node in self.nodes:
+            cable = self.cable(node)
+            call("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
+            call("ip", "link", "set", cable, "master", self.bridge, "up")
+            for command in (
+                ("address", "add", f"{node.address}/24", "dev", "eth0"),
+                ("link", "set", "eth0", "up"),
+                ("link", "set", "lo", "up"),
+                ("route", "add", "default", "via", self.here),
+            ):
+                call("ip", *command, where=node.holder)
+
+    def cable(self, node: Node) -> str:
+        """The interface of this machine that leads to the node."""
+        return f"{self.bridge[5:]}{node.name[0]}{node.address.rsplit('.', 1)[1]}"
+
+    def cut(self, node: Node) -> None:
+        """Nothing reaches the node or leaves it, and nobody is told."""
+        call("ip", "link", "set", self.cable(node), "nomaster")
+
+    def heal(self, node: Node) -> None:
+        """Plug the cable in again."""
+        call("ip", "link", "set", self.cable(node), "master", self.bridge)
+
+    def _open_ssh(self) -> None:
+        key, host_key = self.folder / "key", self.folder / "host_key"
+        for path in (key, host_key):
+            call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path))
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd insists on it
+        config = ["StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR", f"IdentityFile {key}"]
+        for node in self.nodes:
+            settings = [
+                "Port 22", f"ListenAddress {node.address}", f"HostKey {host_key}", "UsePAM no", "StrictModes no",
+                f"AuthorizedKeysFile {key}.pub", "PasswordAuthentication no", "PermitRootLogin yes",
+                f"PidFile {node.folder / 'sshd.pid'}", f"SetEnv DOCKER_HOST=unix://{node.socket}",
+                "Subsystem sftp internal-sftp",
+            ]  # fmt: skip
+            (node.folder / "sshd_config").write_text("\n".join(settings) + "\n")
+            node.start_sshd(node.folder / "sshd_config")
+            config += [f"Host {node.name}", f"  HostName {node.address}", "  User root"]
+        self.ssh_config.write_text("\n".join(config) + "\n")
+        for node in self.nodes:
+            wait_until(lambda node=node: self._lets_in(node), f"SSH to {node.name}", START_SECONDS)  # type: ignore[misc]
+
+    def _lets_in(self, node: Node) -> bool:
+        done = subprocess.run(["ssh", "-F", self.ssh_config, node.name, "true"], capture_output=True, check=False)
+        return done.returncode == 0
+
+    def join_all(self) -> None:
+        """Have the operator's scripts make a swarm of the machines and bring the image; done twice, it does nothing."""
+        hosts = [node.name for node in self.workers]
+        for script, *options in (("join.sh", "--database-here"), ("bring.sh", "--image", self.image)):
+            self.operate(script, *options, *hosts)
+
+    def operate(self, script: str, *arguments: str) -> str:
+        """Run one of the scripts in swarm/ on the manager; what it printed."""
+        done = subprocess.run(
+            [*self.manager.entrance, "bash", str(ROOT / "swarm" / script), *arguments],
+            env=self.environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{script} {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """For the scripts of an operator, on the manager."""
+        return {**self.manager.environment(), "SSH_OPTIONS": f"-F {self.ssh_config}"}
+
+    def close(self) -> None:
+        """End everything and remove it."""
+        for node in self.nodes:
+            node.close()
+        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
+        for mount in sorted(_mounts_below(self.folder), reverse=True):
+            subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def hold_namespace(name: str) -> subprocess.Popen[bytes]:
+    """A process in a network namespace and under a host name of its own, which end with us: then nobody holds the
+    other end of its input."""
+    holder = subprocess.Popen(
+        ["unshare", "--net", "--uts", "sh", "-c", f"echo {name} >/proc/sys/kernel/hostname; echo; exec cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == b"\n", "no namespace could be made"
+    return holder
+
+
+def enter(holder: subprocess.Popen[bytes]) -> list[str]:
+    """What a command starts with to run in the holder's namespaces."""
+    return ["nsenter", f"--net=/proc/{holder.pid}/ns/net", f"--uts=/proc/{holder.pid}/ns/uts"]
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return 0
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [mount for line in lines if (mount := line.split()[4]).startswith(f"{folder}/")]
