@@ -28,6 +28,7 @@ import psycopg2
 from extractors import failpoints
 from extractors.cards import Card
 from extractors.catalogue import GIVEN_BACK, Account, Ending, Scene
+from extractors.cores import keep_libraries_single_threaded
 from extractors.database import database_errors
 from extractors.deadline import deadline
 from extractors.errors import (
@@ -72,6 +73,7 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
     options = read_options(card.code, arguments)
     configure(options.verbose)
+    keep_libraries_single_threaded()
     # rasterio says this of arrays that have no georeference and need none; silencing it there is not thread-safe.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     stopping = Stopping()
