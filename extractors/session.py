@@ -116,7 +116,10 @@ class Session:
             return
         for obsid, reference in foreign:
             if self.catalogue.adopt(self.connection, obsid):
-                log.warning("scene %d %s: taken from the program that left it 'inprogress'", obsid, reference)
+                about = {"scene": obsid, "reference": reference}
+                log.warning(
+                    "scene %d %s: taken from the program that left it 'inprogress'", *about.values(), extra=about
+                )
 
     def unlock(self) -> None:
         """Free the claimed scene's lock, unless how its attempt ended is still to be written. If the connection has

@@ -108,7 +108,7 @@ def test_both_versions(tmp_path: Path, write: Write) -> None:
 def test_in_a_container_the_mount_s_root_is_our_own(path: str, tmp_path: Path, write: Write) -> None:
     set_up(write, f"0::{path}\n", V2)
     write(f"{V2_FOLDER}/cpu.max", "200000 100000")
-    write("sys/fs/kubepods/abc/cpu.max", "100000 100000")
+    write("sys/kubepods/abc/cpu.max", "100000 100000")
     assert usable_cores(tmp_path) == 2
 
 
