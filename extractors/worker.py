@@ -42,6 +42,7 @@ from extractors.errors import (
     WorldError,
     one_line,
 )
+from extractors.health import report
 from extractors.logs import SceneLines, configure, progress
 from extractors.options import Options, read_options
 from extractors.parcels import boxes_with_parcels, meets_any, select_parcels
@@ -78,6 +79,7 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     stopping = Stopping()
     try:
+        report("starting")
         failpoints.arm()
         failpoints.reach("start")
         return run(card, options, stopping)
@@ -110,6 +112,7 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
     while True:
         stopping.check()
         try:
+            report("looking for a scene")
             with stopping.cancellable():
                 scene = session.claim()
                 waiting, seconds = (0, 0.0) if scene else session.catalogue.waiting(session.connection)
@@ -165,6 +168,7 @@ def wait_out(error: WorldError, outages: int, session: Session, stopping: Stoppi
 
 def sleep(seconds: float, stopping: Stopping) -> None:
     """Wait, unless a signal comes."""
+    report("pausing", seconds)
     with stopping.interruptible():
         time.sleep(seconds)
 
@@ -174,6 +178,7 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
     to stop, the scene is given back and the error goes on."""
     account = Account(bands=tuple(session.labels.values()))
     lines = SceneLines(log, scene.id, scene.reference)
+    report(f"working on scene {scene.id}", session.config.extraction.deadline_seconds)
     try:
         with lines.in_hand(), deadline(session.config.extraction.deadline_seconds, lines):
             with scratch(session.options.data_dir, scene.id) as folder:
