@@ -238,7 +238,9 @@ needs_manager() {
 }
 
 # node FORMAT NODE: what the swarm knows of a node; nothing if it knows none.
-node() { docker node inspect -f "$1" -- "$2" 2>/dev/null </dev/null || true; }
+node() {
+    if [ -n "$2" ]; then docker node inspect -f "$1" -- "$2" 2>/dev/null </dev/null || true; fi
+}
 
 # What runs on a host
 
@@ -279,6 +281,12 @@ there_find_docker() {
         "${DOCKER[@]}" version >/dev/null 2>&1 </dev/null \
             || there_stop "Docker does not run, or $(id -un) may not use it"
     fi
+}
+
+# What part Docker has in a swarm, and its node's id.
+there_swarm_state() {
+    there_find_docker
+    "${DOCKER[@]}" info -f '{{.Swarm.LocalNodeState}} {{.Swarm.NodeID}}'
 }
 
 # Set FOLDER to the directory, which is meant from the home directory on.

@@ -93,16 +93,12 @@ join() {
             ;;
         active)
             role="$(node '{{.Spec.Role}}' "$id")"
-            [ -n "$role" ] || fail "$host" "is in another swarm; end that first, on the host: docker swarm leave"
+            [ -n "$role" ] || fail "$host" "is in another swarm, or was removed from this one without its knowing;" \
+                "end that first, on the host: docker swarm leave"
             say "$host" "already a $role"
             ;;
         *) fail "$host" "its part in a swarm is '$state'; end that first, on the host: docker swarm leave --force" ;;
     esac
-}
-
-there_swarm_state() {
-    there_find_docker
-    "${DOCKER[@]}" info -f '{{.Swarm.LocalNodeState}} {{.Swarm.NodeID}}'
 }
 
 there_join() {
