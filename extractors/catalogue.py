@@ -169,7 +169,7 @@ class Catalogue:
                         "card": self.card,
                         "aoi": self.args.name,
                         "results": str(self.results),
-                        "worker": _this_worker(),
+                        "worker": this_worker(),
                         "versions": json.dumps({"package": __version__}),
                     },
                 )
@@ -205,7 +205,10 @@ class Catalogue:
                     freed = self._free(cursor, obsid, most_attempts)
                 if freed is not None:
                     logger.warning(
-                        "scene %d: its worker died or lost its database session; its status is '%s' now", obsid, freed
+                        "scene %d: its worker died or lost its database session; its status is '%s' now",
+                        obsid,
+                        freed,
+                        extra={"scene": obsid},
                     )
 
     def _free(self, cursor: "PgCursor", obsid: int, most_attempts: int) -> str | None:
@@ -363,13 +366,14 @@ class Catalogue:
         }
 
 
-def _this_worker() -> str:
+def this_worker() -> str:
+    """What the log calls this process."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _run(scene: Scene) -> dict[str, Any]:
     """What identifies our attempt at a scene in the log."""
-    return {"run_id": scene.run_id, "obsid": scene.id, "worker": _this_worker()}
+    return {"run_id": scene.run_id, "obsid": scene.id, "worker": this_worker()}
 
 
 def _answer(cursor: "PgCursor") -> bool:

@@ -17,6 +17,7 @@ from psycopg2 import sql
 
 from extractors.config import Connection, TableName
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError, NoDatabaseError, one_line
+from extractors.health import report
 from extractors.sql import statement
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def connect(
     setting, or if a proxy would give us another session for each transaction; NoDatabaseError if none answers in time.
     """
     where = f"{parameters.host}:{parameters.port}"
+    report("waiting for the database", wait_seconds)
     give_up = time.monotonic() + wait_seconds
     pause = FIRST_PAUSE_SECONDS
     waiting = False

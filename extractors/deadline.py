@@ -2,7 +2,6 @@
 both, and another worker takes the scene."""
 
 import faulthandler
-import logging
 import os
 import sys
 import threading
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from extractors.logs import SceneLines
 
 EXIT_CODE = 70
 # A native call that holds Python's lock stops our own watch as well; then a thread outside Python ends the process
@@ -19,11 +18,11 @@ GRACE_SECONDS = 5.0
 
 
 @contextmanager
-def deadline(seconds: float, what: str) -> Iterator[None]:
+def deadline(seconds: float, lines: SceneLines) -> Iterator[None]:
     """End the process with EXIT_CODE if the block takes longer, whatever it is doing."""
 
     def end() -> None:
-        log.error("%s took longer than %g s (extraction.deadline_seconds): this worker ends", what, seconds)
+        lines.error("this scene took longer than %g s (extraction.deadline_seconds): this worker ends", seconds)
         sys.stdout.flush()
         os._exit(EXIT_CODE)
 

@@ -5,6 +5,10 @@ exit code at the border of a command (`worker.main`, `download_with_boto3.main`)
 """
 
 import errno
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from extractors.logs import SceneLines
 
 # What the system says when a disk is full.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -19,6 +23,13 @@ class ExtractionError(Exception):
     """An extraction could not go on; the message says what, where and how to mend it."""
 
     exit_code = 1
+    # How to log it, if it is about a scene.
+    lines: "SceneLines | None" = None
+
+    def about(self, lines: "SceneLines") -> Self:
+        """The error as one about a scene."""
+        self.lines = lines
+        return self
 
 
 class UserError(ExtractionError):

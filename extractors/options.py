@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extractors.config import ENGINE_NAMES
+from extractors.logs import LOG_FORMATS
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Options:
     engine: str | None
     adopt_foreign: bool
     verbose: bool
+    log_format: str
 
 
 def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Options:
@@ -34,7 +36,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         prog=f"python -m extractors.{card_code}",
         description=f"Extract parcel statistics from {card_code} scenes. Without options: one scene, then exit.",
         epilog="Each option also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, "
-        "ENGINE, ADOPT_FOREIGN, VERBOSE.",
+        "ENGINE, ADOPT_FOREIGN, VERBOSE, LOG_FORMAT.",
     )
     parser.add_argument("--db-config", metavar="FILE", default=environment("DB_CONFIG", "db_config.json"))
     parser.add_argument("--s3-config", metavar="FILE", default=environment("S3_CONFIG", "s3_config.json"))
@@ -54,6 +56,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         "--adopt-foreign", action="store_true", help="take scenes that another program has left 'inprogress'"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="more log lines, and tracebacks")
+    parser.add_argument("--log-format", choices=LOG_FORMATS, default=None, help="lines of text, or of JSON")
     given = parser.parse_args(arguments)
     watch = given.watch
     if watch is None and not given.all and environment("WATCH"):
@@ -64,6 +67,11 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     engine = given.engine or environment("ENGINE") or None
     if engine not in (None, *ENGINE_NAMES):
         parser.error(f"environment variable ENGINE: there is no engine {engine!r}; write {' or '.join(ENGINE_NAMES)}")
+    log_format = given.log_format or environment("LOG_FORMAT") or "text"
+    if log_format not in LOG_FORMATS:
+        parser.error(
+            f"environment variable LOG_FORMAT: there is no format {log_format!r}; write {' or '.join(LOG_FORMATS)}"
+        )
     everything = given.all or watch is not None or _is_true(environment("ALL", ""))
     return Options(
         db_config=Path(given.db_config),
@@ -75,6 +83,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         engine=engine,
         adopt_foreign=given.adopt_foreign or _is_true(environment("ADOPT_FOREIGN", "")),
         verbose=given.verbose or _is_true(environment("VERBOSE", "")),
+        log_format=log_format,
     )
 
 

@@ -2,7 +2,6 @@
 and publishes."""
 
 import logging
-import os
 import random
 import tempfile
 import time
@@ -16,6 +15,7 @@ from extractors import failpoints
 from extractors.cards import Card
 from extractors.catalogue import Account, Ending, Scene, open_catalogue
 from extractors.config import read_database_config, read_store_config
+from extractors.cores import usable_cores
 from extractors.database import connect, database_errors, name_in_database
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
 from extractors.options import Options
@@ -49,7 +49,7 @@ class Session:
         self.store_config = read_store_config(options.s3_config)
         self.labels = card.labels[self.config.extraction.band_labels]
         self.engine = options.engine or self.config.extraction.engine
-        self.cores = self.config.extraction.cores or len(os.sched_getaffinity(0))
+        self.cores = self.config.extraction.cores or usable_cores()
         self._check_data_dir()
         self._store: ObjectStore | None = None
         self._without_geometry: tuple[int, int] | None = None
@@ -116,7 +116,10 @@ class Session:
             return
         for obsid, reference in foreign:
             if self.catalogue.adopt(self.connection, obsid):
-                log.warning("scene %d %s: taken from the program that left it 'inprogress'", obsid, reference)
+                about = {"scene": obsid, "reference": reference}
+                log.warning(
+                    "scene %d %s: taken from the program that left it 'inprogress'", *about.values(), extra=about
+                )
 
     def unlock(self) -> None:
         """Free the claimed scene's lock, unless how its attempt ended is still to be written. If the connection has

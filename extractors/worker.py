@@ -27,7 +27,8 @@ import psycopg2
 
 from extractors import failpoints
 from extractors.cards import Card
-from extractors.catalogue import GIVEN_BACK, Account, Ending, Scene
+from extractors.catalogue import GIVEN_BACK, Account, Ending, Scene, this_worker
+from extractors.cores import keep_libraries_single_threaded
 from extractors.database import database_errors
 from extractors.deadline import deadline
 from extractors.errors import (
@@ -41,6 +42,7 @@ from extractors.errors import (
     WorldError,
     one_line,
 )
+from extractors.health import report
 from extractors.logs import SceneLines, configure, progress
 from extractors.options import Options, read_options
 from extractors.parcels import boxes_with_parcels, meets_any, select_parcels
@@ -71,16 +73,18 @@ LONGEST_WAIT_SECONDS = 30.0
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
     options = read_options(card.code, arguments)
-    configure(options.verbose)
+    configure(options.verbose, options.log_format, worker=this_worker(), card=card.code)
+    keep_libraries_single_threaded()
     # rasterio says this of arrays that have no georeference and need none; silencing it there is not thread-safe.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     stopping = Stopping()
     try:
+        report("starting")
         failpoints.arm()
         failpoints.reach("start")
         return run(card, options, stopping)
     except ExtractionError as error:
-        log.error("%s", error, exc_info=options.verbose)
+        (error.lines or log).error("%s", error, exc_info=options.verbose)
         return error.exit_code
     except Stopped as stopped:
         log.warning("%s", stopped)
@@ -108,6 +112,7 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
     while True:
         stopping.check()
         try:
+            report("looking for a scene")
             with stopping.cancellable():
                 scene = session.claim()
                 waiting, seconds = (0, 0.0) if scene else session.catalogue.waiting(session.connection)
@@ -135,10 +140,18 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
             idle = True
             if options.scene is not None:
                 log.info("%s", session.catalogue.explain(session.connection, options.scene))
-            print(NOTHING_TO_DO, flush=True)
+            say_nothing_to_do(options)
         if options.watch_seconds is None:
             return int(failed)
         sleep(options.watch_seconds, stopping)
+
+
+def say_nothing_to_do(options: Options) -> None:
+    """On stdout, where other programs look for it; among lines of JSON as one of them."""
+    if options.log_format == "json":
+        log.info(NOTHING_TO_DO)
+    else:
+        print(NOTHING_TO_DO, flush=True)
 
 
 def wait_out(error: WorldError, outages: int, session: Session, stopping: Stopping) -> None:
@@ -149,12 +162,13 @@ def wait_out(error: WorldError, outages: int, session: Session, stopping: Stoppi
         raise error
     longest = min(extraction.outage_pause_seconds * 2 ** (outages - 1), LONGEST_OUTAGE_PAUSE_SECONDS)
     pause = random.uniform(0.5, 1) * longest  # noqa: S311 (no secret, only jitter)
-    log.warning("%s; going on in %.1f s (%d in a row)", error, pause, outages)
+    (error.lines or log).warning("%s; going on in %.1f s (%d in a row)", error, pause, outages)
     sleep(pause, stopping)
 
 
 def sleep(seconds: float, stopping: Stopping) -> None:
     """Wait, unless a signal comes."""
+    report("pausing", seconds)
     with stopping.interruptible():
         time.sleep(seconds)
 
@@ -164,8 +178,9 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
     to stop, the scene is given back and the error goes on."""
     account = Account(bands=tuple(session.labels.values()))
     lines = SceneLines(log, scene.id, scene.reference)
+    report(f"working on scene {scene.id}", session.config.extraction.deadline_seconds)
     try:
-        with deadline(session.config.extraction.deadline_seconds, lines.prefixed("this scene")):
+        with lines.in_hand(), deadline(session.config.extraction.deadline_seconds, lines):
             with scratch(session.options.data_dir, scene.id) as folder:
                 process(session, scene, folder, account, lines, stopping)
             failpoints.reach("files_removed")
@@ -178,7 +193,7 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
         except ExtractionError as second:
             session.settle_later(scene, ending, account)
             message = f"{ending.reason}; it stays 'inprogress', because that cannot be written now ({second})"
-            raise type(second)(lines.prefixed(message)) from error
+            raise type(second)(message).about(lines) from error
         failpoints.reach("released")
         if published:
             lines.warning("its rows are written, though the database's answer was lost (%s)", ending.reason)
@@ -190,8 +205,8 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
             lines.warning("given back, its status is 'ingested' again")
         if isinstance(cause, Stopped):
             raise cause from error
-        if given_back:
-            raise type(cause)(lines.prefixed(ending.reason)) from error
+        if given_back and isinstance(cause, ExtractionError):
+            raise type(cause)(ending.reason).about(lines) from error
         prospect = _prospect(session, scene, ending)
         lines.error("%s: %s%s", ending.outcome, ending.reason, prospect, exc_info=session.options.verbose)
         return False

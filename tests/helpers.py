@@ -237,7 +237,18 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that configures the worker, libpq or boto3, and `more`."""
-    ours = {"DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE"}
+    ours = {
+        "DB_CONFIG",
+        "S3_CONFIG",
+        "DATA_DIR",
+        "ALL",
+        "WATCH",
+        "SCENE",
+        "ENGINE",
+        "VERBOSE",
+        "LOG_FORMAT",
+        "HEALTH_FILE",
+    }
     kept = {
         name: value
         for name, value in os.environ.items()

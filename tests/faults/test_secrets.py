@@ -127,6 +127,19 @@ def test_secrets_in_a_failure(season: Season, spoilt: SpoiltStore, name: str) ->
     assert_no_secret(season, outcome)
 
 
+@pytest.mark.parametrize("name", ["none", "wrong password", "wrong key", "bit flip"])
+def test_secrets_in_lines_of_json(season: Season, spoilt: SpoiltStore, name: str) -> None:
+    """The same where the log is JSON, with tracebacks as fields.
+
+    Without: none
+    """
+    fault, code = FAULTS[name]
+    fault(season, spoilt)
+    outcome = season.run("bs", "-v", "--log-format", "json")
+    assert outcome.code == code, outcome.stderr
+    assert_no_secret(season, outcome)
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_secrets_when_a_worker_breaks_off(season: Season, point: str) -> None:
     """An error that nobody thought of, with its traceback; a signal; the end of the process.

@@ -18,7 +18,7 @@ settings.register_profile(
 settings.register_profile("explore", derandomize=False, deadline=None, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-WORKER_VARIABLES = ("DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE")
+WORKER_VARIABLES = ("DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE", "LOG_FORMAT")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import logging
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,9 +20,11 @@ REFERENCE = "S2A_MSIL2A_20201001T103031_N0214_R108_T32UNF_20201001T135108.SAFE"
 def _logging_as_it_was() -> Iterator[None]:
     """`configure` changes the process's loggers."""
     loggers = [logging.getLogger(), *map(logging.getLogger, PACKAGE_LOGGERS)]
+    loggers.append(logging.getLogger("py.warnings"))
     before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
     raising = logging.raiseExceptions
     yield
+    logging.captureWarnings(False)
     logging.raiseExceptions = raising
     for logger, handlers, level in before:
         logger.handlers[:] = handlers
@@ -34,7 +40,6 @@ def lines(caplog: pytest.LogCaptureFixture) -> SceneLines:
 def test_a_line_starts_with_the_scene(lines: SceneLines, caplog: pytest.LogCaptureFixture) -> None:
     lines.info("downloaded %d files in %.1f s", 3, 1.25)
     assert caplog.messages == [f"[scene 7 {REFERENCE}] downloaded 3 files in 1.2 s"]
-    assert lines.prefixed("gone") == f"[scene 7 {REFERENCE}] gone"
 
 
 @pytest.mark.parametrize("reference", ["100%", "%s", "%(name)s", "%d%d"])
@@ -104,6 +109,82 @@ def test_a_reader_that_has_gone_is_no_reason_to_fail(monkeypatch: pytest.MonkeyP
     configure()
     monkeypatch.setattr("sys.stderr", Gone())
     logging.getLogger("extractors.worker").error("gone")
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format="json", worker="here:1", card="s2")
+    log = logging.getLogger("extractors.worker")
+    log.info("%d scenes", 3)
+    lines = SceneLines(log, 7, REFERENCE)
+    lines.warning("given back after %d s: 100%%", 5)
+    lines.error("100%")
+    first, second, third = objects(capsys.readouterr().err)
+    moment = dt.datetime.fromisoformat(first.pop("time"))
+    assert moment.utcoffset() == dt.timedelta()
+    assert abs(dt.datetime.now(dt.UTC) - moment) < dt.timedelta(minutes=1)
+    always = {"worker": "here:1", "card": "s2"}
+    assert first == {"level": "INFO", "message": "3 scenes"} | always
+    about = always | {"scene": 7, "reference": REFERENCE}
+    del second["time"], third["time"]
+    assert second == {"level": "WARNING", "message": "given back after 5 s: 100%"} | about
+    assert third == {"level": "ERROR", "message": "100%"} | about
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_what_is_logged_while_a_scene_is_in_hand_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format="json")
+    log = logging.getLogger("download_with_boto3")
+    with SceneLines(log, 7, REFERENCE).in_hand():
+        log.warning("trying again")
+        log.warning("another one's", extra={"scene": 8})
+    log.warning("done")
+    during, other, after = objects(capsys.readouterr().err)
+    assert (during["scene"], during["reference"]) == (7, REFERENCE)
+    assert (other["scene"], "reference" in other) == (8, False)
+    assert "scene" not in after
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+@pytest.mark.parametrize("text", ["a\nb", 'a "quote"', "\x1b[31m", "\u2028", "\udcff"])
+def test_a_line_of_json_stays_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format="json")
+    SceneLines(logging.getLogger("extractors.worker"), 7, text + 200 * "x").warning(text)
+    written = capsys.readouterr().err
+    assert written.isascii()
+    assert written.count("\n") == 1
+    (line,) = objects(written)
+    assert line["message"] == text
+    assert line["reference"] == (text + 200 * "x")[:120]
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_a_traceback_is_a_field(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=True, log_format="json")
+    try:
+        raise RuntimeError("odd")
+    except RuntimeError as error:
+        logging.getLogger("extractors.worker").error("%s", error, exc_info=True)
+    (line,) = objects(capsys.readouterr().err)
+    assert line["message"] == "odd"
+    assert line["traceback"].startswith("Traceback")
+    assert line["traceback"].endswith("RuntimeError: odd")
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+@pytest.mark.filterwarnings("always")
+def test_nothing_but_lines_of_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    configure(verbose=True, log_format="json")
+    warnings.warn("deprecated", stacklevel=1)
+    with progress(10, "parcel", "scene 7") as bar:
+        bar.update(5)
+    (line,) = objects(capsys.readouterr().err)
+    assert "deprecated" in line["message"]
 
 
 def test_no_progress_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from extractors.options import Options, read_options
+from tests.unit.conftest import WORKER_VARIABLES
 
 NOTHING_GIVEN = Options(
     db_config=Path("db_config.json"),
@@ -18,6 +19,7 @@ NOTHING_GIVEN = Options(
     engine=None,
     adopt_foreign=False,
     verbose=False,
+    log_format="text",
 )
 
 
@@ -45,6 +47,8 @@ def test_without_options() -> None:
         (["--engine", "scanline"], {"engine": "scanline"}),
         (["-v"], {"verbose": True}),
         (["--verbose"], {"verbose": True}),
+        (["--log-format", "json"], {"log_format": "json"}),
+        (["--log-format", "text"], {}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -69,6 +73,7 @@ def test_the_command_line(arguments: list[str], expected: dict[str, object]) -> 
         ({"ENGINE": "rasterstats"}, {"engine": "rasterstats"}),
         ({"VERBOSE": "true"}, {"verbose": True}),
         ({"VERBOSE": "0"}, {}),
+        ({"LOG_FORMAT": "json"}, {"log_format": "json"}),
     ],
     ids=lambda value: str(value) if all(isinstance(text, str) for text in value.values()) else "",
 )
@@ -80,7 +85,7 @@ def test_the_environment(
     assert differences(read_options("s2", [])) == expected
 
 
-@pytest.mark.parametrize("name", ["DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE"])
+@pytest.mark.parametrize("name", WORKER_VARIABLES)
 def test_an_empty_variable_counts_as_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # `environment: DB_CONFIG: ${DB_CONFIG:-}` in a compose file sets it so.
     monkeypatch.setenv(name, "")
@@ -115,6 +120,7 @@ def test_all_on_the_command_line_overrules_watch_in_the_environment(monkeypatch:
         (["--watch", "inf"], "--watch"),
         (["--watch", "nan"], "--watch"),
         (["--engine", "warp"], "--engine"),
+        (["--log-format", "xml"], "--log-format"),
         (["--data-dir"], "--data-dir"),
         (["--fast"], "--fast"),
         (["S2A_X"], "S2A_X"),
@@ -134,6 +140,7 @@ def test_arguments_that_cannot_be_used(arguments: list[str], named: str, capsys:
         ("WATCH", "soon", "environment variable WATCH: 'soon' is not a number of seconds"),
         ("WATCH", "-3", "environment variable WATCH: '-3' is not a number of seconds"),
         ("ENGINE", "warp", "environment variable ENGINE: there is no engine 'warp'; write scanline or rasterstats"),
+        ("LOG_FORMAT", "JSON", "environment variable LOG_FORMAT: there is no format 'JSON'; write text or json"),
     ],
 )
 def test_variables_that_cannot_be_used(
@@ -152,4 +159,4 @@ def test_the_help_names_the_command_and_the_variables(capsys: pytest.CaptureFixt
     shown = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0
     assert shown.startswith("usage: python -m extractors.bs ")
-    assert "DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, ENGINE, ADOPT_FOREIGN, VERBOSE" in shown
+    assert "DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, ENGINE, ADOPT_FOREIGN, VERBOSE, LOG_FORMAT" in shown
