@@ -7,6 +7,7 @@ says which store. Whatever is wrong with them is a `ConfigurationError` of one l
 import datetime as dt
 import difflib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -239,6 +240,11 @@ def _read(path: Path, model: type[File]) -> File:
         raise ConfigurationError(
             f"{path}: no such file; copy {path.name}.example to it and fill it in, or name another with --"
             f"{'s3' if model is StoreFile else 'db'}-config"
+        ) from error
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read by user {os.geteuid()}; change its permissions, or run as its owner (a container "
+            'with --user "$(id -u):$(id -g)")'
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(

@@ -25,6 +25,7 @@ from tests.swarm import images
 START_SECONDS = 60
 # The kernel ends a program when we die, however that comes about.
 WITH_US = ("setpriv", "--pdeathsig", "TERM")
+NAMESPACES = {"net": "net", "uts": "uts", "mount": "mnt"}
 PROGRAMS = {
     "dockerd": "docker.io",
     "docker": "docker.io",
@@ -149,7 +150,7 @@ class Node(Daemon):
 
     def __init__(self, folder: Path, name: str, address: str) -> None:
         self.name, self.address = name, address
-        super().__init__(folder, hold_namespace(name))
+        super().__init__(folder, hold_namespace(name, folder))
         self._sshd: subprocess.Popen[bytes] | None = None
 
     @property
@@ -172,10 +173,11 @@ class Node(Daemon):
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
-    def run(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a program on it, in its network and against its daemon."""
+    def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program on it, in this folder, in its network and against its daemon."""
+        where = [f"--wd={folder}"] if folder else []
         return subprocess.run(
-            [*self.entrance, *command], env=self.environment() | more,
+            [*self.entrance, *where, *command], env=self.environment(),
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
@@ -272,6 +274,9 @@ class Cloud:
             node.start_sshd(node.folder / "sshd_config")
             config += [f"Host {node.name}", f"  HostName {node.address}", "  User root"]
         self.ssh_config.write_text("\n".join(config) + "\n")
+        home = self.manager.folder / "home/.ssh"
+        home.mkdir(mode=0o700)
+        shutil.copy(self.ssh_config, home / "config")
         for node in self.nodes:
             wait_until(lambda node=node: self._lets_in(node), f"SSH to {node.name}", START_SECONDS)  # type: ignore[misc]
 
@@ -308,22 +313,31 @@ class Cloud:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def hold_namespace(name: str) -> subprocess.Popen[bytes]:
-    """A process in a network namespace and under a host name of its own, which end with us: then nobody holds the
-    other end of its input."""
+def hold_namespace(name: str, folder: Path) -> subprocess.Popen[bytes]:
+    """A process with a network, a host name and mounts of its own, which end with us: then nobody holds the other end
+    of its input. What is written into the home directory there stays in `folder`."""
+    for part in ("home", "work"):
+        (folder / part).mkdir()
+    home = Path.home()
+    setup = [
+        f"echo {name} >/proc/sys/kernel/hostname",
+        f"mount -t overlay overlay -o lowerdir={home},upperdir={folder}/home,workdir={folder}/work {home}",
+        "echo ready",
+        "exec cat",
+    ]
     holder = subprocess.Popen(
-        ["unshare", "--net", "--uts", "sh", "-c", f"echo {name} >/proc/sys/kernel/hostname; echo; exec cat"],
+        ["unshare", "--net", "--uts", "--mount", "sh", "-ec", "\n".join(setup)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert holder.stdout is not None
     with holder.stdout:
-        assert holder.stdout.readline() == b"\n", "no namespace could be made"
+        assert holder.stdout.readline() == b"ready\n", "no namespace could be made"
     return holder
 
 
 def enter(holder: subprocess.Popen[bytes]) -> list[str]:
     """What a command starts with to run in the holder's namespaces."""
-    return ["nsenter", f"--net=/proc/{holder.pid}/ns/net", f"--uts=/proc/{holder.pid}/ns/uts"]
+    return ["nsenter", *(f"--{kind}=/proc/{holder.pid}/ns/{file}" for kind, file in NAMESPACES.items())]
 
 
 def _pids() -> list[int]:

@@ -194,8 +194,14 @@ class Stack:
 
     def remove(self) -> None:
         """`docker stack rm`, and wait until nothing of it is left on any node, its volumes excepted."""
-        self.cloud.manager.docker("stack", "rm", self.name)
-        wait_until(lambda: self.leftovers() == [], f"the end of {self.name}", 120)
+
+        def is_gone() -> bool:
+            # A network that is still in use, or that another node has just removed, makes the command fail.
+            with suppress(DockerError):
+                self.cloud.manager.docker("stack", "rm", self.name)
+            return self.leftovers() == []
+
+        wait_until(is_gone, f"the end of {self.name}", 120)
 
     def leftovers(self) -> list[str]:
         """Services, secrets, networks and containers."""
