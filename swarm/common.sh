@@ -164,7 +164,8 @@ on_host() {
 }
 
 # ask_host HOST FUNCTION ARGUMENTS...: the same, but the output is an answer as it is, standard input goes to the host,
-# and a failure is left to the caller, who finds its reason with last_words.
+# and a failure is left to the caller, who finds its reason with last_words. An answer of one line is the last one: a
+# login shell may have said something before.
 ask_host() {
     local host="$1"
     shift
@@ -218,8 +219,7 @@ _script() {
 
 # In single quotes, which every login shell understands, even with line ends between them.
 _in_quotes() {
-    local quote="'\\''"
-    printf "'%s'" "${1//\'/"$quote"}"
+    printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
 }
 
 # This machine's part of the swarm

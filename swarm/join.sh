@@ -84,7 +84,7 @@ join() {
     local host="$1" code=0 answer state id role
     answer="$(ask_host "$host" there_swarm_state </dev/null)" || code=$?
     if [ "$code" -ne 0 ]; then fail "$host" "$(last_words "$code")"; fi
-    read -r state id <<<"$answer"
+    read -r state id <<<"${answer##*$'\n'}"
     case "$state" in
         inactive)
             # The token is in no command's arguments here: printf belongs to the shell.
@@ -114,7 +114,8 @@ there_join() {
 
 await_ready() {
     local host="$1" id attempt
-    read -r _ id <<<"$(ask_host "$host" there_swarm_state </dev/null)"
+    id="$(ask_host "$host" there_swarm_state </dev/null)" || fail "$host" "$(last_words $?)"
+    id="${id##* }"
     for ((attempt = 0; attempt < 30; attempt++)); do
         if [ "$(node '{{.Status.State}}' "$id")" = ready ]; then
             say "$host" "joined as a worker"
