@@ -127,8 +127,8 @@ send_configuration() {
         2>"$SCRATCH/sender" | ask_host "$1" there_receive "$DIRECTORY" "$2"
 }
 
-# there_receive DIRECTORY NAME...: unpack what comes beside its place, and only when it is complete put it there. That it
-# is complete gunzip knows: a tar that ends early may pass for a whole one.
+# there_receive DIRECTORY NAME...: unpack what comes beside its place, and only when it is complete put it there. That
+# it is complete gunzip knows: a tar that ends early may pass for a whole one.
 there_receive() {
     local name
     there_find_folder "$1"
