@@ -67,6 +67,16 @@ class Ending:
         return self.outcome != GIVEN_BACK
 
 
+@dataclass(frozen=True)
+class Prospects:
+    """What may still come when there is nothing to claim: scenes that wait for their next attempt, the seconds until
+    the first one's, and scenes that other workers are at."""
+
+    waiting: int = 0
+    seconds: float = 0.0
+    under_way: int = 0
+
+
 @dataclass
 class Account:
     """What came of a scene's parcels: for every band, parcels selected = rows written + parcels without a row."""
@@ -185,14 +195,19 @@ class Catalogue:
         with database_errors(connection, "unlocking a scene"), connection, connection.cursor() as cursor:
             cursor.execute(statement("catalogue.unlock_all"))
 
-    def waiting(self, connection: "PgConnection") -> tuple[int, float]:
-        """How many scenes wait for their next attempt, and the seconds until the first one's."""
+    def prospects(self, connection: "PgConnection", longest_seconds: float) -> Prospects:
+        """What may still come, for a worker that has no scene and finds none. longest_seconds: other workers' attempts
+        that have taken longer are not counted on."""
         with database_errors(connection, "looking for waiting scenes"), connection, connection.cursor() as cursor:
+            conditions = self._conditions(None)
+            cursor.execute(statement("catalogue.waiting", **self._tables(), log=self.log.identifier), conditions)
+            waiting, seconds = cursor.fetchone() or (0, None)
             cursor.execute(
-                statement("catalogue.waiting", **self._tables(), log=self.log.identifier), self._conditions(None)
+                statement("catalogue.under_way", catalogue=self.table.identifier, log=self.log.identifier),
+                conditions | {"longest": longest_seconds},
             )
-            number, seconds = cursor.fetchone() or (0, None)
-        return number, seconds or 0.0
+            (under_way,) = cursor.fetchone() or (0,)
+        return Prospects(waiting, seconds or 0.0, under_way)
 
     def rescue(self, connection: "PgConnection", most_attempts: int) -> None:
         """Set scenes free whose workers have died: what they held is locked by nobody. The attempt counts."""

@@ -25,6 +25,11 @@ class Options:
     verbose: bool
     log_format: str
 
+    @property
+    def burst(self) -> bool:
+        """Whether all that there is is to be done, and then no more."""
+        return self.everything and self.watch_seconds is None and self.scene is None
+
 
 def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Options:
     """Read the command line; each option also comes from the environment, and the command line wins."""

@@ -27,10 +27,10 @@ import psycopg2
 
 from extractors import failpoints
 from extractors.cards import Card
-from extractors.catalogue import GIVEN_BACK, Account, Ending, Scene, this_worker
+from extractors.catalogue import GIVEN_BACK, Account, Ending, Prospects, Scene, this_worker
 from extractors.cores import keep_libraries_single_threaded
 from extractors.database import database_errors
-from extractors.deadline import deadline
+from extractors.deadline import GRACE_SECONDS, deadline
 from extractors.errors import (
     NO_ROOM,
     ClaimLostError,
@@ -68,6 +68,9 @@ LONGEST_OUTAGE_PAUSE_SECONDS = 300.0
 LONGEST_RETRY_PAUSE_SECONDS = 900.0
 # While scenes wait for their next attempt, how often a worker looks whether others have turned up.
 LONGEST_WAIT_SECONDS = 30.0
+# While other workers are at the last scenes, how soon and how often a worker looks whether one has come free.
+FIRST_LOOK_SECONDS = 0.5
+LONGEST_LOOK_SECONDS = 5.0
 
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
@@ -108,14 +111,13 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
         stopping.cancel_with(session.cancel)
         session.look_for_foreign()
     failed = idle = False
-    outages = 0
+    outages = looks = 0
     while True:
         stopping.check()
         try:
             report("looking for a scene")
             with stopping.cancellable():
-                scene = session.claim()
-                waiting, seconds = (0, 0.0) if scene else session.catalogue.waiting(session.connection)
+                scene, prospects = take(session, options)
             if scene is not None:
                 failed |= not extract(session, scene, stopping)
             outages = 0
@@ -125,17 +127,15 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
             wait_out(error, outages, session, stopping)
             continue
         if scene is not None:
-            idle = False
+            idle, looks = False, 0
             if options.everything:
                 continue
             return int(failed)
-        if waiting and options.watch_seconds is None:
-            log.info("%d scenes wait for their next attempt, the first one for %.0f s", waiting, seconds)
-            if options.everything:
-                # Several workers need not come back at the same moment, and others may be given back meanwhile.
-                jitter = random.uniform(0.05, 0.5)  # noqa: S311 (no secret)
-                sleep(min(max(seconds, 0.0) + jitter, LONGEST_WAIT_SECONDS), stopping)
-                continue
+        pause = pause_for(prospects, looks, options)
+        if pause is not None:
+            looks += 1
+            sleep(pause, stopping)
+            continue
         if not idle:
             idle = True
             if options.scene is not None:
@@ -144,6 +144,48 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
         if options.watch_seconds is None:
             return int(failed)
         sleep(options.watch_seconds, stopping)
+
+
+def take(session: Session, options: Options) -> tuple[Scene | None, Prospects]:
+    """The next scene; if there is none, what may still come."""
+    scene = session.claim()
+    if scene is not None:
+        return scene, Prospects()
+    # A worker that has outlived its deadline has stopped for good, and gives nothing back.
+    longest = session.config.extraction.deadline_seconds + 2 * GRACE_SECONDS
+    prospects = session.catalogue.prospects(session.connection, longest)
+    if options.burst and not prospects.under_way:
+        # What was under way when we claimed may have been given back before we asked for that.
+        scene = session.claim()
+    return scene, prospects
+
+
+def pause_for(prospects: Prospects, looks: int, options: Options) -> float | None:
+    """After how many seconds to look again, at the end of a burst, for scenes that may come free; None: do not.
+    looks: how often that has been done already.
+
+    If the last workers ended while others are still at scenes, and the machine of one of these were lost, its scene
+    would wait until somebody starts a worker again.
+    """
+    if options.watch_seconds is not None:
+        return None
+    if prospects.waiting:
+        log.info(
+            "%d scenes wait for their next attempt, the first one for %.0f s", prospects.waiting, prospects.seconds
+        )
+        if options.everything:
+            # Several workers need not come back at the same moment, and others may be given back meanwhile.
+            jitter = random.uniform(0.05, 0.5)  # noqa: S311 (no secret)
+            return min(max(prospects.seconds, 0.0) + jitter, LONGEST_WAIT_SECONDS)
+    if not options.burst or not prospects.under_way:
+        return None
+    if not looks:
+        log.info(
+            "%d scenes are still being worked on by other workers; waiting in case one is given back",
+            prospects.under_way,
+        )
+    longest = min(FIRST_LOOK_SECONDS * (1 << min(looks, 10)), LONGEST_LOOK_SECONDS)
+    return random.uniform(0.5, 1) * longest  # noqa: S311 (no secret, only jitter)
 
 
 def say_nothing_to_do(options: Options) -> None:

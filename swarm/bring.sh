@@ -73,7 +73,7 @@ bring_image() {
     local host="$1" code=0 there
     there="$(ask_host "$host" there_image_id "$IMAGE" </dev/null)" || code=$?
     if [ "$code" -ne 0 ]; then fail "$host" "$(last_words "$code")"; fi
-    if [ "$there" = "$IMAGE_ID" ]; then
+    if [ "${there##*$'\n'}" = "$IMAGE_ID" ]; then
         say "$host" "image $IMAGE: already there"
     elif [ -n "$DRY_RUN" ]; then
         say "$host" "would run: docker save $IMAGE | gzip -1 | ssh $host 'gunzip | docker load'"
@@ -127,8 +127,8 @@ send_configuration() {
         2>"$SCRATCH/sender" | ask_host "$1" there_receive "$DIRECTORY" "$2"
 }
 
-# there_receive DIRECTORY NAME...: unpack what comes beside its place, and only when it is complete put it there. That it
-# is complete gunzip knows: a tar that ends early may pass for a whole one.
+# there_receive DIRECTORY NAME...: unpack what comes beside its place, and only when it is complete put it there. That
+# it is complete gunzip knows: a tar that ends early may pass for a whole one.
 there_receive() {
     local name
     there_find_folder "$1"

@@ -87,8 +87,9 @@ END
 # check HOST: add the host's line to the table. The answer is read as it comes: its first line is the VM's time, to be
 # compared with the time here at that moment, which is not blurred by the time that connecting and the rest take.
 check() {
-    local host="$1" code key value
+    local host="$1" code key value database="$DATABASE"
     local -A answer=()
+    if [ "${database%% *}" = "$OWN_DATABASE" ]; then database=""; fi
     while read -r key value; do
         case "$key" in
             time) answer[here]="${EPOCHREALTIME/[.,]/}" ;;
@@ -97,7 +98,7 @@ check() {
         esac
         answer[$key]="${value//[^[:print:]]/}"
     done < <(
-        ask_host "$host" there_check "$IMAGE" "$DATABASE" "$STORE" </dev/null || printf '\ncode %s\n' $?
+        ask_host "$host" there_check "$IMAGE" "$database" "$STORE" </dev/null || printf '\ncode %s\n' $?
     )
     code="${answer[code]:-0}"
     if [ "$code" = 255 ] || [ -z "${answer[time]:-}" ]; then
@@ -216,7 +217,7 @@ there_check() {
 there_connect() {
     local host port code=0
     read -r host port <<<"$1"
-    if [ -z "$host" ] || [ "$host" = pg_spat ]; then return; fi
+    if [ -z "$host" ]; then return; fi
     # shellcheck disable=SC2016
     timeout 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "$host" "$port" 2>/dev/null </dev/null || code=$?
     case $code in

@@ -23,7 +23,8 @@ trap 'rm -rf -- "$SCRATCH"' EXIT
 
 # ssh takes the first value that it is given for an option, so those of SSH_OPTIONS go before these. A connection whose
 # host is gone ends within a minute.
-read -r -a SSH <<<"ssh ${SSH_OPTIONS:-} -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=15 -o LogLevel=ERROR"
+read -r -a SSH <<<"ssh ${SSH_OPTIONS:-}"
+SSH+=(-o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=15 -o LogLevel=ERROR)
 
 # Options
 
@@ -121,6 +122,7 @@ _add_host() {
 each_host() {
     local host code
     for host in "${HOSTS[@]}"; do
+        rm -f -- "$SCRATCH"/*
         set +e
         (
             set -e
@@ -164,7 +166,8 @@ on_host() {
 }
 
 # ask_host HOST FUNCTION ARGUMENTS...: the same, but the output is an answer as it is, standard input goes to the host,
-# and a failure is left to the caller, who finds its reason with last_words.
+# and a failure is left to the caller, who finds its reason with last_words. An answer of one line is the last one: a
+# login shell may have said something before.
 ask_host() {
     local host="$1"
     shift
@@ -180,8 +183,8 @@ steps_of() {
     if [ "$code" -ne 0 ]; then fail "$host" "$(last_words "$code")"; fi
 }
 
-# last_words CODE: why ask_host or here has failed, in one line. "sender" is what a command has said that feeds ask_host;
-# mostly it only says that nobody listens to it any more.
+# last_words CODE: why ask_host or here has failed, in one line. "sender" is what a command has said that feeds
+# ask_host; mostly it only says that nobody listens to it any more.
 last_words() {
     local words file
     for file in errors sender; do
@@ -218,8 +221,7 @@ _script() {
 
 # In single quotes, which every login shell understands, even with line ends between them.
 _in_quotes() {
-    local quote="'\\''"
-    printf "'%s'" "${1//\'/"$quote"}"
+    printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
 }
 
 # This machine's part of the swarm
@@ -271,7 +273,8 @@ there_become_root() {
     if [ "$(id -u)" -ne 0 ]; then AS_ROOT=(sudo -n); fi
 }
 
-# Set DOCKER to what runs docker: sudo only if it does not work without, as before the first login as a member of docker.
+# Set DOCKER to what runs docker: with sudo only if it does not work without, as before the first login as a member of
+# the group docker.
 there_find_docker() {
     command -v docker >/dev/null 2>&1 || there_stop "there is no docker (prepare.sh installs it)"
     DOCKER=(docker)

@@ -57,7 +57,7 @@ read_swarm() {
     if [ "$(docker info -f '{{.Swarm.ControlAvailable}}')" = true ]; then
         TOKEN="$(docker swarm join-token -q worker)"
         MANAGER_ADDRESS="$(node '{{.ManagerStatus.Addr}}' self)"
-        if [ -z "$TOKEN" ] || [ -z "$MANAGER_ADDRESS" ]; then stop "docker does not tell the swarm's token and address"; fi
+        if [ -z "$TOKEN" ] || [ -z "$MANAGER_ADDRESS" ]; then stop "docker does not tell the token and its address"; fi
     fi
 }
 
@@ -69,7 +69,8 @@ label_database() {
         if [ "$id" != "$own" ] && [ "$(database_label "$id")" = true ]; then others+=("$id"); fi
     done
     if [ ${#others[@]} -gt 0 ]; then
-        stop "node ${others[*]} has the label database=true: move the database, then docker node update --label-rm database"
+        stop "node ${others[*]} has the label database=true: move the database, then take the label away" \
+            "(docker node update --label-rm database ${others[0]})"
     elif [ -n "$own" ] && [ "$(database_label self)" = true ]; then
         say manager "label database=true: already there"
     else
@@ -84,7 +85,7 @@ join() {
     local host="$1" code=0 answer state id role
     answer="$(ask_host "$host" there_swarm_state </dev/null)" || code=$?
     if [ "$code" -ne 0 ]; then fail "$host" "$(last_words "$code")"; fi
-    read -r state id <<<"$answer"
+    read -r state id <<<"${answer##*$'\n'}"
     case "$state" in
         inactive)
             # The token is in no command's arguments here: printf belongs to the shell.
@@ -114,7 +115,8 @@ there_join() {
 
 await_ready() {
     local host="$1" id attempt
-    read -r _ id <<<"$(ask_host "$host" there_swarm_state </dev/null)"
+    id="$(ask_host "$host" there_swarm_state </dev/null)" || fail "$host" "$(last_words $?)"
+    id="${id##* }"
     for ((attempt = 0; attempt < 30; attempt++)); do
         if [ "$(node '{{.Status.State}}' "$id")" = ready ]; then
             say "$host" "joined as a worker"

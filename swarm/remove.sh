@@ -45,7 +45,7 @@ remove() {
     local host="$1" code=0 answer state="" id=""
     answer="$(ask_host "$host" there_swarm_state </dev/null)" || code=$?
     if [ "$code" -eq 0 ]; then
-        read -r state id <<<"$answer"
+        read -r state id <<<"${answer##*$'\n'}"
         if [ -z "$(node '{{.ID}}' "$id")" ]; then state=inactive; fi
     elif [ -z "$FORCE" ]; then
         fail "$host" "$(last_words "$code"); --force removes its node all the same"

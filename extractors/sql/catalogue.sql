@@ -55,6 +55,16 @@ WHERE d.status = 'ingested' AND d.card = %(card)s AND d.obstime >= %(start)s AND
                 AND ST_Intersects(ST_MakeValid(d.footprint),
                                   ST_Transform(ST_MakeValid(a.wkb_geometry), %(footprint_srid)s::integer)))
 
+-- :under_way
+-- How many scenes of the same card, area and dates other workers are at. Attempts that began too long ago are not
+-- counted: their workers should have ended themselves. Who asks holds no scene itself.
+SELECT count(DISTINCT r.obsid)
+FROM {log} r
+JOIN {catalogue} d ON d.id = r.obsid
+WHERE r.finished_at IS NULL AND r.card = %(card)s AND r.aoi = %(aoi)s
+  AND r.started_at > clock_timestamp() - %(longest)s * interval '1 second'
+  AND d.status = 'inprogress' AND d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s
+
 -- :lock
 -- Marks a scene as being worked on, for as long as this session lives; false if another session has it. In pg_locks:
 -- classid 1128418561, objid the scene.

@@ -313,6 +313,11 @@ def short_transactions() -> None:
     put(worker, select_parcels=selected)
 
 
+def wait_for_others() -> None:
+    """At the end of a burst, what other workers are at is none of our business."""
+    _with_statements(catalogue, under_way="SELECT 0")
+
+
 def too_large() -> None:
     """Parcels may have any size."""
     put(chunks, LARGEST_PARCEL_PIXELS=MANY**2)
@@ -324,7 +329,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
         skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
         wholeness, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large,
-        no_key_update, short_transactions,
+        no_key_update, short_transactions, wait_for_others,
     )
 }  # fmt: skip
 

@@ -1,0 +1,451 @@
+"""The operator's scripts in swarm/, without Docker and without VMs.
+
+A made-up `ssh` runs the command here, with a home directory for each host; a made-up `docker` and `sudo` write down how
+they were called. PATH leads to these and to plain tools only, so a VM may lack Docker although this machine has it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+SCRIPTS = ("prepare.sh", "bring.sh", "join.sh", "check.sh", "remove.sh")
+TOOLS = [
+    "awk",
+    "basename",
+    "bash",
+    "cat",
+    "chmod",
+    "date",
+    "dd",
+    "df",
+    "dirname",
+    "env",
+    "getent",
+    "grep",
+    "gunzip",
+    "gzip",
+    "id",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "rm",
+    "sed",
+    "sh",
+    "sleep",
+    "tail",
+    "tar",
+    "timeout",
+    "touch",
+    "tr",
+]
+TOKEN = "SWMTKN-1-very-secret"
+
+SSH = r"""#!/usr/bin/env bash
+printf '%s\n' "$@" >>"$WORLD/ssh.log"
+for argument; do [ "$argument" != -G ] || exit 0; done
+while [ "$1" != -- ]; do shift; done
+case "$2" in
+    gone*) echo "ssh: connect to host $2 port 22: No route to host" >&2; exit 255 ;;
+    cut*) head=1 ;;
+esac
+export ON_HOST="$2" HOME="$WORLD/$2"
+mkdir -p "$HOME"
+if [ -n "${head:-}" ]; then exec sh -c "$3" < <(dd bs=400 count=1 2>/dev/null); fi
+exec sh -c "$3"
+"""
+
+DOCKER = r"""#!/usr/bin/env bash
+printf '%s: %s\n' "${ON_HOST:-manager}" "$*" >>"$WORLD/docker.log"
+case "${ON_HOST:-manager} $*" in
+    *" version"*) echo 20.10.24 ;;
+    *DockerRootDir*) echo / ;;
+    "manager info -f {{.Swarm.ControlAvailable}}") echo true ;;
+    "manager info"*NodeState*) echo active true ;;
+    *" info"*NodeState*) if [ -e "$HOME/joined" ]; then echo "active id1"; else echo "inactive "; fi ;;
+    "manager swarm join-token"*) echo "$MADE_UP_TOKEN" ;;
+    "manager node inspect"*ManagerStatus*) echo 198.51.100.1:2377 ;;
+    "manager node inspect"*Availability*id1) echo ready active ;;
+    "manager node inspect"*State*id1) echo ready ;;
+    "manager node inspect"*Role*id1) echo worker ;;
+    "manager node inspect"*) exit 1 ;;
+    *" swarm join "*) touch "$HOME/joined" ;;
+    *" image inspect"*) echo "${IMAGE_ID:-sha256:1}" ;;
+esac
+"""
+
+SUDO = r"""#!/usr/bin/env bash
+printf '%s: sudo %s\n' "${ON_HOST:-manager}" "$*" >>"$WORLD/sudo.log"
+"""
+
+
+@dataclass
+class World:
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+    def program(self, name: str, text: str) -> None:
+        path = self.bin / name
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def without(self, name: str) -> None:
+        (self.bin / name).unlink()
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def home(self, host: str) -> Path:
+        return self.folder / host
+
+    def run(self, script: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", PROJECT / "swarm" / script, *arguments],
+            env={"PATH": str(self.bin), "WORLD": str(self.folder), "MADE_UP_TOKEN": TOKEN, "HOME": "/", **environment},
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.bin.mkdir()
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found, tool
+        (made.bin / tool).symlink_to(found)
+    made.program("python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # whatever python3 may be in PATH
+    for name, text in (("ssh", SSH), ("docker", DOCKER), ("sudo", SUDO)):
+        made.program(name, text)
+    return made
+
+
+def not_root(world: World) -> None:
+    """The user of the VMs is `eouser`, in no group but its own; systemd or not, no daemon is ours to start."""
+    world.program("id", '#!/usr/bin/env bash\ncase "$1" in -u) echo 1000 ;; *) echo eouser ;; esac\n')
+    world.program("systemctl", "#!/usr/bin/env bash\nexit 0\n")
+
+
+# Options
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_the_comment_at_the_head(world: World, script: str) -> None:
+    outcome = world.run(script, "--help")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert f"swarm/{script} [" in outcome.stdout
+    assert "--dry-run" in outcome.stdout
+    assert "set -euo" not in outcome.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "no hosts"),
+        (("--surely-not", "vm1"), "no option --surely-not"),
+        (("-v", "vm1"), "no option -v"),
+        (("--hosts",), "--hosts needs a value"),
+        (("--hosts", "/nowhere", "vm1"), "/nowhere cannot be read"),
+        (("-oProxyCommand=x",), "no option -oProxyCommand=x"),
+        (("vm1;reboot",), "'vm1;reboot' is no name of a host"),
+        (("vm 1",), "is no name of a host"),
+        (("",), "is no name of a host"),
+        (("user@-oProxyCommand=x",), "is no name of a host"),
+        (("$(reboot)",), "is no name of a host"),
+    ],
+)
+def test_wrong_command_line(world: World, script: str, arguments: tuple[str, ...], complaint: str) -> None:
+    outcome = world.run(script, *arguments)
+    assert outcome.returncode == 2
+    assert complaint in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert (outcome.stdout, world.log("ssh"), world.log("docker")) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "complaint"),
+    [
+        ("bring.sh", ("--image", "-x", "vm1"), "no name of an image"),
+        ("bring.sh", ("--image", "a b", "vm1"), "no name of an image"),
+        ("check.sh", ("--min-disk", "much", "vm1"), "whole number"),
+        ("check.sh", ("--db-config", "/nowhere", "vm1"), "does not tell a host"),
+        ("remove.sh", ("--wait", "-1", "vm1"), "whole number"),
+        ("remove.sh", ("--node", "n1", "vm1"), "--node needs --force"),
+        ("remove.sh", ("--force", "--node", "n1", "vm1", "vm2"), "exactly one host"),
+    ],
+)
+def test_wrong_values(world: World, script: str, arguments: tuple[str, ...], complaint: str) -> None:
+    outcome = world.run(script, *arguments)
+    assert (outcome.returncode, outcome.stderr.count("\n")) == (2, 1)
+    assert complaint in outcome.stderr
+
+
+def test_hosts_from_a_file(world: World) -> None:
+    file = world.folder / "hosts"
+    file.write_bytes(b"# workers\n\nvm1\r\n  user@vm2  # the slow one\n\t\nvm1\n198.51.100.7")
+    outcome = world.run("prepare.sh", "--hosts", file, "vm0", "vm1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    hosts = [line.partition(": ")[0] for line in outcome.stdout.splitlines() if "directory" in line]
+    assert hosts == ["vm1", "user@vm2", "198.51.100.7", "vm0"]
+
+
+def test_two_names_on_a_line_of_the_file(world: World) -> None:
+    file = world.folder / "hosts"
+    file.write_text("vm1 vm2\n")
+    outcome = world.run("prepare.sh", "--hosts", file)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert "'vm1 vm2' is no name of a host" in outcome.stderr
+
+
+def test_options_of_ssh_come_first(world: World) -> None:
+    """ssh takes the first value that it is given: ours must be the second."""
+    world.run("prepare.sh", "vm1", SSH_OPTIONS="-F file -o ConnectTimeout=77")
+    arguments = world.log("ssh").splitlines()
+    assert arguments[:4] == ["-F", "file", "-o", "ConnectTimeout=77"]
+    assert "BatchMode=yes" in arguments
+
+
+# prepare.sh
+
+
+def test_a_host_that_fails_does_not_stop_the_others(world: World) -> None:
+    outcome = world.run("prepare.sh", "gone1", "vm1", "gone2")
+    assert outcome.returncode == 1
+    assert outcome.stderr.splitlines() == [
+        "gone1: failed: cannot be reached (ssh: connect to host gone1 port 22: No route to host)",
+        "gone2: failed: cannot be reached (ssh: connect to host gone2 port 22: No route to host)",
+        "prepare.sh: failed: gone1 gone2",
+    ]
+    assert (world.home("vm1") / "dk").is_dir()
+
+
+def test_prepare_twice(world: World) -> None:
+    assert "directory" in world.run("prepare.sh", "vm1").stdout
+    again = world.run("prepare.sh", "vm1")
+    assert again.returncode == 0
+    assert f"vm1: directory {world.home('vm1')}/dk: already there" in again.stdout
+
+
+def test_a_dry_run_changes_nothing(world: World) -> None:
+    not_root(world)
+    outcome = world.run("prepare.sh", "--dry-run", "vm1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert "vm1: would run: sudo -n usermod -aG docker eouser" in outcome.stdout
+    assert f"vm1: would run: mkdir -p -- {world.home('vm1')}/dk" in outcome.stdout
+    assert ": made" not in outcome.stdout
+    assert not (world.home("vm1") / "dk").exists()
+    assert world.log("sudo") == ""
+
+
+def test_sudo_only_where_it_is_needed(world: World) -> None:
+    not_root(world)
+    outcome = world.run("prepare.sh", "vm1")
+    assert outcome.returncode == 0
+    assert world.log("sudo").splitlines() == ["vm1: sudo -n usermod -aG docker eouser"]
+    assert (world.home("vm1") / "dk").is_dir()
+
+
+@pytest.mark.skipif(not Path("/etc/debian_version").exists(), reason="apt-get belongs to Debian")
+def test_docker_is_installed_where_there_is_none(world: World) -> None:
+    not_root(world)
+    world.without("docker")
+    world.program("apt-get", "#!/usr/bin/env bash\nexit 1\n")
+    # sudo "installs": afterwards there is a docker.
+    docker = world.folder / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    world.program("sudo", SUDO + 'case "$*" in *docker.io) mv "$WORLD/docker" "$WORLD/bin/docker" ;; esac\n')
+    outcome = world.run("prepare.sh", "vm1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert "vm1: Docker: installing docker.io" in outcome.stdout
+    assert [line.split()[-1] for line in world.log("sudo").splitlines()] == ["update", "docker.io", "eouser"]
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "$(touch hit)", "a;touch hit", "a\\b", "ä*?"])
+def test_directory_of_any_name(world: World, name: str) -> None:
+    outcome = world.run("prepare.sh", "--directory", name, "vm1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert [path.name for path in world.home("vm1").iterdir()] == [name]
+
+
+# bring.sh
+
+
+def write_configuration(world: World) -> list[str | Path]:
+    """Files with names of their own, readable by all; the options that name them."""
+    options: list[str | Path] = []
+    for option, key in (("--db-config", "database"), ("--s3-config", "s3")):
+        file = world.folder / f"my {option[2:4]}.json"
+        file.write_text(json.dumps({key: {}}))
+        file.chmod(0o644)
+        options += [option, file]
+    return options
+
+
+def test_code_and_configuration(world: World) -> None:
+    for _ in range(2):
+        outcome = world.run("bring.sh", "--code", "--config", *write_configuration(world), "vm1")
+        assert (outcome.returncode, outcome.stderr) == (0, "")
+    folder = world.home("vm1") / "dk"
+    names = ["db_config.json", "download_with_boto3.py", "extractors", "s3_config.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in names}
+    assert modes == {
+        name: 0o600 if name.endswith("json") else (folder / name).is_dir() * 0o111 + 0o644 for name in names
+    }
+    assert json.loads((folder / "db_config.json").read_text()) == {"database": {}}
+    assert (folder / "extractors" / "sql").is_dir()
+    assert not list(folder.rglob("__pycache__"))
+    assert "save" not in world.log("docker")
+
+
+def test_a_copy_that_breaks_off_leaves_what_was_there(world: World) -> None:
+    folder = world.home("cut1") / "dk"
+    (folder / "extractors").mkdir(parents=True)
+    (folder / "extractors" / "old.py").touch()
+    outcome = world.run("bring.sh", "--code", "cut1")
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith("cut1: failed: ")
+    assert [path.name for path in folder.iterdir()] == ["extractors"]
+    assert [path.name for path in (folder / "extractors").iterdir()] == ["old.py"]
+
+
+def test_a_dry_run_copies_nothing(world: World) -> None:
+    outcome = world.run("bring.sh", "--code", "--config", *write_configuration(world), "--dry-run", "vm1")
+    assert outcome.returncode == 0
+    assert outcome.stdout.count("would run: ") == 3
+    assert world.log("ssh") == ""
+
+
+def test_configuration_that_is_not_there(world: World) -> None:
+    outcome = world.run("bring.sh", "--config", "--db-config", "/nowhere", "vm1")
+    assert (outcome.returncode, outcome.stderr) == (1, "bring.sh: /nowhere cannot be read\n")
+
+
+# join.sh
+
+
+def test_the_token_stays_out_of_sight(world: World) -> None:
+    outcome = world.run("join.sh", "vm1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert outcome.stdout.splitlines() == ["manager: already a manager", "vm1: joined as a worker"]
+    assert TOKEN not in world.log("ssh")
+    assert f"vm1: swarm join --token {TOKEN} 198.51.100.1:2377" in world.log("docker").splitlines()
+
+
+def test_a_dry_run_joins_nobody(world: World) -> None:
+    outcome = world.run("join.sh", "--dry-run", "vm1")
+    assert outcome.returncode == 0
+    assert "vm1: would run: docker swarm join --token (not shown) 198.51.100.1:2377" in outcome.stdout
+    assert TOKEN not in outcome.stdout + world.log("ssh")
+    assert "swarm join " not in world.log("docker")
+
+
+# check.sh
+
+
+def row(outcome: subprocess.CompletedProcess[str], host: str) -> dict[str, str]:
+    """The host's line of the table, by the heads of the columns: they begin where the cells begin."""
+    head, *lines = outcome.stdout.splitlines()
+    starts = [head.index(name) for name in head.split()]
+    line = next(line for line in lines if line.startswith(host))
+    ends = [*starts[1:], None]
+    return {name: line[start:end].strip() for name, start, end in zip(head.split(), starts, ends, strict=True)}
+
+
+def test_all_is_well(world: World) -> None:
+    world.run("join.sh", "vm1")
+    outcome = world.run("check.sh", "--min-disk", "0", "vm1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    cells = row(outcome, "vm1")
+    assert (cells["DOCKER"], cells["SWARM"], cells["CLOCK"], cells["IMAGE"]) == ("ok 20.10.24", "ok", "ok", "ok")
+
+
+def test_what_is_wrong(world: World) -> None:
+    # The VM's bash takes EPOCHREALTIME for a plain variable as soon as it has been unset.
+    slow = SSH.replace('exec sh -c "$3"\n', 'exec sh -c "${3/set -euo pipefail/unset EPOCHREALTIME}"\n')
+    world.program("ssh", slow)
+    world.without("date")
+    world.program("date", '#!/usr/bin/env bash\nprintf "%d.000000\\n" $((EPOCHSECONDS - 3600))\n')
+    outcome = world.run("check.sh", "--min-disk", "900000", "vm1", "gone1")
+    assert outcome.returncode == 1
+    assert outcome.stderr == "check.sh: failed: vm1 gone1\n"
+    cells = row(outcome, "vm1")
+    assert cells["SWARM"] == "in no swarm"
+    assert cells["CLOCK"].startswith("3600.")
+    assert cells["CLOCK"].endswith(" s behind")
+    assert cells["DISK"].startswith("only ")
+    assert row(outcome, "gone1")["SSH"] == "cannot be reached"
+    assert "gone1: cannot be reached (ssh: connect to host gone1 port 22: No route to host)" in outcome.stdout
+
+
+def test_docker_that_does_not_run(world: World) -> None:
+    world.program("docker", DOCKER.replace("case", '[ -z "${ON_HOST:-}" ] || exit 1\ncase', 1))
+    outcome = world.run("check.sh", "vm1")
+    assert outcome.returncode == 1
+    cells = row(outcome, "vm1")
+    assert (cells["SSH"], cells["DOCKER"], cells["CLOCK"]) == ("ok", "cannot be used", "ok")
+    assert "vm1: Docker does not run, or root may not use it" in outcome.stdout
+
+
+def test_a_talkative_login_shell(world: World) -> None:
+    world.program("ssh", SSH.replace('exec sh -c "$3"\n', 'echo Welcome to vm1; exec sh -c "$3"\n'))
+    assert world.run("join.sh", "vm1").returncode == 0
+    assert world.run("join.sh", "vm1").stdout.splitlines()[-1] == "vm1: already a worker"
+    assert world.run("bring.sh", "vm1").stdout == "vm1: image parcel-extraction:latest: already there\n"
+    assert world.run("check.sh", "--min-disk", "0", "vm1").returncode == 0
+
+
+def test_no_secret_goes_to_a_host(world: World) -> None:
+    database = world.folder / "db.json"
+    connection = {"host": "127.0.0.1", "port": 9, "dbpasswd": "pass-word", "dbuser": "who"}
+    database.write_text(json.dumps({"database": {"connection": connection}}))
+    store = world.folder / "s3.json"
+    store.write_text(json.dumps({"s3": {"host": "http://127.0.0.1:9/x", "access_key": "pass-key", "secret_key": "s"}}))
+    outcome = world.run("check.sh", "--db-config", database, "--s3-config", store, "vm1")
+    cells = row(outcome, "vm1")
+    assert cells["DATABASE"] == cells["S3"] == "no connection to 127.0.0.1:9"
+    assert "pass-" not in outcome.stdout + outcome.stderr + world.log("ssh")
+
+
+def test_database_of_the_stack_itself(world: World) -> None:
+    database = world.folder / "db.json"
+    database.write_text(json.dumps({"database": {"connection": {"host": "pg_spat"}}}))
+    outcome = world.run("check.sh", "--db-config", database, "vm1")
+    assert row(outcome, "vm1")["DATABASE"] == "in the stack"
+
+
+@pytest.mark.parametrize("host", ["a b", "$(touch hit)", "a;b", "/var/run/postgresql"])
+def test_a_host_that_is_none_is_not_sent(world: World, host: str) -> None:
+    database = world.folder / "db.json"
+    database.write_text(json.dumps({"database": {"connection": {"host": host}}}))
+    outcome = world.run("check.sh", "--db-config", database, "vm1")
+    assert outcome.returncode == 2
+    assert world.log("ssh") == ""
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck() -> None:
+    outcome = subprocess.run(
+        ["shellcheck", *sorted((PROJECT / "swarm").glob("*.sh"))],
+        text=True, capture_output=True, check=False, env=os.environ | {"LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert outcome.stdout == ""
