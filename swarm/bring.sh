@@ -7,7 +7,7 @@
 #
 #     HOST              as ssh knows it, for instance vm_new1 from ~/.ssh/config
 #     --hosts FILE      a file with one host per line; blank lines and comments (#) are allowed
-#     --image NAME:TAG  bring this image (default: parcel-extraction:latest); a VM that has it already is left alone
+#     --image NAME:TAG  bring this image (default: parcel-extraction with this version); a VM that has it already is left alone
 #     --code            copy extractors/ and download_with_boto3.py
 #     --config          copy db_config.json and s3_config.json (see below)
 #     --db-config FILE, --s3-config FILE   other configuration files to copy; they get the usual names

@@ -7,7 +7,7 @@
 #
 #     HOST              as ssh knows it, for instance vm_new1 from ~/.ssh/config
 #     --hosts FILE      a file with one host per line; blank lines and comments (#) are allowed
-#     --image NAME:TAG  the image that the VM must have, the same as here (default: parcel-extraction:latest)
+#     --image NAME:TAG  the image that the VM must have, the same as here (default: parcel-extraction with this version)
 #     --db-config FILE, --s3-config FILE   where database and store are (default: db_config.json and s3_config.json of
 #                       the project; without them they are "not checked")
 #     --min-disk GB     so much must be free where Docker keeps its data (default: 10)

@@ -10,7 +10,8 @@
 # shellcheck shell=bash disable=SC2034
 
 PROJECT_ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
-IMAGE="parcel-extraction:latest"
+# The name that README.md builds it under: with the version, so that no VM works with another one's code unnoticed.
+IMAGE="parcel-extraction:$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$PROJECT_ROOT/extractors/__init__.py")"
 DIRECTORY="dk"
 DB_CONFIG="$PROJECT_ROOT/db_config.json"
 S3_CONFIG="$PROJECT_ROOT/s3_config.json"

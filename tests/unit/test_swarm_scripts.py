@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from extractors import __version__
+
 PROJECT = Path(__file__).parents[2]
 SCRIPTS = ("prepare.sh", "bring.sh", "join.sh", "check.sh", "remove.sh")
 TOOLS = [
@@ -410,7 +412,7 @@ def test_a_talkative_login_shell(world: World) -> None:
     world.program("ssh", SSH.replace('exec sh -c "$3"\n', 'echo Welcome to vm1; exec sh -c "$3"\n'))
     assert world.run("join.sh", "vm1").returncode == 0
     assert world.run("join.sh", "vm1").stdout.splitlines()[-1] == "vm1: already a worker"
-    assert world.run("bring.sh", "vm1").stdout == "vm1: image parcel-extraction:latest: already there\n"
+    assert world.run("bring.sh", "vm1").stdout == f"vm1: image parcel-extraction:{__version__}: already there\n"
     assert world.run("check.sh", "--min-disk", "0", "vm1").returncode == 0
 
 

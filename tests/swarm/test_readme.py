@@ -1,0 +1,104 @@
+"""The README's own code blocks, word by word and in their order, on the manager and two VMs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from demo.servers import S3Server
+from tests.faults.network import TcpProxy
+from tests.faults.own_postgis import own_postgis
+from tests.faults.season import Products, Season
+from tests.helpers import NOTHING_LEFT, ROOT
+from tests.swarm.cloud import Cloud
+from tests.swarm.stack import STACK_CONNECTION, Stack, configure, database_of
+
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "demo_output", "data")
+CONFIGURATION = ("db_config.json", "s3_config.json")
+
+
+def blocks(section: str) -> list[str]:
+    """The shell commands of a section of the README."""
+    text = (ROOT / "README.md").read_text()
+    (body,) = re.findall(rf"^### {re.escape(section)}\n(.*?)(?=^##)", text, re.DOTALL | re.MULTILINE)
+    found: list[str] = re.findall(r"^```bash\n(.*?)^```", body, re.DOTALL | re.MULTILINE)
+    return found
+
+
+class Operator:
+    """Somebody with a terminal on the manager, in a copy of the project."""
+
+    def __init__(self, cloud: Cloud, project: Path) -> None:
+        self.cloud, self.project = cloud, project
+        shutil.copytree(ROOT, project, ignore=LEFT_OUT)
+
+    def types(self, block: str, folder: Path | None = None) -> str:
+        """What the terminal shows after these commands, all of which have to succeed."""
+        script = folder or self.project
+        done = self.cloud.manager.run("script", "-qec", f"bash -euc {_quoted(block)}", "/dev/null", folder=script)
+        assert done.returncode == 0, f"{block}\n{done.stdout}"
+        return done.stdout
+
+    def configures(self, connection: dict[str, str | int], store: str, bucket: str, made: Path) -> None:
+        """The two files in the project's directory."""
+        configure(made, connection, store, bucket)
+        for name in CONFIGURATION:
+            shutil.copy(made / name, self.project / name)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+@pytest.fixture
+def operator(cloud: Cloud, tmp_path: Path) -> Operator:
+    return Operator(cloud, tmp_path / "project")
+
+
+def test_docker_swarm_and_vms(
+    operator: Operator, season_products: Products, store: S3Server, far_store: TcpProxy, tmp_path: Path
+) -> None:
+    cloud = operator.cloud
+    store_address = f"http://{far_store.host}:{far_store.port}"
+    name = f"t{uuid.uuid4().hex[:12]}"
+    build, single = blocks("One scene, with Docker")
+    set_up, database, workers, end = blocks("A whole period, on a swarm")
+    (on_a_vm,) = blocks("On worker VMs, without a swarm")
+
+    operator.types(build)
+    with own_postgis(cloud.here) as server:
+        season = Season(season_products, server, store, tmp_path / "single", {"s2": 4}, name)
+        operator.configures(server.connection_config(name), store_address, name, tmp_path / "elsewhere")
+        (tmp_path / "empty").mkdir()
+        for file in CONFIGURATION:
+            shutil.copy(operator.project / file, tmp_path / "empty" / file)
+        assert "signatures written" in operator.types(single, tmp_path / "empty")
+        assert sorted(season.statuses().values()).count("extracted") == 1
+        operator.types(set_up.replace("bash swarm/check.sh", "#"))
+        assert NOTHING_LEFT in operator.types(on_a_vm)
+        season.check()
+        season.close()
+
+    stack = Stack(cloud, "s2", operator.project)
+    bucket = f"t{uuid.uuid4().hex[:12]}"
+    operator.configures(STACK_CONNECTION, store_address, bucket, tmp_path / "stack")
+    assert urlsplit(store_address).hostname == cloud.here
+    operator.types(set_up)  # again, with all checks
+    operator.types(database)
+    try:
+        season = Season(season_products, database_of(stack), store, tmp_path / "season", {"s2": 4}, bucket)  # type: ignore[arg-type]
+        season.add_again("s2", 6)
+        shown = operator.types(workers)
+        assert "s2swarm_vector_extractor" in shown
+        stack.wait_for_end()
+        season.check()
+        assert stack.column("Replicas") == "0/8"
+        season.close()
+    finally:
+        operator.types(end)
+        stack.remove()
