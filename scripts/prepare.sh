@@ -24,14 +24,25 @@ prepare_postgis() {
 
 # Install with apt-get what the fault tests use, as far as that is possible: tests that miss something are skipped.
 prepare_fault_tools() {
+    _install_if_possible ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime
+}
+
+# The same for the tests on a swarm: a Docker engine, which is not started, and what makes machines for it.
+prepare_swarm_tools() {
+    _install_if_possible dockerd:docker.io docker:docker.io debootstrap:debootstrap sshd:openssh-server \
+        ssh:openssh-client ip:iproute2 iptables:iptables
+}
+
+# _install_if_possible PROGRAM:PACKAGE...
+_install_if_possible() {
     local pair missing=""
-    for pair in ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime; do
+    for pair in "$@"; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
     done
     if [ -z "$missing" ]; then
         return
     elif ! _is_debian || { [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; }; then
-        _say "prepare: without$missing some fault tests will be skipped"
+        _say "prepare: without$missing some tests will be skipped"
     else
         # shellcheck disable=SC2086
         _install $missing

@@ -226,13 +226,13 @@ class Running:
         self.process.wait()
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Look every 50 ms until `true()`; a test that waits in vain fails with `what`."""
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 60, every: float = 0.05) -> None:
+    """Look `every` so many seconds until `true()`; a test that waits in vain fails with `what`."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             pytest.fail(f"waited {seconds} s in vain: {what}")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def environment(**more: str) -> dict[str, str]:

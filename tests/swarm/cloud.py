@@ -150,6 +150,8 @@ class Node(Daemon):
 
     def __init__(self, folder: Path, name: str, address: str) -> None:
         self.name, self.address = name, address
+        # Nobody answers there: names that cannot be looked up (a registry's) fail at once instead of after a while.
+        (folder / "resolv.conf").write_text(f"nameserver {address}\n")
         super().__init__(folder, hold_namespace(name, folder))
         self._sshd: subprocess.Popen[bytes] | None = None
 
@@ -290,6 +292,15 @@ class Cloud:
         for script, *options in (("join.sh", "--database-here"), ("bring.sh", "--image", self.image)):
             self.operate(script, *options, *hosts)
 
+    def part(self) -> None:
+        """Back to the beginning: no swarm, no image on the workers."""
+        for node in self.nodes:
+            with suppress(DockerError):
+                node.docker("swarm", "leave", "--force")
+        for node in self.workers:
+            with suppress(DockerError):
+                node.docker("image", "rm", "--force", self.image)
+
     def operate(self, script: str, *arguments: str) -> str:
         """Run one of the scripts in swarm/ on the manager; what it printed."""
         done = subprocess.run(
@@ -322,6 +333,7 @@ def hold_namespace(name: str, folder: Path) -> subprocess.Popen[bytes]:
     setup = [
         f"echo {name} >/proc/sys/kernel/hostname",
         f"mount -t overlay overlay -o lowerdir={home},upperdir={folder}/home,workdir={folder}/work {home}",
+        f"mount --bind {folder}/resolv.conf /etc/resolv.conf",
         "echo ready",
         "exec cat",
     ]

@@ -166,7 +166,7 @@ class Stack:
     def wait_for_end(self, seconds: float = 120) -> None:
         """Until every worker has ended by itself."""
         replicas = self.replicas()
-        wait_until(lambda: self._completed() >= replicas, f"the end of {replicas} workers", seconds)
+        wait_until(lambda: self._completed() >= replicas, f"the end of {replicas} workers", seconds, every=1)
         assert self.column("Replicas").startswith("0/"), self.column("Replicas")
 
     def _completed(self) -> int:
@@ -201,7 +201,7 @@ class Stack:
                 self.cloud.manager.docker("stack", "rm", self.name)
             return self.leftovers() == []
 
-        wait_until(is_gone, f"the end of {self.name}", 120)
+        wait_until(is_gone, f"the end of {self.name}", 120, every=1)
 
     def leftovers(self) -> list[str]:
         """Services, secrets, networks and containers."""

@@ -10,38 +10,20 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+
+from tests.swarm.cloud import Cloud
 
 SWARM = Path(__file__).parents[2] / "swarm"
 NODE_STATE = "{{.Status.State}} {{.Spec.Availability}}"
 
 
-class Node(Protocol):
-    """A machine of the swarm to be: a network namespace with a Docker daemon and an ssh daemon of its own."""
-
-    name: str
-    address: str
-
-    def docker(self, *args: str) -> str: ...
-
-
-class Cloud(Protocol):
-    """What these tests need of the fixture `cloud`."""
-
-    ssh_config: Path
-    image: str
-
-    @property
-    def manager(self) -> Node: ...
-
-    @property
-    def workers(self) -> Sequence[Node]: ...
-
-    def environment(self) -> dict[str, str]: ...
+@pytest.fixture(scope="module", autouse=True)
+def bare(cloud: Cloud) -> None:
+    """The machines as they come, even if tests before these have made a swarm of them."""
+    cloud.part()
 
 
 def script(cloud: Cloud, name: str, *arguments: str | Path, code: int = 0) -> list[str]:
