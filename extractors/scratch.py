@@ -34,8 +34,11 @@ def scratch(data_dir: Path, scene: int) -> Iterator[Path]:
         making.rename(folder)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Under its first name: a transfer that has not ended yet finds no folder that it could put its file into.
+        with suppress(OSError):
+            folder.rename(making)
         shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 

@@ -440,13 +440,7 @@ def _step(account: Account, name: str) -> Iterator[None]:
 def _load_libraries() -> None:
     """Import what the work on a scene needs; an error is left to those who import it again."""
     with suppress(Exception):
-        for module in (
-            "extractors.bands",
-            "extractors.chunks",
-            "extractors.scanline",
-            "extractors.reference",
-            "geopandas",
-        ):
+        for module in LIBRARIES:
             importlib.import_module(module)
         # All this stays: the garbage collector need not go through it again and again, which took 2 % of the time.
         gc.freeze()

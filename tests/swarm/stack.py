@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -167,7 +168,6 @@ class Stack:
         """Until every worker has ended by itself."""
         replicas = self.replicas()
         wait_until(lambda: self._completed() >= replicas, f"the end of {replicas} workers", seconds, every=1)
-        assert self.column("Replicas").startswith("0/"), self.column("Replicas")
 
     def _completed(self) -> int:
         """How many slots have come to their end."""
@@ -189,8 +189,15 @@ class Stack:
         )
 
     def log(self) -> str:
-        """What all workers have said."""
-        return self.cloud.manager.docker("service", "logs", "--raw", self.workers)
+        """What all workers have said; a node that has just come back does not tell at once."""
+        end = time.monotonic() + 60
+        while True:
+            try:
+                return self.cloud.manager.docker("service", "logs", "--raw", self.workers)
+            except DockerError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(1)
 
     def remove(self) -> None:
         """`docker stack rm`, and wait until nothing of it is left on any node, its volumes excepted."""

@@ -104,6 +104,13 @@ def test_code_in_the_directory_comes_first(directory: Directory) -> None:
     assert not list(directory.path.rglob("__pycache__"))
 
 
+@pytest.mark.parametrize(("limit", "cores"), [("1", 1), ("0.3", 1), ("1.5", 2)])
+def test_cores_of_a_container(cloud: Cloud, limit: str, cores: int) -> None:
+    """As many as its limit gives it, whatever the machine has (two at least)."""
+    program = "from extractors.cores import usable_cores; print(usable_cores())"
+    assert cloud.manager.docker("run", "--rm", "--cpus", limit, cloud.image, "python", "-c", program) == str(cores)
+
+
 def test_image(cloud: Cloud) -> None:
     """Small, not root's, without tools or caches; nothing secret in a layer."""
     (made,) = json.loads(cloud.manager.docker("inspect", cloud.image))

@@ -47,13 +47,13 @@ def test_watch(make_burst: MakeBurst) -> None:
     wait_until(lambda: burst.done() == 4, "the first scenes")
     burst.season.add_again("bs", 2)
     wait_until(lambda: burst.done() == 6, "the scenes that came later")
-    assert len(burst.stack.running()) == 2
+    wait_until(lambda: len(burst.stack.running()) == 2, "the first look at the workers' health")
     for container in containers(burst.stack):
         check_container(container)
         assert_no_secret(processes(burst.stack, container))
-    wait_until(lambda: len(healthy(burst.stack)) == 2, "the health of the workers", 90)
+    assert len(healthy(burst.stack)) == 2
     records = [json.loads(line) for line in burst.stack.log().splitlines()]
-    assert {record["scene"] for record in records if "scene" in record} >= set(burst.season.all)
+    assert {record["scene"] for record in records if "scene" in record} >= set(burst.season.all), records
     burst.check()
     ended = {container["Id"] for container in containers(burst.stack)}
     burst.stack.scale(0)
