@@ -23,6 +23,7 @@ from tests.helpers import ROOT, wait_until
 from tests.swarm import images
 
 START_SECONDS = 60
+COMMAND_SECONDS = 600
 # The kernel ends a program when we die, however that comes about.
 WITH_US = ("setpriv", "--pdeathsig", "TERM")
 NAMESPACES = {"net": "net", "uts": "uts", "mount": "mnt"}
@@ -89,14 +90,16 @@ class Daemon:
             return True
         return False
 
-    def docker(self, *arguments: str, seconds: float = 600, stdin: str = "") -> str:
-        """Run the docker command against this daemon; its output, without the last line break."""
+    def docker(self, *arguments: str, errors: bool = False) -> str:
+        """Run the docker command against this daemon; its output (and what it says as errors), without the last line
+        break."""
         done = subprocess.run(
-            [find("docker") or "docker", *arguments], env=self.environment(), input=stdin, capture_output=True,
-            text=True, check=False, timeout=seconds,
+            [find("docker") or "docker", *arguments], env=self.environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT if errors else subprocess.PIPE, text=True, check=False,
+            timeout=COMMAND_SECONDS,
         )  # fmt: skip
         if done.returncode:
-            raise DockerError(f"docker {' '.join(arguments)}: {(done.stdout + done.stderr)[-3000:]}")
+            raise DockerError(f"docker {' '.join(arguments)}: {(done.stdout + (done.stderr or ''))[-3000:]}")
         return done.stdout.rstrip("\n")
 
     def environment(self) -> dict[str, str]:

@@ -193,7 +193,7 @@ class Stack:
         end = time.monotonic() + 60
         while True:
             try:
-                return self.cloud.manager.docker("service", "logs", "--raw", self.workers)
+                return self.cloud.manager.docker("service", "logs", "--raw", self.workers, errors=True)
             except DockerError:
                 if time.monotonic() > end:
                     raise
@@ -284,6 +284,6 @@ def last_lines(stack: Stack) -> dict[str, str]:
     """Task -> the last line of its log."""
     lines: dict[str, str] = {}
     for task in stack.tasks():
-        text = stack.cloud.manager.docker("service", "logs", "--raw", task.id)
+        text = stack.cloud.manager.docker("service", "logs", "--raw", task.id, errors=True)
         lines[task.id] = text.splitlines()[-1] if text else ""
     return lines
