@@ -71,7 +71,8 @@ class Daemon:
             "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"),
         ]  # fmt: skip
         if self.holder is None:
-            # It only builds; its containers use this machine's network as it is.
+            # It only builds, beside other things; its containers use this machine's network as it is.
+            command = ["nice", "-n", "10", *command]
             command += ["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
         else:
             # Not `ip netns exec`: that hides the control groups.
@@ -189,6 +190,9 @@ class Node(Daemon):
     def close(self) -> None:
         """End everything on it."""
         self.stop()
+        for pid in [*self.contained(), *self.helpers()]:  # a daemon that was killed has left them
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._sshd is not None:
             self._sshd.terminate()
             self._sshd.wait()
@@ -215,20 +219,23 @@ class Cloud:
         self.manager = self._node("manager", 10)
         self.workers = [self._node("vm_new1", 11), self._node("vm_new2", 12)]
         self.nodes = [self.manager, *self.workers]
+        self._builder = Daemon(self.manager.folder)
 
     def _node(self, name: str, number: int) -> Node:
         folder = self.folder / name
         folder.mkdir()
         return Node(folder, name, f"{self._net}.{number}")
 
-    def start(self) -> None:
-        """Build the images and start everything."""
-        builder = Daemon(self.manager.folder)
-        builder.start()
+    def build(self) -> None:
+        """Build the images where the manager will find them."""
+        self._builder.start()
         try:
-            images.build(builder.docker)
+            images.build(self._builder.docker)
         finally:
-            builder.stop()
+            self._builder.stop()
+
+    def start(self) -> None:
+        """Start everything; the images have been built."""
         self._connect()
         for node in self.nodes:
             node.start()
@@ -319,6 +326,7 @@ class Cloud:
 
     def close(self) -> None:
         """End everything and remove it."""
+        self._builder.stop()
         for node in self.nodes:
             node.close()
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)

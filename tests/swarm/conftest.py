@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,24 +15,50 @@ import pytest
 
 from demo.servers import S3Server
 from tests.faults.network import TcpProxy, skip_unless
-from tests.faults.own_postgis import own_postgis
+from tests.faults.own_postgis import OwnPostgis, own_postgis
 from tests.faults.season import Products, Season
 from tests.swarm.cloud import Cloud, missing
 from tests.swarm.stack import STACK_CONNECTION, Burst, configure, database_of, deployed
 
+PREPARED = pytest.StashKey[tuple[Cloud, "Future[None]"]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """If tests will need the cloud, its images are built beside the tests before them: that takes minutes."""
+    wanted = any("cloud" in getattr(item, "fixturenames", ()) for item in session.items)
+    if not wanted or not_requested(session.config) or missing() or session.config.option.collectonly:
+        return
+    made = Cloud()
+    pool = ThreadPoolExecutor(1)
+    session.config.stash[PREPARED] = made, pool.submit(made.build)
+    pool.shutdown(wait=False)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End whatever is left of the cloud, however the tests have ended."""
+    if PREPARED in session.config.stash:
+        made, building = session.config.stash[PREPARED]
+        made.close()
+        wait([building])
+
+
+def not_requested(config: pytest.Config) -> str:
+    """Why these tests are not to be run; empty if they are."""
+    if os.environ.get("CI") or config.getoption("--swarm"):
+        return ""
+    return "takes a Docker engine and some minutes: --swarm"
+
 
 @pytest.fixture(scope="session")
-def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+def cloud(request: pytest.FixtureRequest) -> Cloud:
     """Three machines; the manager has the images, and there is no swarm yet."""
-    if not os.environ.get("CI") and not request.config.getoption("--swarm"):
-        pytest.skip("takes a Docker engine and some minutes: --swarm")
+    if why := not_requested(request.config):
+        pytest.skip(why)
     skip_unless(missing())
-    made = Cloud()
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
+    made, building = request.config.stash[PREPARED]
+    building.result()
+    made.start()
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -62,18 +89,21 @@ def make_burst(
     swarm: Cloud, season_products: Products, store: S3Server, far_store: TcpProxy, tmp_path: Path
 ) -> Iterator[MakeBurst]:
     """inside: the database is the stack's; otherwise it is a server elsewhere. Keywords: variables of the shell."""
+    elsewhere: list[OwnPostgis] = []
     with ExitStack() as stack:
 
         def make(card: str, scenes: int, *, inside: bool = False, **variables: str) -> Burst:
             name = f"t{uuid.uuid4().hex[:12]}"
-            outside = None if inside else stack.enter_context(own_postgis(swarm.here))
+            if not inside and not elsewhere:
+                elsewhere.append(stack.enter_context(own_postgis(swarm.here)))
+            outside = None if inside else elsewhere[0]
             connection = STACK_CONNECTION if outside is None else outside.connection_config(name)
-            folder = tmp_path / "deployed"
+            folder = tmp_path / f"{card} deployed"
             configure(folder, connection, f"http://{far_store.host}:{far_store.port}", name)
             variables = {"PG_SPAT": "1" if inside else "0"} | variables
             burst_stack = stack.enter_context(deployed(swarm, card, folder, **variables, REPLICAS="0"))
             server: Any = outside or database_of(burst_stack)
-            season = Season(season_products, server, store, tmp_path / "season", {card: 4}, name)
+            season = Season(season_products, server, store, tmp_path / card, {card: 4}, name)
             stack.callback(season.close)
             season.add_again(card, scenes - 4)
             return Burst(burst_stack, season, far_store, variables)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from tests.helpers import NOTHING_LEFT, wait_until
 from tests.swarm.conftest import MakeBurst
 from tests.swarm.stack import PASSWORD, SECRET_KEY, Burst, Stack, last_lines
@@ -30,14 +28,15 @@ def test_burst(make_burst: MakeBurst) -> None:
     assert left_in_scratch(burst) == []
 
 
-@pytest.mark.parametrize("card", ["bs", "c6"])
-def test_burst_with_database_elsewhere(make_burst: MakeBurst, card: str) -> None:
-    """One variable, and the stack has no database of its own."""
-    burst = make_burst(card, 6)
-    burst.start(REPLICAS="3")
-    burst.stack.wait_for_end()
-    burst.check()
-    assert burst.stack.tasks("pg_spat") == []
+def test_bursts_with_database_elsewhere(make_burst: MakeBurst) -> None:
+    """The other two cards, both at once; one variable, and a stack has no database of its own."""
+    bursts = [make_burst(card, 6) for card in ("bs", "c6")]
+    for burst in bursts:
+        burst.start(REPLICAS="3")
+    for burst in bursts:
+        burst.stack.wait_for_end()
+        burst.check()
+        assert burst.stack.tasks("pg_spat") == []
 
 
 def test_watch(make_burst: MakeBurst) -> None:
