@@ -104,6 +104,19 @@ def test_code_in_the_directory_comes_first(directory: Directory) -> None:
     assert not list(directory.path.rglob("__pycache__"))
 
 
+def test_started_before_the_database(directory: Directory) -> None:
+    """In a stack, the database's name means nothing before its container runs: it is waited for, and said once."""
+    path = directory.path / "db_config.json"
+    config = json.loads(path.read_text())
+    config["database"]["connection"]["host"] = "pg_spat"
+    config["extraction"]["database_wait_seconds"] = 2
+    path.write_text(json.dumps(config))
+    done = directory.run(COMMAND)
+    assert done.returncode == 75, done.stdout
+    assert done.stdout.count("waiting up to 2 s for the database at pg_spat:5432") == 1
+    assert "no database at pg_spat:5432 within 2 s" in done.stdout
+
+
 @pytest.mark.parametrize(("limit", "cores"), [("1", 1), ("0.3", 1), ("1.5", 2)])
 def test_cores_of_a_container(cloud: Cloud, limit: str, cores: int) -> None:
     """As many as its limit gives it, whatever the machine has (two at least)."""
