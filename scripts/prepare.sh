@@ -9,6 +9,7 @@ PROJECT_ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 VENV="$PROJECT_ROOT/.venv"
 VENV_PYTHON="$VENV/bin/python"
 NO_CLUSTER=/etc/postgresql-common/createcluster.d/zz-parcel-extraction.conf
+START_POLICY=/usr/sbin/policy-rc.d
 
 # Install with apt-get what is absent: PostgreSQL with PostGIS, python3-venv. No cluster is made or started.
 prepare_postgis() {
@@ -27,8 +28,13 @@ prepare_fault_tools() {
     _install_if_possible ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime
 }
 
-# The same for the tests on a swarm: a Docker engine, which is not started, and what makes machines for it.
+# The same for the tests on a swarm, which need root: a Docker engine, which is not started, and what makes machines for
+# it.
 prepare_swarm_tools() {
+    if [ "$(id -u)" -ne 0 ]; then
+        _say "prepare: not root: tests on a swarm will be skipped"
+        return
+    fi
     _install_if_possible dockerd:docker.io docker:docker.io debootstrap:debootstrap sshd:openssh-server \
         ssh:openssh-client ip:iproute2 iptables:iptables
 }
@@ -161,18 +167,37 @@ _install() {
     done
     _say "prepare: installing ${wanted[*]} (apt-get) ..."
     (
+        # Only the programs are wanted, no services: neither now nor after the next start of the machine.
+        made=()
+        trap '[ ${#made[@]} -eq 0 ] || "${as_root[@]}" rm -f "${made[@]}"' EXIT
         if [ -z "$server" ]; then
-            # Only the programs are wanted: without this, Debian makes and starts a cluster "main" on port 5432.
-            trap '"${as_root[@]}" rm -f "$NO_CLUSTER"' EXIT
+            # Without this, Debian makes and starts a cluster "main" on port 5432.
+            made+=("$NO_CLUSTER")
             "${as_root[@]}" mkdir -p "${NO_CLUSTER%/*}"
             echo 'create_main_cluster = false' | "${as_root[@]}" tee "$NO_CLUSTER" >/dev/null
         fi
-        # RUNLEVEL=1: what is installed is not started as a service.
+        if [ ! -e "$START_POLICY" ]; then
+            made+=("$START_POLICY")
+            printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$START_POLICY" >/dev/null
+            "${as_root[@]}" chmod 755 "$START_POLICY"
+        fi
         _run_logged "$log" "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${wanted[@]}"
+        for name in "${wanted[@]}"; do
+            if command -v systemctl >/dev/null 2>&1; then
+                case "$name" in
+                    docker.io) _disable docker.service docker.socket containerd.service ;;
+                    openssh-server) _disable ssh.service ;;
+                    pgbouncer) _disable pgbouncer.service ;;
+                esac
+            fi
+        done
     ) || exit 1
     rm -f "$log"
 }
+
+# So that they do not start with the machine; as_root is the caller's.
+_disable() { "${as_root[@]}" systemctl disable "$@" >/dev/null 2>&1 || true; }
 
 _newest_postgis() {
     apt-cache search --names-only '^postgresql-[0-9]+-postgis-3$' | cut -d- -f2 | sort -n | tail -n 1

@@ -91,13 +91,13 @@ send_image() {
 
 there_image_id() {
     there_find_docker
-    "${DOCKER[@]}" image inspect -f '{{.Id}}' -- "$1" 2>/dev/null || true
+    there_identity "$1"
 }
 
 there_load_image() {
     there_find_docker
     gunzip | "${DOCKER[@]}" load >/dev/null
-    [ "$(there_image_id "$1")" = "$2" ] || there_stop "the image came, but Docker there gives it another id than here"
+    [ "$(there_image_id "$1")" = "$2" ] || there_stop "the image came, but it is not the same as here"
 }
 
 bring_code() {
@@ -149,8 +149,9 @@ read_options "$@"
 if [ -z "$BRING_CODE$BRING_CONFIG" ]; then BRING_IMAGE=yes; fi
 if [ -n "$BRING_IMAGE" ]; then
     needs_docker
-    IMAGE_ID="$(docker image inspect -f '{{.Id}}' -- "$IMAGE" 2>/dev/null)" \
-        || stop "there is no image $IMAGE on this machine: build it first"
+    DOCKER=(docker)
+    IMAGE_ID="$(there_identity "$IMAGE")"
+    [ -n "$IMAGE_ID" ] || stop "there is no image $IMAGE on this machine: build it first"
 fi
 if [ -n "$BRING_CONFIG" ]; then
     for file in "$DB_CONFIG" "$S3_CONFIG"; do

@@ -208,7 +208,7 @@ there_check() {
     printf 'swarm %s\n' "$(there_swarm_state)"
     root="$("${DOCKER[@]}" info -f '{{.DockerRootDir}}')"
     printf 'disk %s\n' "$(df --block-size=1000 --output=avail -- "$root" 2>/dev/null | tail -n 1 | tr -d ' ')"
-    printf 'image %s\n' "$("${DOCKER[@]}" image inspect -f '{{.Id}}' -- "$1" 2>/dev/null)"
+    printf 'image %s\n' "$(there_identity "$1")"
     printf 'database %s\n' "$(there_connect "$2")"
     printf 'store %s\n' "$(there_connect "$3")"
 }
@@ -252,7 +252,8 @@ DATABASE="$(endpoint "$DB_CONFIG" "$DB_GIVEN")"
 STORE="$(endpoint "$S3_CONFIG" "$S3_GIVEN")"
 needs_docker
 VERSION="$(docker version -f '{{.Server.Version}}')"
-IMAGE_ID="$(docker image inspect -f '{{.Id}}' -- "$IMAGE" 2>/dev/null)" || IMAGE_ID=""
+DOCKER=(docker)
+IMAGE_ID="$(there_identity "$IMAGE")"
 for host in "${HOSTS[@]}"; do check "$host"; done
 print_table
 if [ ${#NOTES[@]} -gt 0 ]; then printf '%s\n' "${NOTES[@]}"; fi

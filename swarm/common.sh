@@ -287,6 +287,16 @@ there_find_docker() {
     fi
 }
 
+# What tells one image from another; nothing if there is no such image. Not its id: engines that keep images in
+# different ways give the same image different ones.
+there_identity() {
+    local parts
+    parts="$("${DOCKER[@]}" image inspect \
+        -f '{{json .RootFS.Layers}} {{json .Config.Env}} {{json .Config.Cmd}} {{json .Config.User}}' -- "$1" 2>/dev/null)" \
+        || return 0
+    printf '%s' "$parts" | sha256sum | cut -d' ' -f1
+}
+
 # What part Docker has in a swarm, and its node's id.
 there_swarm_state() {
     there_find_docker

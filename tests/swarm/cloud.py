@@ -26,6 +26,7 @@ START_SECONDS = 60
 COMMAND_SECONDS = 600
 # The kernel ends a program when we die, however that comes about.
 WITH_US = ("setpriv", "--pdeathsig", "TERM")
+BRIDGE = "bridge"
 NAMESPACES = {"net": "net", "uts": "uts", "mount": "mnt"}
 PROGRAMS = {
     "dockerd": "docker.io",
@@ -197,10 +198,7 @@ class Node(Daemon):
             self._sshd.terminate()
             self._sshd.wait()
         assert self.holder is not None
-        self.holder.kill()
-        self.holder.wait()
-        if self.holder.stdin is not None:
-            self.holder.stdin.close()
+        end_holder(self.holder)
 
 
 class Cloud:
@@ -214,7 +212,7 @@ class Cloud:
         # 198.18.0.0/15 is set aside for tests of network devices: nobody's real addresses are hidden.
         self._net = f"198.{random.choice((18, 19))}.{random.randrange(256)}"
         self.here = f"{self._net}.1"
-        self.bridge = f"cloud{os.getpid()}"
+        self._switch: subprocess.Popen[bytes] | None = None
         self.ssh_config = self.folder / "ssh_config"
         self.manager = self._node("manager", 10)
         self.workers = [self._node("vm_new1", 11), self._node("vm_new2", 12)]
@@ -242,13 +240,19 @@ class Cloud:
         self._open_ssh()
 
     def _connect(self) -> None:
-        call("ip", "link", "add", self.bridge, "type", "bridge")
-        call("ip", "address", "add", f"{self.here}/24", "dev", self.bridge)
-        call("ip", "link", "set", self.bridge, "up")
+        """The bridge is in a namespace as well: this machine's firewall does not see what passes it."""
+        self._switch = hold_switch()
+        uplink = f"cloud{self._switch.pid}"
+        call("ip", "link", "add", uplink, "type", "veth", "peer", "name", "up", "netns", str(self._switch.pid))
+        call("ip", "address", "add", f"{self.here}/24", "dev", uplink)
+        call("ip", "link", "set", uplink, "up")
+        call("ip", "link", "add", BRIDGE, "type", "bridge", where=self._switch)
+        call("ip", "link", "set", "up", "master", BRIDGE, "up", where=self._switch)
+        call("ip", "link", "set", BRIDGE, "up", where=self._switch)
         for node in self.nodes:
-            cable = self.cable(node)
-            call("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
-            call("ip", "link", "set", cable, "master", self.bridge, "up")
+            cable = ("ip", "link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
+            call(*cable, where=self._switch)
+            call("ip", "link", "set", node.name, "master", BRIDGE, "up", where=self._switch)
             for command in (
                 ("address", "add", f"{node.address}/24", "dev", "eth0"),
                 ("link", "set", "eth0", "up"),
@@ -257,17 +261,13 @@ class Cloud:
             ):
                 call("ip", *command, where=node.holder)
 
-    def cable(self, node: Node) -> str:
-        """The interface of this machine that leads to the node."""
-        return f"{self.bridge[5:]}{node.name[0]}{node.address.rsplit('.', 1)[1]}"
-
     def cut(self, node: Node) -> None:
         """Nothing reaches the node or leaves it, and nobody is told."""
-        call("ip", "link", "set", self.cable(node), "nomaster")
+        call("ip", "link", "set", node.name, "nomaster", where=self._switch)
 
     def heal(self, node: Node) -> None:
         """Plug the cable in again."""
-        call("ip", "link", "set", self.cable(node), "master", self.bridge)
+        call("ip", "link", "set", node.name, "master", BRIDGE, where=self._switch)
 
     def _open_ssh(self) -> None:
         key, host_key = self.folder / "key", self.folder / "host_key"
@@ -329,7 +329,8 @@ class Cloud:
         self._builder.stop()
         for node in self.nodes:
             node.close()
-        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
+        if self._switch is not None:
+            end_holder(self._switch)
         for mount in sorted(_mounts_below(self.folder), reverse=True):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -356,6 +357,25 @@ def hold_namespace(name: str, folder: Path) -> subprocess.Popen[bytes]:
     with holder.stdout:
         assert holder.stdout.readline() == b"ready\n", "no namespace could be made"
     return holder
+
+
+def hold_switch() -> subprocess.Popen[bytes]:
+    """A process in a network namespace of its own, which ends with us."""
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo ready; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == b"ready\n", "no namespace could be made"
+    return holder
+
+
+def end_holder(holder: subprocess.Popen[bytes]) -> None:
+    """End a namespace, with what is in it."""
+    holder.kill()
+    holder.wait()
+    if holder.stdin is not None:
+        holder.stdin.close()
 
 
 def enter(holder: subprocess.Popen[bytes]) -> list[str]:

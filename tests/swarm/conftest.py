@@ -20,6 +20,7 @@ from tests.faults.season import Products, Season
 from tests.swarm.cloud import Cloud, missing
 from tests.swarm.stack import STACK_CONNECTION, Burst, configure, database_of, deployed
 
+FAILURE = pytest.StashKey[Exception]()
 PREPARED = pytest.StashKey[tuple[Cloud, "Future[None]"]]()
 
 
@@ -28,7 +29,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = any("cloud" in getattr(item, "fixturenames", ()) for item in session.items)
     if not wanted or not_requested(session.config) or missing() or session.config.option.collectonly:
         return
-    made = Cloud()
+    try:
+        made = Cloud()
+    except (OSError, AssertionError) as error:
+        session.config.stash[FAILURE] = error  # told by the fixture
+        return
     pool = ThreadPoolExecutor(1)
     session.config.stash[PREPARED] = made, pool.submit(made.build)
     pool.shutdown(wait=False)
@@ -55,6 +60,8 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
     if why := not_requested(request.config):
         pytest.skip(why)
     skip_unless(missing())
+    if FAILURE in request.config.stash:
+        raise request.config.stash[FAILURE]
     made, building = request.config.stash[PREPARED]
     building.result()
     made.start()

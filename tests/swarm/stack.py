@@ -201,14 +201,9 @@ class Stack:
 
     def remove(self) -> None:
         """`docker stack rm`, and wait until nothing of it is left on any node, its volumes excepted."""
-
-        def is_gone() -> bool:
-            # A network that is still in use, or that another node has just removed, makes the command fail.
-            with suppress(DockerError):
-                self.cloud.manager.docker("stack", "rm", self.name)
-            return self.leftovers() == []
-
-        wait_until(is_gone, f"the end of {self.name}", 120, every=1)
+        if self.leftovers():
+            self.cloud.manager.docker("stack", "rm", self.name)
+        wait_until(lambda: self.leftovers() == [], f"the end of {self.name}", 120, every=1)
 
     def leftovers(self) -> list[str]:
         """Services, secrets, networks and containers."""
@@ -261,6 +256,19 @@ class Burst:
     def start(self, **more: str) -> None:
         """Deploy again, now with workers: the number that the stack file names, unless REPLICAS is given."""
         self.stack.deploy(**self.variables, **more)
+
+    def again(self, number: int) -> None:
+        """More scenes, and the workers started again: what they have completed is no reason for the swarm to do so."""
+        self.season.add_again(self.stack.card, number)
+        self.stack.cloud.manager.docker("service", "update", "--force", "--detach", self.stack.workers)
+        wait_until(lambda: self.done() == len(self.season.all), "the scenes that came later")
+
+    def at(self, node: Node) -> bool:
+        """Whether a worker of this node is at a scene."""
+        return any(
+            row["finished_at"] is None and str(row["worker"]).startswith(f"{node.name}-")
+            for row in self.season.attempts()
+        )
 
     def done(self) -> int:
         """How many scenes are extracted."""

@@ -19,10 +19,19 @@ settings) after 11 s."""
 
 
 def test_node_lost(swarm: Cloud, make_burst: MakeBurst) -> None:
-    """A worker node's daemon and all that it runs are killed, as when the machine loses its power."""
-    burst = at_work(make_burst)
+    """A worker node loses its power: its connections do not end, and all that it ran is gone."""
     lost = swarm.workers[1]
-    with lost_meanwhile(swarm, lost, lost.kill, lost.start):
+    burst = at_work(make_burst, lost)
+
+    def lose() -> None:
+        swarm.cut(lost)
+        lost.kill()
+
+    def find() -> None:
+        swarm.heal(lost)
+        lost.start()
+
+    with lost_meanwhile(swarm, lost, lose, find):
         end_without(burst, lost)
     assert "lost" in burst.season.outcomes()
     burst.check()
@@ -30,8 +39,8 @@ def test_node_lost(swarm: Cloud, make_burst: MakeBurst) -> None:
 
 def test_daemon_killed(swarm: Cloud, make_burst: MakeBurst) -> None:
     """Only the daemon is killed: its workers go on, and the swarm starts others in their place."""
-    burst = at_work(make_burst)
     lost = swarm.workers[1]
+    burst = at_work(make_burst, lost)
     with lost_meanwhile(swarm, lost, lost.kill_daemon, lost.start):
         end_without(burst, lost)
     burst.check()
@@ -39,8 +48,8 @@ def test_daemon_killed(swarm: Cloud, make_burst: MakeBurst) -> None:
 
 def test_node_cut_off(swarm: Cloud, make_burst: MakeBurst) -> None:
     """The network of a node is cut: its workers cannot publish any more, others do their scenes."""
-    burst = at_work(make_burst)
     lost = swarm.workers[1]
+    burst = at_work(make_burst, lost)
     with lost_meanwhile(swarm, lost, lambda: swarm.cut(lost), lambda: swarm.heal(lost)):
         end_without(burst, lost)
         burst.season.check(quiet=False)
@@ -49,7 +58,7 @@ def test_node_cut_off(swarm: Cloud, make_burst: MakeBurst) -> None:
 
 def test_database_killed(swarm: Cloud, make_burst: MakeBurst) -> None:
     """kill -9 of the database's container: the swarm starts it again, the workers wait for it."""
-    burst = at_work(make_burst, inside=True)
+    burst = at_work(make_burst, swarm.workers[1], inside=True)
     world = burst.season.workspace
     (container,) = swarm.manager.docker("ps", "-q", "--filter", f"name={burst.stack.name}_pg_spat").split()
     world.connection.close()
@@ -60,12 +69,12 @@ def test_database_killed(swarm: Cloud, make_burst: MakeBurst) -> None:
     burst.check()
 
 
-def at_work(make_burst: MakeBurst, *, inside: bool = False) -> Burst:
-    """A burst some way on, with a slow store: every worker is busy, and scenes are left."""
+def at_work(make_burst: MakeBurst, node: Node, *, inside: bool = False) -> Burst:
+    """A burst some way on, with a slow store: workers are busy, on this node too, and scenes are left."""
     burst = make_burst("s2", 24, inside=inside, WORKER_CPUS_RESERVED="0.2")
     burst.store.delay_seconds = 0.15
     burst.start()
-    wait_until(lambda: burst.done() >= 3, "the first scenes")
+    wait_until(lambda: burst.done() >= 3 and burst.at(node), "the first scenes")
     return burst
 
 
