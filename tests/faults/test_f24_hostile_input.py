@@ -305,6 +305,8 @@ def test_f24_huge_header(
 def test_f24_sparse_tiff(make_season: MakeSeason, spoilt: SpoiltStore, tmp_path: Path) -> None:
     """A GeoTIFF of 200,000 x 200,000 pixels in a few kilobytes, which is no fault: all of it is nodata. The parcels
     have so many pixels in it that they are counted as too large; the worker's memory is that of any other scene.
+
+    Without: too_large
     """
     season = make_season(c6=1)
     season.short(max_attempts=1)
