@@ -1,9 +1,9 @@
 """Sees every fault test fail: `python -m tests.faults.controls [part of a test's name ...]`.
 
-A test's docstring may end with `Without: NAME`, the mechanism that it guards ("none": it is a control itself, or what
-it guards cannot be switched off). For each of them pytest runs once with `--without NAME` (tests/faults/without.py),
-which has to make it fail. Prints a table; exit code 1 if any test passed without its mechanism, or could not be run at
-all. With `--list` only the table of tests and mechanisms.
+A test's docstring ends with `Without: NAME`, the mechanism that it guards, or with several such lines ("none": it is a
+control itself, or what it guards cannot be switched off). For each of them pytest runs once with `--without NAME`
+(tests/faults/without.py), which has to make it fail. Prints a table; exit code 1 if any test passed without its
+mechanism, or could not be run at all. With `--list` only the table of tests and mechanisms.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +41,15 @@ class Guard:
 
 def guards(folder: Path) -> list[Guard]:
     """All that the docstrings below a folder say."""
-    found = []
+    return [Guard(file, test, name) for file, test, names in said(folder) for name in names if name != "none"]
+
+
+def said(folder: Path) -> Iterator[tuple[Path, str, list[str]]]:
+    """Every test below a folder, and what its docstring names."""
     for file in sorted(folder.glob("test_*.py")):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                names = WITHOUT.findall(ast.get_docstring(node) or "")
-                found += [Guard(file, node.name, name) for name in names if name != "none"]
-    return found
+                yield file, node.name, WITHOUT.findall(ast.get_docstring(node) or "")
 
 
 def verdict(guard: Guard) -> tuple[str, float]:

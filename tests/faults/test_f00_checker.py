@@ -30,7 +30,10 @@ DAMAGE = {
 
 
 def test_f00_a_season_without_faults(season: Season, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the same with one thing wrong, whatever it is."""
+    """Then the same with one thing wrong, whatever it is.
+
+    Without: none
+    """
     season.finish()
     season.check(lost=0)
     monkeypatch.setattr(checker, "REST_SECONDS", 0.1)

@@ -53,6 +53,10 @@ def killed(make_shared_season: MakeSeason) -> Killed:
 
 
 def test_f02_no_fail_point_is_forgotten() -> None:
+    """The list above is the list of the package.
+
+    Without: none
+    """
     assert {place.partition(":")[0] for place in PLACES} == set(failpoints.POINTS)
 
 

@@ -113,7 +113,10 @@ def test_f24_pooler_that_loses_sessions(
 
 
 def test_f24_pooler_of_statements(make_season: MakeSeason, postgis: Postgis) -> None:
-    """There is not even a transaction: whatever it is called, nothing is claimed."""
+    """There is not even a transaction: whatever it is called, nothing is claimed.
+
+    Without: none
+    """
     season = make_season(bs=1)
     season.short(database_wait_seconds=0)
     with pgbouncer(postgis, "statement") as port:
@@ -128,7 +131,10 @@ def test_f24_pooler_of_statements(make_season: MakeSeason, postgis: Postgis) -> 
 @pytest.mark.parametrize("size", [20, 1])
 def test_f24_pooler_of_sessions(make_season: MakeSeason, postgis: Postgis, size: int) -> None:
     """The control: with a session of its own, a worker behind pgbouncer is as good as any, also when it gets the only
-    one there is."""
+    one there is.
+
+    Without: none
+    """
     season = make_season(bs=2)
     season.short()
     with pgbouncer(postgis, "session", f"default_pool_size = {size}") as port:

@@ -54,7 +54,10 @@ def test_fleet_never_more_than_places(make_season: MakeSeason, spoilt: SpoiltSto
 
 
 def test_fleet_without_a_limit(make_season: MakeSeason, spoilt: SpoiltStore) -> None:
-    """The control: without the setting, the same four workers do download at the same time."""
+    """The control: without the setting, the same four workers do download at the same time.
+
+    Without: none
+    """
     season = make_season(s2=2, bs=2)
     season.short()
     spoilt.serve(season.workspace)

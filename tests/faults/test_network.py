@@ -65,7 +65,10 @@ def ask(connection: socket.socket, text: bytes = b"hello") -> bytes:
 
 
 def test_proxy(proxy: TcpProxy) -> None:
-    """Forwards, delays, swallows, resets, refuses, and recovers."""
+    """Forwards, delays, swallows, resets, refuses, and recovers.
+
+    Without: none
+    """
     with socket.create_connection((proxy.host, proxy.port), timeout=5) as connection:
         assert ask(connection) == b"hello"
         proxy.delay_seconds = 0.2
@@ -100,7 +103,10 @@ def test_proxy(proxy: TcpProxy) -> None:
 
 @pytest.mark.parametrize("when", get_args(Lost))
 def test_lost_commit(workspace: Workspace, when: Lost) -> None:
-    """Exactly one COMMIT is lost: with its effect, or only its answer."""
+    """Exactly one COMMIT is lost: with its effect, or only its answer.
+
+    Without: none
+    """
     workspace.query("CREATE TABLE t (x int)")
     with TcpProxy((workspace.postgis.host, workspace.postgis.port)) as proxy:
         connection = workspace.postgis.connect(workspace.database, port=proxy.port)
@@ -163,7 +169,10 @@ for line in sys.stdin:
 @pytest.mark.parametrize("fails", [False, True])
 def test_network(fails: bool) -> None:
     """Packets pass, are dropped, and pass again; forgotten connections stay dead; this machine is as it was, even if a
-    test fails while a program still runs inside."""
+    test fails while a program still runs inside.
+
+    Without: none
+    """
     skip_unless(missing_for_network())
     before = state_of_this_machine()
     programs: list[subprocess.Popen[str]] = []

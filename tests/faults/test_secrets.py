@@ -178,7 +178,10 @@ def test_secrets_when_the_session_breaks(season: Season, tmp_path: Path) -> None
 
 
 def test_secrets_are_looked_for(season: Season) -> None:
-    """The control: where one is shown, it is found; and what libpq would say of a formatted string is shown by it."""
+    """The control: where one is shown, it is found; and what libpq would say of a formatted string is shown by it.
+
+    Without: none
+    """
     with pytest.raises(AssertionError, match="a secret is in the output"):
         assert_no_secret(season, Outcome(0, "", f"2026-06-01 ERROR {KEY}"))
     with pytest.raises(psycopg2.ProgrammingError) as raised:

@@ -22,6 +22,7 @@ import download_with_boto3
 from extractors import bands, catalogue, chunks, config, database, images, session, signatures, stopping, worker
 from extractors.cards import Card
 from extractors.catalogue import Catalogue, Ending, Scene
+from extractors.options import Options
 from extractors.sql import statement
 
 MANY = 10**9
@@ -87,8 +88,9 @@ def advisory_lock() -> None:
 
 
 def rescue() -> None:
-    """Nobody looks after dead workers."""
+    """Nobody looks after dead workers, or waits for their scenes."""
     put(Catalogue, rescue=lambda *_: None)
+    wait_for_others()
 
 
 def fence() -> None:
@@ -293,7 +295,8 @@ def no_key_update() -> None:
 
 def short_transactions() -> None:
     """Between its statements, a worker leaves a transaction open."""
-    claim, select = session.Session.claim, worker.__dict__["select_parcels"]
+    claim, prospects = session.Session.claim, Catalogue.prospects
+    select = worker.__dict__["select_parcels"]
 
     def look(connection: Any) -> None:
         connection.cursor().execute("SELECT count(*) FROM pg_class")
@@ -303,6 +306,11 @@ def short_transactions() -> None:
         look(self.connection)
         return scene
 
+    def asked(self: Catalogue, connection: Any, *arguments: Any) -> Any:
+        found = prospects(self, connection, *arguments)
+        look(connection)
+        return found
+
     @contextlib.contextmanager
     def selected(connection: Any, *arguments: Any) -> Iterator[Any]:
         with select(connection, *arguments) as selection:
@@ -310,12 +318,28 @@ def short_transactions() -> None:
             yield selection
 
     put(session.Session, claim=claimed)
+    put(Catalogue, prospects=asked)
     put(worker, select_parcels=selected)
 
 
 def wait_for_others() -> None:
     """At the end of a burst, what other workers are at is none of our business."""
     _with_statements(catalogue, under_way="SELECT 0")
+
+
+def bounded_wait() -> None:
+    """Wait for other workers however long they have been at their scenes."""
+    put(worker, GRACE_SECONDS=MANY)
+
+
+def only_bursts() -> None:
+    """Whatever a worker is to do, it waits for the others."""
+    put(Options, burst=property(lambda _: True))
+
+
+def decoded_limit() -> None:
+    """Images may claim any size."""
+    put(bands, LARGEST_DECODED_BYTES=MANY**2)
 
 
 def too_large() -> None:
@@ -329,7 +353,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
         skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
         wholeness, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large,
-        no_key_update, short_transactions, wait_for_others,
+        no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit,
     )
 }  # fmt: skip
 
