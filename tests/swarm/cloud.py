@@ -243,11 +243,11 @@ class Cloud:
         """The bridge is in a namespace as well: this machine's firewall does not see what passes it."""
         self._switch = hold_switch()
         uplink = f"cloud{self._switch.pid}"
-        call("ip", "link", "add", uplink, "type", "veth", "peer", "name", "up", "netns", str(self._switch.pid))
+        call("ip", "link", "add", uplink, "type", "veth", "peer", "name", "uplink", "netns", str(self._switch.pid))
         call("ip", "address", "add", f"{self.here}/24", "dev", uplink)
         call("ip", "link", "set", uplink, "up")
         call("ip", "link", "add", BRIDGE, "type", "bridge", where=self._switch)
-        call("ip", "link", "set", "up", "master", BRIDGE, "up", where=self._switch)
+        call("ip", "link", "set", "uplink", "master", BRIDGE, "up", where=self._switch)
         call("ip", "link", "set", BRIDGE, "up", where=self._switch)
         for node in self.nodes:
             cable = ("ip", "link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
