@@ -135,6 +135,7 @@ class Season:
         self.products: dict[int, Product] = {}
         self.oracle: dict[int, str] = {}
         self._written = ""
+        self._originals = dict(numbers)
         chosen = [product for card, number in numbers.items() for product in made.of(card, number)]
         made.put(self.workspace, chosen)
         for product in sorted(chosen, key=lambda product: product.moment):
@@ -166,10 +167,12 @@ class Season:
 
     def add_again(self, card: str, number: int) -> list[int]:
         """Register so many more scenes of a card, whose pixels are those of the card's first ones; their ids."""
-        originals = [self.products[scene] for scene in self.scenes[card]]
-        fingerprints = [self.oracle[scene] for scene in self.scenes[card]]
+        first = self.scenes[card][: self._originals[card]]
+        originals = [self.products[scene] for scene in first]
+        fingerprints = [self.oracle[scene] for scene in first]
+        copies = len(self.scenes[card]) - len(first)
         added = []
-        for i in range(number):
+        for i in range(copies, copies + number):
             product = originals[i % len(originals)]
             copied = product.again(i)
             for name, key in product.keys.items():

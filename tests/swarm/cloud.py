@@ -181,11 +181,11 @@ class Node(Daemon):
             )  # fmt: skip
 
     def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a program on it, in this folder, in its network and against its daemon."""
+        """Run a program on it, in this folder, in its network and against its daemon; errors come with the output."""
         where = [f"--wd={folder}"] if folder else []
         return subprocess.run(
-            [*self.entrance, *where, *command], env=self.environment(),
-            capture_output=True, text=True, check=False,
+            [*self.entrance, *where, *command], env=self.environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -50,7 +50,14 @@ def test_node_cut_off(swarm: Cloud, make_burst: MakeBurst) -> None:
     """The network of a node is cut: its workers cannot publish any more, others do their scenes."""
     lost = swarm.workers[1]
     burst = at_work(make_burst, lost)
-    with lost_meanwhile(swarm, lost, lambda: swarm.cut(lost), lambda: swarm.heal(lost)):
+
+    def find() -> None:
+        swarm.heal(lost)
+        # By itself, it would try to reach the manager at longer and longer intervals.
+        lost.stop()
+        lost.start()
+
+    with lost_meanwhile(swarm, lost, lambda: swarm.cut(lost), find):
         end_without(burst, lost)
         burst.season.check(quiet=False)
     burst.check()
