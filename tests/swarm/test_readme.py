@@ -6,7 +6,7 @@ import re
 import shutil
 import uuid
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 
@@ -14,7 +14,7 @@ from demo.servers import S3Server
 from tests.faults.network import TcpProxy
 from tests.faults.own_postgis import own_postgis
 from tests.faults.season import Products, Season
-from tests.helpers import NOTHING_LEFT, ROOT
+from tests.helpers import NOTHING_LEFT, ROOT, wait_until
 from tests.swarm.cloud import Cloud
 from tests.swarm.stack import STACK_CONNECTION, Stack, configure, database_of
 
@@ -67,7 +67,7 @@ def test_docker_swarm_and_vms(
     store_address = f"http://{far_store.host}:{far_store.port}"
     name = f"t{uuid.uuid4().hex[:12]}"
     build, single = blocks("One scene, with Docker")
-    set_up, database, workers, end = blocks("A whole period, on a swarm")
+    set_up, database, workers, again, end, another_card = blocks("A whole period, on a swarm")
     (on_a_vm,) = blocks("On worker VMs, without a swarm")
 
     operator.types(build)
@@ -84,21 +84,29 @@ def test_docker_swarm_and_vms(
         season.check()
         season.close()
 
-    stack = Stack(cloud, "s2", operator.project)
+    stack, radar = Stack(cloud, "s2", operator.project), Stack(cloud, "bs", operator.project)
     bucket = f"t{uuid.uuid4().hex[:12]}"
     operator.configures(STACK_CONNECTION, store_address, bucket, tmp_path / "stack")
-    assert urlsplit(store_address).hostname == cloud.here
     operator.types(set_up)  # again, with all checks
     operator.types(database)
     try:
-        season = Season(season_products, database_of(stack), store, tmp_path / "season", {"s2": 4}, bucket)  # type: ignore[arg-type]
-        season.add_again("s2", 6)
-        shown = operator.types(workers)
-        assert "s2swarm_vector_extractor" in shown
+        server: Any = database_of(stack)
+        season = Season(season_products, server, store, tmp_path / "season", {"s2": 4, "bs": 2}, bucket)
+        assert "s2swarm_vector_extractor" in operator.types(workers)
         stack.wait_for_end()
-        season.check()
+        season.check(extracted=season.scenes["s2"])
         assert stack.column("Replicas") == "0/8"
+        season.add_again("s2", 3)
+        operator.types(again)
+        wait_until(lambda: {season.statuses()[n] for n in season.scenes["s2"]} == {"extracted"}, "the second burst")
+
+        there = STACK_CONNECTION | {"host": cloud.manager.address}
+        operator.configures(there, store_address, bucket, tmp_path / "beside")
+        operator.types(another_card)
+        radar.wait_for_end()
+        season.check()
         season.close()
     finally:
+        radar.remove()
         operator.types(end)
         stack.remove()
