@@ -90,8 +90,8 @@ def test_docker_swarm_and_vms(
     operator.types(set_up)  # again, with all checks
     operator.types(database)
     try:
-        server: Any = database_of(stack)
-        season = Season(season_products, server, store, tmp_path / "season", {"s2": 4, "bs": 2}, bucket)
+        inside: Any = database_of(stack)
+        season = Season(season_products, inside, store, tmp_path / "season", {"s2": 4, "bs": 2}, bucket)
         assert "s2swarm_vector_extractor" in operator.types(workers)
         stack.wait_for_end()
         season.check(extracted=season.scenes["s2"])
