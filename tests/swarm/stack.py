@@ -195,6 +195,10 @@ class Stack:
         """`docker stack rm`, and wait until nothing of it is left on any node, its volumes excepted."""
         if self.leftovers():
             self.cloud.manager.docker("stack", "rm", self.name)
+        self.wait_until_gone()
+
+    def wait_until_gone(self) -> None:
+        """What `docker stack rm` begins takes a while."""
         wait_until(lambda: self.leftovers() == [], f"the end of {self.name}", 120, every=1)
 
     def leftovers(self) -> list[str]:

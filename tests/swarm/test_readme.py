@@ -106,7 +106,10 @@ def test_docker_swarm_and_vms(
         radar.wait_for_end()
         season.check()
         season.close()
-    finally:
         radar.remove()
         operator.types(end)
-        stack.remove()
+        stack.wait_until_gone()
+    except BaseException:
+        for one in (radar, stack):
+            one.remove()
+        raise
