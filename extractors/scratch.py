@@ -18,6 +18,8 @@ LOCK = "lock"
 NAME = re.compile(r"\d+_[a-z0-9_]{8}", re.ASCII)
 # What a folder is called until it is locked.
 MAKING = ".making_"
+# And while it is removed: nobody needs what is in it, so anybody may finish that.
+REMOVING = ".removing_"
 # A folder without its lock is just being made or removed; older than this, its owner died between.
 UNLOCKED_SECONDS = 3600
 
@@ -34,24 +36,27 @@ def scratch(data_dir: Path, scene: int) -> Iterator[Path]:
         making.rename(folder)
         yield folder
     finally:
-        # Under its first name: a transfer that has not ended yet finds no folder that it could put its file into.
+        # Under another name: a transfer that has not ended yet finds no folder that it could put its file into.
+        doomed = data_dir / making.name.replace(MAKING, REMOVING)
         with suppress(OSError):
-            folder.rename(making)
-        shutil.rmtree(making, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
+            folder.rename(doomed)
+        for remains in (doomed, making, folder):
+            shutil.rmtree(remains, ignore_errors=True)
         os.close(lock)
 
 
 def sweep(data_dir: Path) -> None:
     """Remove the folders whose owners have died."""
     for folder in data_dir.iterdir():
-        ours = NAME.fullmatch(folder.name) or folder.name.startswith(MAKING)
+        ours = NAME.fullmatch(folder.name) or folder.name.startswith((MAKING, REMOVING))
         if ours and folder.is_dir() and not folder.is_symlink() and _is_abandoned(folder):
             log.info("removing %s, left by a worker that died", folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:
+    if folder.name.startswith(REMOVING):
+        return True
     with suppress(OSError):
         young = time.time() - folder.stat().st_mtime < UNLOCKED_SECONDS
         try:

@@ -54,3 +54,13 @@ def test_swept_unless_its_owner_lives(tmp_path: Path) -> None:
         (abandoned / "lock").touch()
         sweep(tmp_path)
         assert not abandoned.exists()
+
+
+def test_a_removal_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    """Its worker was killed while it removed the folder, before or after the lock was gone."""
+    for name in (".removing_abcdefgh", ".removing_ijklmnop"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "image").write_bytes(b"x")
+    (tmp_path / ".removing_abcdefgh" / "lock").touch()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
