@@ -50,7 +50,8 @@ def sweep(data_dir: Path) -> None:
     for folder in data_dir.iterdir():
         ours = NAME.fullmatch(folder.name) or folder.name.startswith((MAKING, REMOVING))
         if ours and folder.is_dir() and not folder.is_symlink() and _is_abandoned(folder):
-            log.info("removing %s, left by a worker that died", folder)
+            if not folder.name.startswith(REMOVING):
+                log.info("removing %s, left by a worker that died", folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 
