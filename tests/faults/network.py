@@ -274,10 +274,7 @@ class Network:
     def close(self) -> None:
         """End the two namespaces; a program that still runs inside keeps its own, but no way out of it."""
         for holder in self._holders:
-            holder.kill()
-            holder.wait()
-            if holder.stdin is not None:
-                holder.stdin.close()
+            end_holder(holder)
         end = time.monotonic() + 10
         # The kernel takes a namespace apart a little later.
         while self._holders and Path(f"/sys/class/net/{self._interface}").exists() and time.monotonic() < end:
@@ -313,21 +310,36 @@ class Network:
         self._set("ipv4/ip_forward", 1)
 
     def _hold(self) -> subprocess.Popen[bytes]:
-        """A process in a new network namespace that ends when we do: then nobody holds the other end of its input."""
-        holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self._holders.append(holder)
-        assert holder.stdout is not None
-        with holder.stdout:
-            assert holder.stdout.readline() == b"\n", "no network namespace could be made"
-        return holder
+        self._holders.append(hold_network())
+        return self._holders[-1]
 
     def _on_router(self, *command: str) -> None:
         call(*command, where=self._router)
 
     def _set(self, name: str, value: int) -> None:
         call("sh", "-c", f"echo {value} > /proc/sys/net/{name}", where=self._router)
+
+
+def hold_network() -> subprocess.Popen[bytes]:
+    """A process in a new network namespace that ends when we do: then nobody holds the other end of its input."""
+    return hold(["unshare", "--net", "sh", "-c", "echo; exec cat"])
+
+
+def hold(command: list[str]) -> subprocess.Popen[bytes]:
+    """A process that holds namespaces: it prints a line when they are made, and ends with its input."""
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == b"\n", "no namespace could be made"
+    return holder
+
+
+def end_holder(holder: subprocess.Popen[bytes]) -> None:
+    """End namespaces, with what is in them."""
+    holder.kill()
+    holder.wait()
+    if holder.stdin is not None:
+        holder.stdin.close()
 
 
 def missing_for_network() -> str:

@@ -18,7 +18,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from tests.faults.network import call
+from tests.faults.network import call, end_holder, hold, hold_network
 from tests.helpers import ROOT, wait_until
 from tests.swarm import images
 
@@ -202,7 +202,7 @@ class Node(Daemon):
 
 
 class Cloud:
-    """The machines; a context manager. They run, but are in no swarm, and only the manager has the images."""
+    """The machines. Once started they are in no swarm, and only the manager has the images; `close` ends them."""
 
     image = images.PROJECT
 
@@ -241,7 +241,7 @@ class Cloud:
 
     def _connect(self) -> None:
         """The bridge is in a namespace as well: this machine's firewall does not see what passes it."""
-        self._switch = hold_switch()
+        self._switch = hold_network()
         uplink = f"cloud{self._switch.pid}"
         call("ip", "link", "add", uplink, "type", "veth", "peer", "name", "uplink", "netns", str(self._switch.pid))
         call("ip", "address", "add", f"{self.here}/24", "dev", uplink)
@@ -346,36 +346,10 @@ def hold_namespace(name: str, folder: Path) -> subprocess.Popen[bytes]:
         f"echo {name} >/proc/sys/kernel/hostname",
         f"mount -t overlay overlay -o lowerdir={home},upperdir={folder}/home,workdir={folder}/work {home}",
         f"mount --bind {folder}/resolv.conf /etc/resolv.conf",
-        "echo ready",
+        "echo",
         "exec cat",
     ]
-    holder = subprocess.Popen(
-        ["unshare", "--net", "--uts", "--mount", "sh", "-ec", "\n".join(setup)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert holder.stdout is not None
-    with holder.stdout:
-        assert holder.stdout.readline() == b"ready\n", "no namespace could be made"
-    return holder
-
-
-def hold_switch() -> subprocess.Popen[bytes]:
-    """A process in a network namespace of its own, which ends with us."""
-    holder = subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", "echo ready; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    with holder.stdout:
-        assert holder.stdout.readline() == b"ready\n", "no namespace could be made"
-    return holder
-
-
-def end_holder(holder: subprocess.Popen[bytes]) -> None:
-    """End a namespace, with what is in it."""
-    holder.kill()
-    holder.wait()
-    if holder.stdin is not None:
-        holder.stdin.close()
+    return hold(["unshare", "--net", "--uts", "--mount", "sh", "-ec", "\n".join(setup)])
 
 
 def enter(holder: subprocess.Popen[bytes]) -> list[str]:

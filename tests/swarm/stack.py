@@ -105,9 +105,7 @@ class Task:
     id: str
     slot: str
     node: str
-    desired: str
     state: str
-    error: str
 
 
 @dataclass
@@ -152,9 +150,7 @@ class Stack:
                 row["ID"],
                 row["Name"].lstrip(" \\_").rsplit(".", 1)[1],
                 row["Node"],
-                row["DesiredState"],
                 row["CurrentState"].split()[0],
-                row["Error"],
             )
             for row in rows
         ]
