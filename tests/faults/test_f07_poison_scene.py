@@ -62,8 +62,10 @@ def test_f07_pauses_grow(make_season: MakeSeason) -> None:
         assert 0.8 <= pause.total_seconds() / (PAUSE * 2**number) <= 1.2
         assert moment(following["started_at"]) >= moment(attempt["retry_after"])
     assert attempts[-1]["retry_after"] is None
-    # The others were claimed before the poison's second attempt, though they are younger.
-    assert [attempt["obsid"] for attempt in season.attempts()][:3] == [poison, *others]
+    # What was claimed before its first pause was over were others, though they are younger. (Both, on a fast machine.)
+    order = [attempt["obsid"] for attempt in season.attempts()]
+    assert order[:2] == [poison, others[0]]
+    assert set(order) == {poison, *others}
 
 
 def moment(text: Any) -> datetime:
