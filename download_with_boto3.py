@@ -97,6 +97,7 @@ class ObjectStore:
         self._settings = settings
         self._config_name = config_name
         self._stopping = threading.Event()
+        self._turn = threading.Lock()
         try:
             self._client = _client(settings)
         except (ValueError, boto.BotoCoreError) as error:
@@ -140,9 +141,18 @@ class ObjectStore:
             )
         return tuple(listed[key] for key in keys)
 
-    def download(self, objects: Mapping[Path, StoredObject], description: str = "download") -> None:
-        """Download objects side by side, each to its path. A path exists afterwards only if its content has the size,
-        and, where the ETag is one, the MD5 that the store announces."""
+    def download(
+        self,
+        objects: Mapping[Path, StoredObject],
+        description: str = "download",
+        arrived: Callable[[Path], object] = lambda _: None,
+    ) -> None:
+        """Download objects, small ones first, each to its path.
+
+        A path exists afterwards only if its content has the size, and, where the ETag is one, the MD5 that the store
+        announces. arrived: called for each path that is whole, while others are still on their way; what it raises ends
+        the download.
+        """
         total = sum(item.size for item in objects.values())
         for folder in {path.parent for path in objects}:
             free = shutil.disk_usage(folder).free
@@ -163,10 +173,14 @@ class ObjectStore:
         transfer = S3Transfer(manager=create_transfer_manager(self._client, limits))
         executor = ThreadPoolExecutor(max_workers=max(1, len(objects)))
         with progress(total, "B", description) as bar:
-            running = [executor.submit(self._download, transfer, item, path, bar) for path, item in objects.items()]
+            running = {
+                executor.submit(self._download, transfer, item, path, bar): path
+                for path, item in sorted(objects.items(), key=lambda pair: pair[1].size)
+            }
             try:
                 for done in as_completed(running):
                     done.result()
+                    arrived(running[done])
             except Exception:
                 self._stopping.set()
                 executor.shutdown(wait=True, cancel_futures=True)
@@ -190,7 +204,10 @@ class ObjectStore:
         failpoints.reach("file_started")
 
         def attempt() -> str | None:
-            transfer.download_file(self._settings.bucket, item.key, str(partial), callback=count)
+            # One after the other, each through all connections: the first one can be worked on while others come.
+            with self._turn:
+                count(0)
+                transfer.download_file(self._settings.bucket, item.key, str(partial), callback=count)
             return _difference(partial, item)
 
         try:

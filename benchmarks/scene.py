@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.stage import BANDS, HECTARES, SHAPES, Run, Stage, decode_seconds, make_product, stage
+from extractors.cores import keep_libraries_single_threaded
 
 NUMBERS = (1_000, 10_000, 100_000, 300_000, 1_000_000)
 SHARES = (0.01, 0.05, 0.25, 0.5, 1.0)
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--products", type=Path, help="where made products are kept for the next time")
     parser.add_argument("--growth", type=Path, metavar="PNG", help="measure how the time grows, and draw it")
     options = parser.parse_args()
+    keep_libraries_single_threaded()  # for the floor, as a worker does
     bands = options.bands or list(BANDS[options.card])
     with tempfile.TemporaryDirectory(prefix="products-") as temporary:
         folder = options.products or Path(temporary)

@@ -229,18 +229,13 @@ def decode_seconds(product: Path, cores: int) -> float:
     """Seconds to decode all JPEG 2000 files of a product with so many threads, tile by tile, into memory."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from extractors.bands import BandFile, open_bands
+    from extractors.bands import BandFile, scene_bands
 
     files = [BandFile(path.stem, path) for path in sorted(product.rglob("*.jp2"))]
-    with rasterio.Env(), open_bands(files, "JP2OpenJPEG", 0) as grids, ThreadPoolExecutor(cores) as pool:
+    with rasterio.Env(), scene_bands(files, "JP2OpenJPEG", 0) as bands, ThreadPoolExecutor(cores) as pool:
+        grids = bands.grids()
         started = time.perf_counter()
-        running = [
-            pool.submit(band.decoded.decode, [tile])
-            for group in grids
-            for tile, _ in group.tiles()
-            for band in group.bands
-            if band.decoded is not None
-        ]
+        running = [pool.submit(tile) for group in grids for tiles, _ in group.all_tiles() for tile in tiles]
         for done in running:
             done.result()
         return time.perf_counter() - started

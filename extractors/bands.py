@@ -3,7 +3,7 @@ are."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import rasterio
 import rasterio.errors
 
 from extractors.errors import SceneError
-from extractors.images import DecodedBand, ImageFile, Tile, tile_window, tiles_under
+from extractors.images import DecodedBand, ImageFile, TileOfBand, tile_window, tiles_under
 from extractors.wholeness import JPEG2000, check_whole
 from extractors.zonal import Array, Boxes, Geometries, Grid, Polygons
 
@@ -67,8 +67,7 @@ class GridBands:
         Grid None: these geometries lie outside. Raises SceneError if a file cannot be read.
         """
         polygons = Polygons.of(geometries)
-        decoded = [band.decoded for band in self.bands if band.decoded is not None]
-        if decoded:
+        if decoded := self._decoded:
             boxes = Boxes.of(polygons, self.grid)
             for image in decoded:
                 image.decode(tiles_under(boxes, image.tile_shape, self.grid.shape))
@@ -90,15 +89,28 @@ class GridBands:
             arrays = [band.file.read(band.index, rows, columns) for band in self.bands]
             yield part, self.grid.cut(rows, columns), arrays
 
-    def tiles(self) -> Iterator[tuple[Tile, tuple[float, float, float, float]]]:
-        """The tiles that can be decoded ahead, with their bounds (west, south, east, north)."""
-        for image in (band.decoded for band in self.bands[:1]):
-            if image is None:
-                return
-            for tile in np.ndindex(
-                *(-(-size // step) for size, step in zip(self.grid.shape, image.tile_shape, strict=True))
-            ):
-                yield tile, self.grid.cut(*tile_window(tile, image.tile_shape, self.grid.shape)).bounds
+    def tiles_under(self, geometries: Geometries | Polygons) -> list[TileOfBand]:
+        """The tiles that have to be decoded for the geometries' pixels; none of a format that is read by windows."""
+        boxes = Boxes.of(geometries, self.grid)
+        return [
+            TileOfBand(image, tile)
+            for image in self._decoded
+            for tile in tiles_under(boxes, image.tile_shape, self.grid.shape)
+        ]
+
+    def all_tiles(self) -> Iterator[tuple[list[TileOfBand], tuple[float, float, float, float]]]:
+        """The tiles that can be decoded, those of all bands at one place together, with their bounds (west, south,
+        east, north)."""
+        shapes = {image.tile_shape for image in self._decoded}
+        for shape in shapes:
+            images = [image for image in self._decoded if image.tile_shape == shape]
+            for tile in np.ndindex(*(-(-size // step) for size, step in zip(self.grid.shape, shape, strict=True))):
+                bounds = self.grid.cut(*tile_window(tile, shape, self.grid.shape)).bounds
+                yield [TileOfBand(image, tile) for image in images], bounds
+
+    @property
+    def _decoded(self) -> list[DecodedBand]:
+        return [band.decoded for band in self.bands if band.decoded is not None]
 
     def _window(self, polygons: Polygons) -> tuple[slice, slice] | None:
         """Rows and columns around the geometries, cut to the grid; None if they do not meet."""
@@ -108,27 +120,57 @@ class GridBands:
         return (rows, columns) if rows.stop > rows.start and columns.stop > columns.start else None
 
 
-@contextmanager
-def open_bands(files: Sequence[BandFile], driver: str, nodata: float) -> Iterator[list[GridBands]]:
-    """Open the bands of a scene, all in one CRS but possibly on different grids, in the order given.
+class SceneBands:
+    """The bands of a scene, all in one CRS but possibly on different grids; opened as their files arrive.
 
-    Raises SceneError for a file that is cut short, is of another format, has no usable CRS or grid.
+    Methods raise SceneError for a file that is cut short, is of another format, has no usable CRS or grid.
     """
-    images = {path: ImageFile(path, driver) for path in dict.fromkeys(file.path for file in files)}
-    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
-        try:
-            for path in images:
-                check_whole(path, driver)
-            bands = [_band(file, images[file.path], files, driver, nodata) for file in files]
-            codes = {band.epsg for band in bands}
-            if len(codes) > 1:
-                listing = ", ".join(f"{band.name} in EPSG:{band.epsg}" for band in bands)
-                raise SceneError(f"the bands are in different CRS ({listing}); they must share one")
-            grids = dict.fromkeys(band.grid for band in bands)
-            yield [GridBands(grid, tuple(band for band in bands if band.grid == grid)) for grid in grids]
-        finally:
-            for image in images.values():
-                image.close()
+
+    def __init__(self, files: Sequence[BandFile], driver: str, nodata: float) -> None:
+        self._files = files
+        self._driver = driver
+        self._nodata = nodata
+        self._images = {path: ImageFile(path, driver) for path in dict.fromkeys(file.path for file in files)}
+        self._bands: dict[str, Band] = {}
+
+    def arrived(self, path: Path) -> list[GridBands]:
+        """The bands of a file that is there, if reading them means decoding and so may begin; else it can wait."""
+        return _by_grid(self._open(path)) if self._driver == JPEG2000 and path in self._images else []
+
+    def grids(self) -> list[GridBands]:
+        """All bands, in the order of the files; these must be there now."""
+        for path in self._images:
+            self._open(path)
+        bands = [self._bands[file.name] for file in self._files]
+        if len({band.epsg for band in bands}) > 1:
+            listing = ", ".join(f"{band.name} in EPSG:{band.epsg}" for band in bands)
+            raise SceneError(f"the bands are in different CRS ({listing}); they must share one")
+        return _by_grid(bands)
+
+    def close(self) -> None:
+        """Close all files; nobody may use the bands any more."""
+        for image in self._images.values():
+            image.close()
+
+    def _open(self, path: Path) -> list[Band]:
+        files = [file for file in self._files if file.path == path]
+        if any(file.name not in self._bands for file in files):
+            check_whole(path, self._driver)
+            for file in files:
+                self._bands[file.name] = _band(file, self._images[path], self._files, self._driver, self._nodata)
+        return [self._bands[file.name] for file in files]
+
+
+def _by_grid(bands: Sequence[Band]) -> list[GridBands]:
+    grids = dict.fromkeys(band.grid for band in bands)
+    return [GridBands(grid, tuple(band for band in bands if band.grid == grid)) for grid in grids]
+
+
+@contextmanager
+def scene_bands(files: Sequence[BandFile], driver: str, nodata: float) -> Iterator[SceneBands]:
+    """The bands of a scene, to be opened within the block, after which they are closed."""
+    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES), closing(SceneBands(files, driver, nodata)) as bands:
+        yield bands
 
 
 def _band(file: BandFile, image: ImageFile, files: Iterable[BandFile], driver: str, nodata: float) -> Band:

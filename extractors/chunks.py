@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from extractors.bands import GridBands
+from extractors.images import TileOfBand
 from extractors.parcels import ParcelChunk
 from extractors.signatures import Signatures
 from extractors.zonal import COUNT, TOO_LARGE, Boxes, Grid, Integers, Polygons, reasons, verified
@@ -39,9 +40,15 @@ class ChunkResult:
     recomputed: bool = False
 
 
+def needs(chunk: ParcelChunk, grids: Sequence[GridBands]) -> list[TileOfBand]:
+    """The tiles that have to be decoded before a chunk can be computed."""
+    polygons = chunk.polygons
+    return [tile for group in grids for tile in group.tiles_under(polygons[_fitting(polygons, group.grid)])]
+
+
 def compute(chunk: ParcelChunk, grids: Sequence[GridBands], how: How) -> ChunkResult:
     """Statistics of a chunk's parcels in every band; each parcel gives a row or is counted under a reason."""
-    pid, polygons = chunk.parcels["pid"].to_numpy(), Polygons(chunk.parcels.geometry.to_numpy())
+    pid, polygons = chunk.parcels["pid"].to_numpy(), chunk.polygons
     result = ChunkResult(len(chunk), pid)
     for group in grids:
         labels = [how.labels[band.name] for band in group.bands]

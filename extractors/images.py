@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,18 @@ class DecodedBand:
             done.set_result(None)
         for done in others:
             done.result()
+
+
+@dataclass(frozen=True)
+class TileOfBand:
+    """One tile of one band."""
+
+    image: DecodedBand
+    tile: Tile
+
+    def __call__(self) -> None:
+        """Decode it, unless that has been done."""
+        self.image.decode([self.tile])
 
 
 def tile_window(tile: Tile, tile_shape: tuple[int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:

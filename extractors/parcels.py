@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import geopandas
     import pyproj
     from psycopg2.extensions import connection as PgConnection  # noqa: N812
+
+    from extractors.zonal import Polygons
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,13 @@ class ParcelChunk:
 
     def __len__(self) -> int:
         return len(self.parcels) + sum(self.unusable.values())
+
+    @cached_property
+    def polygons(self) -> "Polygons":
+        """The geometries, with what is worked out of them."""
+        from extractors.zonal import Polygons
+
+        return Polygons(self.parcels.geometry.to_numpy())
 
 
 @dataclass(frozen=True)

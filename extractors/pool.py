@@ -1,28 +1,47 @@
-"""A pool of threads for two kinds of work: statistics, and decoding tiles ahead of them.
+"""A pool of threads for two kinds of work: statistics, and decoding the tiles that they need.
 
-Decoding leaves Python's lock all the time, statistics only part of it. So while tiles are still to be decoded, some
-threads keep at that, and the others compute: one after the other, or all at statistics together, would leave cores
-idle.
+Nobody ever waits for a tile while there is something else to do: work begins when all it needs is there, and until
+then the threads decode, first what the oldest work lacks. Decoding leaves Python's lock all the time, statistics only
+part of it. So while tiles are still to be decoded, some threads keep at that, and the others compute: all at
+statistics together would leave cores idle.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 Result = TypeVar("Result")
 Task = Callable[[], None]
+
+
+class Preparation(Hashable, Protocol):
+    """Something to be done once, before the work that needs it; equal ones are the same."""
+
+    def __call__(self) -> None:
+        """Do it."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Work that is waited for, and what has to be done before."""
+
+    task: Task
+    needs: tuple[Preparation, ...]
 
 
 class Pool:
     """`threads` threads, started with the block and ended with it; what has not begun by then is dropped."""
 
     def __init__(self, threads: int) -> None:
-        self._ahead: deque[Task] = deque()
-        self._wanted: deque[Task] = deque()
+        self._ahead: deque[Preparation] = deque()
+        self._wanted: deque[_Work] = deque()
+        self._begun: set[Preparation] = set()
+        self._done: set[Preparation] = set()
         self._computing = 0
         self._most_computing = max(1, threads // 2)
         self._closed = False
@@ -43,17 +62,14 @@ class Pool:
         for thread in self._threads:
             thread.join()
 
-    def prepare(self, work: Callable[[], object]) -> None:
-        """Have something done ahead, when there is time; errors are left to whoever needs it."""
+    def prepare(self, preparations: Iterable[Preparation]) -> None:
+        """Have something done ahead, when there is time; errors are left to the work that needs it."""
+        with self._changed:
+            self._ahead.extend(preparations)
+            self._changed.notify_all()
 
-        def task() -> None:
-            with suppress(Exception):
-                work()
-
-        self._put(self._ahead, task)
-
-    def submit(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Have something computed that is waited for."""
+    def submit(self, work: Callable[..., Result], *arguments: Any, needs: Iterable[Preparation] = ()) -> Future[Result]:
+        """Have something computed that is waited for, after what it needs."""
         future: Future[Result] = Future()
 
         def task() -> None:
@@ -62,26 +78,51 @@ class Pool:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._put(self._wanted, task)
-        return future
-
-    def _put(self, tasks: deque[Task], task: Task) -> None:
         with self._changed:
-            tasks.append(task)
-            self._changed.notify()
+            self._wanted.append(_Work(task, tuple(needs)))
+            self._changed.notify_all()
+        return future
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._ahead or self._wanted)
-                if self._closed:
+                while not self._closed and (chosen := self._choose()) is None:
+                    self._changed.wait()
+                if self._closed or chosen is None:
                     return
-                compute = bool(self._wanted) and (not self._ahead or self._computing < self._most_computing)
-                task = (self._wanted if compute else self._ahead).popleft()
-                self._computing += compute
-            try:
-                task()
-            finally:
-                with self._changed:
-                    self._computing -= compute
-                    self._changed.notify()
+            if isinstance(chosen, _Work):
+                chosen.task()
+            else:
+                with suppress(Exception):
+                    chosen()
+            with self._changed:
+                if isinstance(chosen, _Work):
+                    self._computing -= 1
+                else:
+                    self._done.add(chosen)
+                self._changed.notify_all()
+
+    def _choose(self) -> "_Work | Preparation | None":
+        """What to do next, None if there is nothing; it is taken."""
+        ready = next((work for work in self._wanted if self._done.issuperset(work.needs)), None)
+        if ready is None or self._computing >= self._most_computing:
+            preparation = self._next_preparation()
+            if preparation is not None:
+                self._begun.add(preparation)
+                return preparation
+        if ready is not None:
+            self._wanted.remove(ready)
+            self._computing += 1
+        return ready
+
+    def _next_preparation(self) -> Preparation | None:
+        """One that nobody has begun: what the oldest work lacks, else what is to be done ahead."""
+        for work in self._wanted:
+            for need in work.needs:
+                if need not in self._begun:
+                    return need
+        while self._ahead:
+            preparation = self._ahead.popleft()
+            if preparation not in self._begun:
+                return preparation
+        return None

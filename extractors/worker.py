@@ -15,11 +15,11 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,6 @@ from extractors.stopping import Stopped, Stopping
 if TYPE_CHECKING:
     from extractors.bands import GridBands
     from extractors.chunks import ChunkResult
-    from extractors.parcels import ParcelChunk
 
 log = logging.getLogger(__name__)
 
@@ -333,23 +332,31 @@ def extract_chunks(
 
     with _step(account, "download"):
         product = card.find(scene, session.store, extraction)
-        failpoints.reach("s3_listed")
-        with session.download_slot():
-            session.store.download({folder / item.file_name: item for item in product.objects}, f"scene {scene.id}")
-        failpoints.reach("files_verified")
-    megabytes = sum(item.size for item in product.objects) / 1e6
-    lines.info("downloaded %d files, %.1f MB in %.1f s", len(product.objects), megabytes, account.seconds["download"])
+    failpoints.reach("s3_listed")
 
-    from extractors.bands import open_bands
-    from extractors.chunks import How, compute
+    from extractors.bands import scene_bands
+    from extractors.chunks import How, compute, needs
 
     how = How(session.engine, extraction.verified_parcels, session.labels, card.classified if session.hists else None)
     with ExitStack() as stack:
-        grids = stack.enter_context(open_bands(product.bands(folder), card.driver, card.nodata))
+        bands = stack.enter_context(scene_bands(product.bands(folder), card.driver, card.nodata))
+        pool = stack.enter_context(Pool(session.cores))
+        with _step(account, "download"), session.download_slot():
+            session.store.download(
+                {folder / item.file_name: item for item in product.objects},
+                f"scene {scene.id}",
+                lambda path: decode_ahead(session, scene, bands.arrived(path), pool),
+            )
+        failpoints.reach("files_verified")
+        lines.info(
+            "downloaded %d files, %.1f MB in %.1f s",
+            len(product.objects),
+            sum(item.size for item in product.objects) / 1e6,
+            account.seconds["download"],
+        )
+        grids = bands.grids()
         account.versions |= _versions()
         epsg = grids[0].bands[0].epsg
-        pool = stack.enter_context(Pool(session.cores))
-        decode_ahead(session, scene, grids, pool)
         with _step(account, "parcels"):
             selection = stack.enter_context(
                 select_parcels(
@@ -360,7 +367,8 @@ def extract_chunks(
         lines.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, account.seconds["parcels"], epsg)
         bar = stack.enter_context(progress(selection.total, "parcel", f"scene {scene.id}"))
         with _step(account, "statistics"):
-            for result in _in_order(pool, selection.chunks, partial(compute, grids=grids, how=how), session.cores):
+            running = (pool.submit(compute, chunk, grids, how, needs=needs(chunk, grids)) for chunk in selection.chunks)
+            for result in _in_order(running, session.cores):
                 failpoints.reach("chunk_computed")
                 account.add(result)
                 rows.pids += result.pid.tolist()
@@ -374,18 +382,17 @@ def extract_chunks(
 
 
 def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool: Pool) -> None:
-    """Start decoding the tiles that hold parcels, while the database still selects these.
+    """Start decoding the tiles that hold parcels, while other files still come and the database selects the parcels.
 
     What goes wrong in a tile is reported to the chunk that needs it.
     """
-    tiles = [(group, tile, bounds) for group in grids for tile, bounds in group.tiles()]
-    boxes = [bounds for _, _, bounds in tiles]
+    if not grids:
+        return
+    tiles = [tile for group in grids for tile in group.all_tiles()]
     epsg = grids[0].bands[0].epsg
+    boxes = [bounds for _, bounds in tiles]
     for index in boxes_with_parcels(session.connection, session.catalogue, session.parcels, scene, epsg, boxes):
-        group, tile, _ = tiles[index]
-        for band in group.bands:
-            if band.decoded is not None:
-                pool.prepare(partial(band.decoded.decode, [tile]))
+        pool.prepare(tiles[index][0])
 
 
 def publish(session: Session, scene: Scene, status: str, account: Account, rows: Rows) -> None:
@@ -410,16 +417,11 @@ def publish(session: Session, scene: Scene, status: str, account: Account, rows:
     failpoints.reach("committed")
 
 
-def _in_order(
-    pool: Pool,
-    chunks: "Iterable[ParcelChunk]",
-    work: "Callable[[ParcelChunk], ChunkResult]",
-    cores: int,
-) -> "Iterator[ChunkResult]":
+def _in_order(submitted: "Iterable[Future[ChunkResult]]", cores: int) -> "Iterator[ChunkResult]":
     """Results in the order of the chunks, of which only a few are under way at any time: memory stays bounded."""
     running: deque[Future[ChunkResult]] = deque()
-    for chunk in chunks:
-        running.append(pool.submit(work, chunk))
+    for future in submitted:
+        running.append(future)
         if len(running) > CHUNKS_AHEAD_PER_CORE * cores:
             yield running.popleft().result()
     while running:

@@ -17,7 +17,8 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ from shapely.geometry.base import BaseGeometry
 from demo import products, tables
 from demo.products import Grid
 from demo.servers import Postgis, S3Server
+from extractors.bands import BandFile, GridBands, scene_bands
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = Grid(epsg=32633, left=499980.0, top=5100000.0, pixel=10.0)
@@ -51,6 +53,16 @@ COLUMNS = ("count", "mean", "std", "min", "max", "p25", "p50", "p75")
 Array = NDArray[Any]
 Signatures = dict[tuple[int, str], tuple[float, ...]]
 """(pid, band label without padding) -> count, mean, std, min, max, p25, p50, p75"""
+
+
+# Files
+
+
+@contextmanager
+def open_bands(files: Sequence[BandFile], driver: str, nodata: float) -> Iterator[list[GridBands]]:
+    """The bands of files that are all there."""
+    with scene_bands(files, driver, nodata) as bands:
+        yield bands.grids()
 
 
 # Geometry

@@ -179,6 +179,52 @@ def test_several_downloads_each_to_its_path(bucket: Bucket, folder: Path) -> Non
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == bodies
 
 
+def test_what_has_arrived_can_be_used_while_the_rest_is_on_its_way(
+    bucket: Bucket, folder: Path, proxy: FaultyS3
+) -> None:
+    for name, size in (("large.img", MEGABYTE), ("small.img", 10), ("middle.img", 1000)):
+        bucket.put(name, noise(size))
+    proxy.spoil("large.img", "stall", times=1)
+    seen: list[tuple[str, list[str]]] = []
+    two = threading.Barrier(2, timeout=30)
+
+    def arrived(path: Path) -> None:
+        seen.append((path.name, left_in(folder)))
+        if len(seen) == 2:
+            two.wait()
+
+    store = bucket.store(host=proxy.endpoint)
+    items = {folder / item.file_name: item for item in bucket.store().list_objects("")}
+    with ThreadPoolExecutor(1) as thread:
+        download = thread.submit(store.download, items, "download", arrived)
+        two.wait()
+        assert proxy.stalled.wait(30)
+        assert not download.done()
+        assert not (folder / "large.img").exists()
+        proxy.go_on.set()
+        download.result(30)
+    # The small ones come first.
+    assert {name for name, _ in seen[:2]} == {"small.img", "middle.img"}
+    assert seen[2] == ("large.img", ["large.img", "middle.img", "small.img"])
+    for name, there in seen:
+        assert name in there
+
+
+def test_what_is_made_of_an_arrival_may_end_the_download(bucket: Bucket, folder: Path, proxy: FaultyS3) -> None:
+    for name, size in (("large.img", MEGABYTE), ("small.img", 10)):
+        bucket.put(name, noise(size))
+
+    def arrived(path: Path) -> None:
+        proxy.go_on.set()
+        raise SceneError(f"{path.name} is of no use")
+
+    proxy.spoil("large.img", "stall", times=1)
+    store = bucket.store(host=proxy.endpoint)
+    with pytest.raises(SceneError, match=r"^small\.img is of no use$"):
+        store.download({folder / item.file_name: item for item in bucket.store().list_objects("")}, "download", arrived)
+    assert left_in(folder) == ["small.img"]
+
+
 def test_no_objects(bucket: Bucket) -> None:
     bucket.store().download({})
 

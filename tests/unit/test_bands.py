@@ -18,11 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from demo.products import Grid, write_bs, write_c6, write_s2
 from extractors import bands
-from extractors.bands import BandFile, GridBands, open_bands
+from extractors.bands import BandFile, GridBands, scene_bands
 from extractors.errors import SceneError
 from extractors.wholeness import check_whole
 from extractors.zonal import Array
 from extractors.zonal import Grid as PixelGrid
+from tests.helpers import open_bands
 
 UTM33 = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_100_000)
@@ -170,6 +171,51 @@ def test_a_real_jpeg2000_file_that_was_cut(kept: float, jpeg2000: bytes, tmp_pat
     path = tmp_path / "B04.jp2"
     path.write_bytes(jpeg2000[: int(kept * len(jpeg2000))])
     assert "cut short" in opening(BandFile("B04", path), driver="JP2OpenJPEG")
+
+
+def test_a_file_that_is_decoded_is_opened_as_it_arrives(jpeg2000: bytes, tmp_path: Path) -> None:
+    files = [BandFile(name, tmp_path / f"{name}.jp2") for name in ("B04", "B08")]
+    with scene_bands(files, "JP2OpenJPEG", 0) as scene:
+        (tmp_path / "B04.jp2").write_bytes(jpeg2000)
+        (red,) = scene.arrived(tmp_path / "B04.jp2")
+        assert [band.name for band in red.bands] == ["B04"]
+        (((tile,), bounds),) = red.all_tiles()
+        assert bounds == (500_000, 5_099_360, 500_640, 5_100_000)
+        tile()
+        with pytest.raises(SceneError, match=r"^B08\.jp2 is missing$"):
+            scene.grids()
+        (tmp_path / "B08.jp2").write_bytes(jpeg2000)
+        (both,) = scene.grids()
+        assert [band.name for band in both.bands] == ["B04", "B08"]
+        # What has been decoded already is the same.
+        (((first, second), _),) = both.all_tiles()
+        assert first == tile
+        assert first.image.array.any()
+        assert not second.image.array.any()
+
+
+def test_a_broken_file_is_refused_as_it_arrives(tmp_path: Path) -> None:
+    path = tmp_path / "B04.jp2"
+    path.write_bytes(b"<?xml version='1.0'?><Error/>")
+    with (
+        scene_bands([BandFile("B04", path)], "JP2OpenJPEG", 0) as scene,
+        pytest.raises(SceneError, match=r"^B04\.jp2 is not a JPEG 2000 file"),
+    ):
+        scene.arrived(path)
+
+
+def test_a_file_that_is_read_by_windows_can_wait_for_the_others(tmp_path: Path) -> None:
+    path = envi(tmp_path)
+    header = path.with_suffix(".hdr")
+    text = header.read_text()
+    header.unlink()
+    with scene_bands([BandFile("VV", path)], "ENVI", 0) as scene:
+        assert scene.arrived(path) == []
+        header.write_text(text)
+        assert scene.arrived(header) == []
+        (group,) = scene.grids()
+        assert list(group.all_tiles()) == []
+        assert group.tiles_under(as_array(shapely.box(*group.grid.bounds))) == []
 
 
 # ENVI

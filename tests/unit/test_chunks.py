@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from extractors import bands, chunks, zonal
-from extractors.bands import BandFile, GridBands, open_bands
-from extractors.chunks import ChunkResult, How, compute
+from extractors.bands import BandFile, GridBands
+from extractors.chunks import ChunkResult, How, compute, needs
 from extractors.config import ENGINE_NAMES
 from extractors.parcels import ParcelChunk
+from tests.helpers import open_bands
 
 FINE = Affine(10, 0, 500_000, 0, -10, 5_100_000)
 RED = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0], [13, 14, 0, 0]], dtype=np.uint16)
@@ -148,6 +149,27 @@ def test_a_parcel_as_large_as_the_scene_is_left_out(grids: list[GridBands], monk
     # On the grid of 20 m all are small enough.
     assert {pid for pid, label in means(result) if label == "SC"} == {101, 102, 103}
     assert account_is_complete(result)
+
+
+def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "B04.jp2"
+    with rasterio.open(
+        path, "w", driver="JP2OpenJPEG", height=128, width=128, count=1, dtype="uint16", crs=CRS.from_epsg(32633),
+        transform=FINE, quality="100", reversible="yes", blockxsize=64, blockysize=64,
+    ) as file:  # fmt: skip
+        file.write(np.ones((128, 128), np.uint16), 1)
+    with open_bands([BandFile("B04", path)], "JP2OpenJPEG", 0) as (group,):
+
+        def tiles(*shapes: shapely.Geometry) -> list[tuple[int, int]]:
+            return [need.tile for need in needs(chunk(*shapes), [group])]
+
+        assert tiles(square(100, 100), square(1, 1)) == [(1, 1), (0, 0)]
+        assert tiles(square(63, 10, side=2)) == [(0, 0), (0, 1)]
+        assert tiles(square(200, 200)) == []
+        assert tiles() == []
+        # A parcel that will not be computed needs nothing.
+        monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 99)
+        assert tiles(square(1, 1), square(60, 60, side=10)) == [(0, 0)]
 
 
 def test_windows_that_are_split_change_nothing(grids: list[GridBands], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
-"""The pool: what is waited for and what is prepared share the threads, and neither starves the other."""
+"""The pool: work begins when what it needs is prepared; nobody waits for that while there is something else to do."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
 
 import pytest
 
@@ -21,14 +22,42 @@ class Gate:
         self.begun = threading.Semaphore(0)
         self.may_go_on = threading.Event()
 
-    def __call__(self) -> str:
+    def __call__(self) -> None:
         self.begun.release()
         assert self.may_go_on.wait(SECONDS)
-        return "done"
 
     def wait_for(self, number: int) -> None:
         for _ in range(number):
             assert self.begun.acquire(timeout=SECONDS)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A preparation that is like another one of its number; it keeps a list."""
+
+    number: int
+    book: Book
+
+    def __call__(self) -> None:
+        self.book.note(self.number)
+
+
+class Book:
+    """What has been done, in order; the numbers in `gates` wait there."""
+
+    def __init__(self, *gated: int) -> None:
+        self.done: list[object] = []
+        self.gates = {number: Gate() for number in gated}
+        self._lock = threading.Lock()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def note(self, what: object) -> None:
+        if isinstance(what, int) and what in self.gates:
+            self.gates[what]()
+        with self._lock:
+            self.done.append(what)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -46,32 +75,91 @@ def test_results_and_errors_reach_who_waits_for_them(threads: int) -> None:
 def test_what_is_prepared_is_done_and_its_errors_are_left_to_others(threads: int) -> None:
     done: Future[str] = Future()
     with Pool(threads) as pool:
-        for _ in range(threads):
-            pool.prepare(lambda: 1 / 0)
-        pool.prepare(lambda: done.set_result("prepared"))
+        pool.prepare([lambda: 1 / 0 for _ in range(threads)])  # type: ignore[misc]
+        pool.prepare([lambda: done.set_result("prepared")])
         assert done.result(SECONDS) == "prepared"
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_each_preparation_is_done_once_and_before_the_work_that_needs_it(threads: int) -> None:
+    book = Book()
+    with Pool(threads) as pool:
+        pool.prepare(Numbered(number, book) for number in (0, 1, 1, 2))
+        works = [
+            pool.submit(book.note, f"work {number}", needs=[Numbered(need, book) for need in (number, number + 1)])
+            for number in range(10)
+        ]
+        pool.prepare(Numbered(number, book) for number in range(20))
+        for work in works:
+            work.result(SECONDS)
+        pool.submit(book.note, "end", needs=[Numbered(number, book) for number in range(20)]).result(SECONDS)
+    numbers = [what for what in book.done if isinstance(what, int)]
+    assert sorted(numbers) == list(range(20))
+    for number in range(10):
+        at = book.done.index(f"work {number}")
+        assert {number, number + 1} <= {*book.done[:at]}
+
+
+def test_work_waits_for_what_another_thread_prepares_while_the_next_one_is_done() -> None:
+    book = Book(1)
+    with Pool(2) as pool:
+        pool.prepare([Numbered(1, book)])
+        book.gates[1].wait_for(1)
+        first = pool.submit(book.note, "first", needs=[Numbered(1, book)])
+        # The other thread has nothing to wait for.
+        pool.submit(book.note, "second", needs=[Numbered(2, book)]).result(SECONDS)
+        assert not first.done()
+        book.gates[1].may_go_on.set()
+        first.result(SECONDS)
+    assert book.done == [2, "second", 1, "first"]
+
+
+def test_what_the_oldest_work_lacks_is_prepared_first() -> None:
+    book = Book(0)
+    with Pool(1) as pool:
+        pool.prepare(Numbered(number, book) for number in range(5))
+        book.gates[0].wait_for(1)
+        works = [pool.submit(book.note, name, needs=[Numbered(need, book)]) for name, need in (("a", 3), ("b", 2))]
+        book.gates[0].may_go_on.set()
+        for work in works:
+            work.result(SECONDS)
+        pool.submit(book.note, "end", needs=[Numbered(number, book) for number in range(5)]).result(SECONDS)
+    assert book.done == [0, 3, "a", 2, "b", 1, 4, "end"]
+
+
+def test_work_whose_preparation_failed_is_begun_and_finds_out_itself() -> None:
+    def broken() -> None:
+        raise ValueError("broken")
+
+    with Pool(2) as pool:
+        assert pool.submit(lambda: "done", needs=[broken]).result(SECONDS) == "done"
+
+
 def test_while_there_is_something_to_prepare_half_of_the_threads_keep_at_it() -> None:
-    first, later, computing = Gate(), Gate(), Gate()
+    book = Book(*range(10))
+    computing = Gate()
     with Pool(4) as pool:
-        for gate, number in ((first, 4), (later, 6)):
-            for _ in range(number):
-                pool.prepare(gate)
-        first.wait_for(4)
+        pool.prepare(Numbered(number, book) for number in range(10))
+        for number in range(4):
+            book.gates[number].wait_for(1)
         waiting = [pool.submit(computing) for _ in range(10)]
-        first.may_go_on.set()
+        for number in range(4):
+            book.gates[number].may_go_on.set()
         # All four threads come free: two compute, two prepare.
         computing.wait_for(2)
-        later.wait_for(2)
+        for number in (4, 5):
+            book.gates[number].wait_for(1)
         assert not computing.begun.acquire(blocking=False)
-        assert not later.begun.acquire(blocking=False)
+        assert not any(book.gates[number].begun.acquire(blocking=False) for number in range(6, 10))
         # When nothing is left to prepare, all compute.
-        later.may_go_on.set()
-        later.wait_for(4)
+        for number in range(4, 10):
+            book.gates[number].may_go_on.set()
+        for number in range(6, 10):
+            book.gates[number].wait_for(1)
         computing.wait_for(2)
         computing.may_go_on.set()
-        assert [future.result(SECONDS) for future in waiting] == ["done"] * 10
+        for future in waiting:
+            future.result(SECONDS)
 
 
 def test_with_nothing_to_prepare_all_threads_compute() -> None:
@@ -80,21 +168,24 @@ def test_with_nothing_to_prepare_all_threads_compute() -> None:
         waiting = [pool.submit(computing) for _ in range(4)]
         computing.wait_for(4)
         computing.may_go_on.set()
-        assert [future.result(SECONDS) for future in waiting] == ["done"] * 4
+        for future in waiting:
+            future.result(SECONDS)
 
 
 def test_the_end_waits_for_what_runs_and_drops_what_has_not_begun() -> None:
     running = Gate()
-    ended: list[str] = []
+    book = Book()
     before = threading.active_count()
     with Pool(1) as pool:
         first = pool.submit(running)
         running.wait_for(1)
-        second = pool.submit(ended.append, "never")
-        pool.prepare(lambda: ended.append("never"))
+        second = pool.submit(book.note, "never")
+        third = pool.submit(book.note, "never", needs=[Numbered(1, book)])
+        pool.prepare([Numbered(2, book)])
         threading.Timer(0.05, running.may_go_on.set).start()
-    assert first.result(0) == "done"
-    with pytest.raises((NotYet, CancelledError)):
-        second.result(0)
-    assert ended == []
+    first.result(0)
+    for dropped in (second, third):
+        with pytest.raises((NotYet, CancelledError)):
+            dropped.result(0)
+    assert book.done == []
     assert threading.active_count() <= before + 1  # the timer may still be about
