@@ -59,6 +59,13 @@ class Pool:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        try:
+            self._join()
+        finally:
+            # A signal may have interrupted that; but what the threads use is taken away next.
+            self._join()
+
+    def _join(self) -> None:
         for thread in self._threads:
             thread.join()
 

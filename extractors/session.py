@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from psycopg2.errors import QueryCanceled
 
 from extractors import failpoints
+from extractors.account import Account
 from extractors.cards import Card
-from extractors.catalogue import Account, Ending, Scene, open_catalogue
+from extractors.catalogue import Ending, Scene, open_catalogue
 from extractors.config import read_database_config, read_store_config
 from extractors.cores import usable_cores
 from extractors.database import connect, database_errors, name_in_database

@@ -9,67 +9,41 @@ import gc
 import importlib
 import logging
 import os
-import random
 import sys
 import threading
 import time
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import psycopg2
 
 from extractors import failpoints
+from extractors.account import Account
 from extractors.cards import Card
-from extractors.catalogue import GIVEN_BACK, Account, Ending, Prospects, Scene, this_worker
+from extractors.catalogue import Ending, Prospects, Scene, this_worker
 from extractors.cores import keep_libraries_single_threaded
 from extractors.database import database_errors
 from extractors.deadline import GRACE_SECONDS, deadline
-from extractors.errors import (
-    NO_ROOM,
-    ClaimLostError,
-    ConfigurationError,
-    DiskFullError,
-    ExtractionError,
-    NoDatabaseError,
-    SceneError,
-    WorldError,
-    one_line,
-)
+from extractors.endings import cause_of, ending_of, prospect_in_words
+from extractors.errors import ClaimLostError, ExtractionError, WorldError, one_line
 from extractors.health import report
+from extractors.imagery import Imagery
 from extractors.logs import SceneLines, configure, progress
 from extractors.options import Options, read_options
 from extractors.parcels import boxes_with_parcels, meets_any, select_parcels
-from extractors.pool import Pool
+from extractors.patience import pause_for, sleep, wait_out
 from extractors.scratch import scratch
 from extractors.session import Session
 from extractors.signatures import Spool, encode_hists
 from extractors.stopping import Stopped, Stopping
-
-if TYPE_CHECKING:
-    from extractors.bands import GridBands
-    from extractors.chunks import ChunkResult
 
 log = logging.getLogger(__name__)
 
 NOTHING_TO_DO = "No image with status 'ingested' found"
 # What takes long to load, and is needed as soon as there is work.
 LIBRARIES = ("extractors.bands", "extractors.chunks", "extractors.scanline", "extractors.reference", "geopandas")
-# Enough that no core waits for the database, few enough that parcels do not pile up in memory.
-CHUNKS_AHEAD_PER_CORE = 4
-LONGEST_OUTAGE_PAUSE_SECONDS = 300.0
-LONGEST_RETRY_PAUSE_SECONDS = 900.0
-# While scenes wait for their next attempt, how often a worker looks whether others have turned up.
-LONGEST_WAIT_SECONDS = 30.0
-# While other workers are at the last scenes, how soon and how often a worker looks whether one has come free.
-FIRST_LOOK_SECONDS = 0.5
-LONGEST_LOOK_SECONDS = 5.0
 
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
@@ -159,59 +133,12 @@ def take(session: Session, options: Options) -> tuple[Scene | None, Prospects]:
     return scene, prospects
 
 
-def pause_for(prospects: Prospects, looks: int, options: Options) -> float | None:
-    """After how many seconds to look again, at the end of a burst, for scenes that may come free; None: do not.
-    looks: how often that has been done already.
-
-    If the last workers ended while others are still at scenes, and the machine of one of these were lost, its scene
-    would wait until somebody starts a worker again.
-    """
-    if options.watch_seconds is not None:
-        return None
-    if prospects.waiting:
-        log.info(
-            "%d scenes wait for their next attempt, the first one for %.0f s", prospects.waiting, prospects.seconds
-        )
-        if options.everything:
-            # Several workers need not come back at the same moment, and others may be given back meanwhile.
-            jitter = random.uniform(0.05, 0.5)  # noqa: S311 (no secret)
-            return min(max(prospects.seconds, 0.0) + jitter, LONGEST_WAIT_SECONDS)
-    if not options.burst or not prospects.under_way:
-        return None
-    if not looks:
-        log.info(
-            "%d scenes are still being worked on by other workers; waiting in case one is given back",
-            prospects.under_way,
-        )
-    longest = min(FIRST_LOOK_SECONDS * (1 << min(looks, 10)), LONGEST_LOOK_SECONDS)
-    return random.uniform(0.5, 1) * longest  # noqa: S311 (no secret, only jitter)
-
-
 def say_nothing_to_do(options: Options) -> None:
     """On stdout, where other programs look for it; among lines of JSON as one of them."""
     if options.log_format == "json":
         log.info(NOTHING_TO_DO)
     else:
         print(NOTHING_TO_DO, flush=True)
-
-
-def wait_out(error: WorldError, outages: int, session: Session, stopping: Stopping) -> None:
-    """Pause after the world has failed `outages` times in a row; raises the error if that was once too often."""
-    extraction = session.config.extraction
-    patient = session.options.everything and outages < extraction.outages_in_a_row
-    if not patient or isinstance(error, NoDatabaseError):
-        raise error
-    longest = min(extraction.outage_pause_seconds * 2 ** (outages - 1), LONGEST_OUTAGE_PAUSE_SECONDS)
-    pause = random.uniform(0.5, 1) * longest  # noqa: S311 (no secret, only jitter)
-    (error.lines or log).warning("%s; going on in %.1f s (%d in a row)", error, pause, outages)
-    sleep(pause, stopping)
-
-
-def sleep(seconds: float, stopping: Stopping) -> None:
-    """Wait, unless a signal comes."""
-    report("pausing", seconds)
-    with stopping.interruptible():
-        time.sleep(seconds)
 
 
 def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
@@ -226,8 +153,8 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
                 process(session, scene, folder, account, lines, stopping)
             failpoints.reach("files_removed")
     except (Exception, Stopped) as error:
-        cause = _cause(error)
-        ending = _ending(session, scene, cause)
+        cause = cause_of(error)
+        ending = ending_of(cause, scene, session.config.extraction)
         try:
             ours = session.release(scene, ending, account)
             published = not ours and session.published(scene)
@@ -248,33 +175,12 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
             raise cause from error
         if given_back and isinstance(cause, ExtractionError):
             raise type(cause)(ending.reason).about(lines) from error
-        prospect = _prospect(session, scene, ending)
+        prospect = prospect_in_words(ending, scene, session.config.extraction)
         lines.error("%s: %s%s", ending.outcome, ending.reason, prospect, exc_info=session.options.verbose)
         return False
     finally:
         session.unlock()
     return True
-
-
-def _ending(session: Session, scene: Scene, cause: BaseException) -> Ending:
-    """What becomes of a scene whose attempt failed. Only what lies in the scene itself counts against it."""
-    reason, extraction = one_line(cause), session.config.extraction
-    if isinstance(cause, WorldError | ConfigurationError | Stopped):
-        return Ending("ingested", GIVEN_BACK, reason)
-    if isinstance(cause, ClaimLostError):
-        return Ending("ingested", "claim_lost", reason)
-    status = getattr(cause, "status", SceneError.status)
-    if not getattr(cause, "may_pass", True) or scene.attempt >= extraction.max_attempts:
-        return Ending(status, status, reason)
-    pause = min(extraction.retry_pause_seconds * 2 ** (scene.attempt - 1), LONGEST_RETRY_PAUSE_SECONDS)
-    return Ending("ingested", "error", reason, pause * random.uniform(0.8, 1.2))  # noqa: S311 (no secret, only jitter)
-
-
-def _prospect(session: Session, scene: Scene, ending: Ending) -> str:
-    most = session.config.extraction.max_attempts
-    if ending.pause is not None:
-        return f"; attempt {scene.attempt} of {most}, the next one after {ending.pause:.0f} s"
-    return f"; attempt {scene.attempt} of {most}" if scene.attempt > 1 else ""
 
 
 def process(
@@ -334,41 +240,45 @@ def extract_chunks(
         product = card.find(scene, session.store, extraction)
     failpoints.reach("s3_listed")
 
-    from extractors.bands import scene_bands
-    from extractors.chunks import How, compute, needs
+    def occupied(epsg: int, boxes: Sequence[tuple[float, float, float, float]]) -> list[int]:
+        return boxes_with_parcels(connection, session.catalogue, session.parcels, scene, epsg, boxes)
 
-    how = How(session.engine, extraction.verified_parcels, session.labels, card.classified if session.hists else None)
-    with ExitStack() as stack:
-        bands = stack.enter_context(scene_bands(product.bands(folder), card.driver, card.nodata))
-        pool = stack.enter_context(Pool(session.cores))
+    with Imagery(card, product, folder, session.cores, occupied) as imagery:
         with _step(account, "download"), session.download_slot():
-            session.store.download(
-                {folder / item.file_name: item for item in product.objects},
-                f"scene {scene.id}",
-                lambda path: decode_ahead(session, scene, bands.arrived(path), pool),
-            )
+            objects = {folder / item.file_name: item for item in product.objects}
+            session.store.download(objects, f"scene {scene.id}", imagery.arrived)
         failpoints.reach("files_verified")
-        lines.info(
-            "downloaded %d files, %.1f MB in %.1f s",
-            len(product.objects),
-            sum(item.size for item in product.objects) / 1e6,
-            account.seconds["download"],
-        )
-        grids = bands.grids()
-        account.versions |= _versions()
-        epsg = grids[0].bands[0].epsg
+        megabytes = sum(item.size for item in product.objects) / 1e6
+        lines.info("downloaded %d files, %.1f MB in %.1f s", len(objects), megabytes, account.seconds["download"])
+        select_and_compute(session, scene, folder, account, lines, rows, imagery)
+    lines.info("computed statistics in %.1f s", account.seconds["statistics"])
+    return True
+
+
+def select_and_compute(
+    session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines, rows: Rows, imagery: Imagery
+) -> None:
+    """From files that are there to encoded rows."""
+    from extractors.chunks import How
+
+    card, extraction = session.card, session.config.extraction
+    epsg = imagery.grids()[0].bands[0].epsg
+    account.versions |= _versions()
+    with ExitStack() as stack:
         with _step(account, "parcels"):
             selection = stack.enter_context(
                 select_parcels(
-                    connection, session.catalogue, session.parcels, scene, epsg, extraction.chunk_size, folder
+                    session.connection, session.catalogue, session.parcels, scene, epsg, extraction.chunk_size, folder
                 )
             )
         failpoints.reach("parcels_selected")
         lines.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, account.seconds["parcels"], epsg)
         bar = stack.enter_context(progress(selection.total, "parcel", f"scene {scene.id}"))
+        how = How(
+            session.engine, extraction.verified_parcels, session.labels, card.classified if session.hists else None
+        )
         with _step(account, "statistics"):
-            running = (pool.submit(compute, chunk, grids, how, needs=needs(chunk, grids)) for chunk in selection.chunks)
-            for result in _in_order(running, session.cores):
+            for result in imagery.compute(selection.chunks, how):
                 failpoints.reach("chunk_computed")
                 account.add(result)
                 rows.pids += result.pid.tolist()
@@ -377,22 +287,6 @@ def extract_chunks(
                 rows.hists.add(encode_hists(scene.id, result.hists), len(result.hists))
                 failpoints.reach("chunk_spooled")
                 bar.update(result.parcels)
-    lines.info("computed statistics in %.1f s", account.seconds["statistics"])
-    return True
-
-
-def decode_ahead(session: Session, scene: Scene, grids: "list[GridBands]", pool: Pool) -> None:
-    """Start decoding the tiles that hold parcels, while other files still come and the database selects the parcels.
-
-    What goes wrong in a tile is reported to the chunk that needs it.
-    """
-    if not grids:
-        return
-    tiles = [tile for group in grids for tile in group.all_tiles()]
-    epsg = grids[0].bands[0].epsg
-    boxes = [bounds for _, bounds in tiles]
-    for index in boxes_with_parcels(session.connection, session.catalogue, session.parcels, scene, epsg, boxes):
-        pool.prepare(tiles[index][0])
 
 
 def publish(session: Session, scene: Scene, status: str, account: Account, rows: Rows) -> None:
@@ -415,17 +309,6 @@ def publish(session: Session, scene: Scene, status: str, account: Account, rows:
             )
         failpoints.reach("before_commit")
     failpoints.reach("committed")
-
-
-def _in_order(submitted: "Iterable[Future[ChunkResult]]", cores: int) -> "Iterator[ChunkResult]":
-    """Results in the order of the chunks, of which only a few are under way at any time: memory stays bounded."""
-    running: deque[Future[ChunkResult]] = deque()
-    for future in submitted:
-        running.append(future)
-        if len(running) > CHUNKS_AHEAD_PER_CORE * cores:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
 
 
 @contextmanager
@@ -453,14 +336,3 @@ def _versions() -> dict[str, str]:
     import rasterstats
 
     return {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What an error means for the scene: one of ours, or the reason why it failed in words."""
-    if isinstance(error, ExtractionError | Stopped):
-        return error
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return DiskFullError(f"no room for the scene's files ({error.strerror}); make some, or name another --data-dir")
-    if isinstance(error, psycopg2.Error):
-        return ConfigurationError(f"the database reports: {one_line(error)}")
-    return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")

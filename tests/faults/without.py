@@ -19,7 +19,20 @@ from typing import Any
 from psycopg2 import sql
 
 import download_with_boto3
-from extractors import bands, catalogue, chunks, config, database, images, session, signatures, stopping, worker
+from extractors import (
+    bands,
+    catalogue,
+    chunks,
+    config,
+    database,
+    endings,
+    images,
+    patience,
+    session,
+    signatures,
+    stopping,
+    worker,
+)  # fmt: skip
 from extractors.cards import Card
 from extractors.catalogue import Catalogue, Ending, Scene
 from extractors.options import Options
@@ -135,30 +148,30 @@ def journal_lookup() -> None:
 
 def failure_classes() -> None:
     """Whatever goes wrong, the scene has failed."""
-    put(worker, _ending=lambda *_: Ending("failed", "failed", "something"))
+    put(worker, ending_of=lambda *_: Ending("failed", "failed", "something"))
 
 
 def attempts() -> None:
     """Try again for ever."""
-    original, rescue_scene = worker._ending, Catalogue.rescue
+    original, rescue_scene = endings.ending_of, Catalogue.rescue
 
-    def ending(of: Any, scene: Scene, cause: BaseException) -> Ending:
-        return original(of, Scene(scene.id, scene.reference, scene.obstime, scene.run_id, 1 - MANY), cause)
+    def ending(cause: BaseException, scene: Scene, extraction: Any) -> Ending:
+        return original(cause, Scene(scene.id, scene.reference, scene.obstime, scene.run_id, 1 - MANY), extraction)
 
-    put(worker, _ending=ending)
+    put(worker, ending_of=ending)
     put(Catalogue, rescue=lambda self, connection, _: rescue_scene(self, connection, MANY))
 
 
 def back_off() -> None:
     """Try again at once."""
-    original = worker._ending
+    original = endings.ending_of
 
     def ending(*arguments: Any) -> Ending:
         end = original(*arguments)
         return Ending(end.status, end.outcome, end.reason, None if end.pause is None else 0)
 
-    put(worker, _ending=ending)
-    put(worker, LONGEST_OUTAGE_PAUSE_SECONDS=0)
+    put(worker, ending_of=ending)
+    put(patience, LONGEST_OUTAGE_PAUSE_SECONDS=0)
 
 
 @contextlib.contextmanager

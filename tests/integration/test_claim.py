@@ -15,7 +15,8 @@ import pytest
 import shapely
 from psycopg2 import sql
 
-from extractors.catalogue import Account, Catalogue, Ending, Scene
+from extractors.account import Account
+from extractors.catalogue import Catalogue, Ending, Scene
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
 from extractors.sql import statement
 from tests.integration.conftest import AOI, MORNING, Ground, Session

@@ -7,7 +7,8 @@ from collections import Counter
 import psycopg2.extensions
 import pytest
 
-from extractors.catalogue import Account, Catalogue, Ending, Scene
+from extractors.account import Account
+from extractors.catalogue import Catalogue, Ending, Scene
 from extractors.errors import DatabaseUnavailableError
 from tests.integration.conftest import Ground, Session
 

@@ -9,7 +9,8 @@ import pytest
 import shapely
 from psycopg2 import sql
 
-from extractors.catalogue import Account, Catalogue, Ending, Prospects
+from extractors.account import Account
+from extractors.catalogue import Catalogue, Ending, Prospects
 from extractors.sql import statement
 from tests.integration.conftest import MORNING, Ground, Session
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from extractors.catalogue import Account
+from extractors.account import Account
 from extractors.chunks import ChunkResult
 from extractors.signatures import Signatures
 

@@ -10,8 +10,9 @@ import pytest
 
 from extractors.catalogue import Prospects, Scene
 from extractors.options import Options, read_options
+from extractors.patience import FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS, pause_for
 from extractors.session import Session
-from extractors.worker import FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS, pause_for, take
+from extractors.worker import take
 
 SCENE = Scene(7, "S2A_x", dt.datetime(2020, 4, 1), 1)
 ALL = read_options("s2", ["--all"])

@@ -7,7 +7,8 @@ import errno
 import psycopg2
 import pytest
 
-from extractors import errors, worker
+from extractors import errors
+from extractors.endings import cause_of
 from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
@@ -87,7 +88,7 @@ def test_every_error_explains_itself_and_belongs_to_one_branch(error: type[Extra
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_what_other_errors_mean_for_the_scene(error: Exception, kind: type[ExtractionError], words: str) -> None:
-    cause = worker._cause(error)
+    cause = cause_of(error)
     assert type(cause) is kind
     assert words in str(cause)
     assert "\n" not in str(cause)
@@ -95,4 +96,4 @@ def test_what_other_errors_mean_for_the_scene(error: Exception, kind: type[Extra
 
 def test_our_own_errors_stay_what_they_are() -> None:
     for error in (SceneError("x"), StoreUnavailableError("x"), Stopped(15)):
-        assert worker._cause(error) is error
+        assert cause_of(error) is error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
@@ -189,3 +190,24 @@ def test_the_end_waits_for_what_runs_and_drops_what_has_not_begun() -> None:
             dropped.result(0)
     assert book.done == []
     assert threading.active_count() <= before + 1  # the timer may still be about
+
+
+class Interrupted(Exception):
+    """What a signal raises."""
+
+
+def test_the_end_waits_for_what_runs_even_if_a_signal_interrupts_it() -> None:
+    def interrupt(*_: object) -> None:
+        threading.Timer(0.05, running.may_go_on.set).start()
+        raise Interrupted
+
+    running = Gate()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(Interrupted), Pool(1) as pool:
+            first = pool.submit(running)
+            running.wait_for(1)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    first.result(0)
