@@ -42,6 +42,7 @@ class Pool:
         self._wanted: deque[_Work] = deque()
         self._begun: set[Preparation] = set()
         self._done: set[Preparation] = set()
+        self._at_work = 0
         self._computing = 0
         self._most_computing = max(1, threads // 2)
         self._closed = False
@@ -50,6 +51,7 @@ class Pool:
 
     def __enter__(self) -> Self:
         for thread in self._threads:
+            self._at_work += 1
             thread.start()
         return self
 
@@ -60,14 +62,15 @@ class Pool:
             self._closed = True
             self._changed.notify_all()
         try:
-            self._join()
+            self._wait_for_end()
         finally:
             # A signal may have interrupted that; but what the threads use is taken away next.
-            self._join()
+            self._wait_for_end()
 
-    def _join(self) -> None:
-        for thread in self._threads:
-            thread.join()
+    def _wait_for_end(self) -> None:
+        # Not by joining the threads: until Python 3.13, one whose join was interrupted counts as ended.
+        with self._changed:
+            self._changed.wait_for(lambda: not self._at_work)
 
     def prepare(self, preparations: Iterable[Preparation]) -> None:
         """Have something done ahead, when there is time; errors are left to the work that needs it."""
@@ -91,6 +94,14 @@ class Pool:
         return future
 
     def _work(self) -> None:
+        try:
+            self._work_until_closed()
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    def _work_until_closed(self) -> None:
         while True:
             with self._changed:
                 while not self._closed and (chosen := self._choose()) is None:

@@ -192,19 +192,19 @@ def test_the_end_waits_for_what_runs_and_drops_what_has_not_begun() -> None:
     assert threading.active_count() <= before + 1  # the timer may still be about
 
 
-class Interrupted(Exception):
+class InterruptedForTestError(Exception):
     """What a signal raises."""
 
 
 def test_the_end_waits_for_what_runs_even_if_a_signal_interrupts_it() -> None:
     def interrupt(*_: object) -> None:
         threading.Timer(0.05, running.may_go_on.set).start()
-        raise Interrupted
+        raise InterruptedForTestError
 
     running = Gate()
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with pytest.raises(Interrupted), Pool(1) as pool:
+        with pytest.raises(InterruptedForTestError), Pool(1) as pool:
             first = pool.submit(running)
             running.wait_for(1)
             signal.setitimer(signal.ITIMER_REAL, 0.05)
