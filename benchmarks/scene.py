@@ -2,6 +2,7 @@
 
 Prints the seconds of each step, processor seconds, peak memory, and the ratio to the floor measured in the same run:
 decoding the scene's JPEG 2000 files with the same number of cores, and COPY of the same rows into an empty table.
+With `--store-rate`: how much of a slow store's download is hidden behind the work on what has arrived.
 With `--growth`: how the time grows with the number of parcels and with the share of the image that the AOI covers.
 """
 
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.slow_store import slowed
 from benchmarks.stage import BANDS, HECTARES, SHAPES, Run, Stage, decode_seconds, make_product, stage
 from extractors.cores import keep_libraries_single_threaded
 
@@ -32,6 +34,9 @@ def main() -> int:
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--products", type=Path, help="where made products are kept for the next time")
+    parser.add_argument(
+        "--store-rate", type=float, metavar="MB/S", help="also measure with a store that sends no more than that"
+    )
     parser.add_argument("--growth", type=Path, metavar="PNG", help="measure how the time grows, and draw it")
     options = parser.parse_args()
     keep_libraries_single_threaded()  # for the floor, as a worker does
@@ -46,6 +51,8 @@ def main() -> int:
             print(f"{options.card}, {columns} x {rows} pixels, bands {' '.join(bands)}; {options.cores} cores")
             if options.growth:
                 grow(scene, bands, options.cores, options.growth)
+            elif options.store_rate:
+                measure_slow_store(scene, bands, options)
             else:
                 measure(scene, product, bands, options)
     return 0
@@ -77,6 +84,27 @@ def measure(scene: Stage, product: Path, bands: list[str], options: argparse.Nam
         f"median {wall:.1f} s, highest peak {peak:.0f} MB"
         + (f", median ratio {statistics.median(ratios):.2f}" if ratios else "")
     )
+
+
+def measure_slow_store(scene: Stage, bands: list[str], options: argparse.Namespace) -> None:
+    """The worker with the store as it is and with a slow one in turn: how much of the longer download is hidden behind
+    the work on what has arrived."""
+    scene.put_parcels(options.parcels)
+    scene.put_aoi(options.aoi_share)
+    print(f"store as it is | with at most {options.store_rate:g} MB/s | added to the download, added to the whole")
+    with slowed(scene.endpoint, options.store_rate) as slow:
+        for _ in range(options.runs):
+            runs = []
+            for endpoint in (scene.endpoint, slow):
+                scene.store_at(endpoint)
+                runs.append(scene.run(bands, "--engine", options.engine, extraction={"cores": options.cores}))
+            near, far = runs
+            downloads = [run.log["seconds"]["download"] for run in runs]
+            print(
+                f"{near.wall:6.1f} s, download {downloads[0]:.1f} s | {far.wall:6.1f} s, download {downloads[1]:.1f} s"
+                f" | {downloads[1] - downloads[0]:.1f} s, {far.wall - near.wall:.1f} s",
+                flush=True,
+            )
 
 
 def grow(scene: Stage, bands: list[str], cores: int, picture: Path) -> None:

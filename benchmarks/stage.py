@@ -65,18 +65,19 @@ class Stage:
         self.scene = tables.add_scene(
             self.connection, REFERENCES[card], OBSTIME, card, GRID.footprint(SHAPES[card]), status="done"
         )
-        (folder / "s3_config.json").write_text(
-            json.dumps(
-                {
-                    "s3": {
-                        "access_key": store.access_key,
-                        "secret_key": store.secret_key,
-                        "host": store.endpoint,
-                        "bucket": BUCKET,
-                    }
-                }
-            )
-        )
+        self._store = store
+        self.store_at(store.endpoint)
+
+    @property
+    def endpoint(self) -> str:
+        """The store's own address."""
+        return self._store.endpoint
+
+    def store_at(self, endpoint: str) -> None:
+        """Let workers look for the store there: write `s3_config.json`."""
+        keys = {"access_key": self._store.access_key, "secret_key": self._store.secret_key}
+        config = {"s3": keys | {"host": endpoint, "bucket": BUCKET}}
+        (self.folder / "s3_config.json").write_text(json.dumps(config))
 
     def put_parcels(self, number: int) -> None:
         """Replace the parcels by `number` of 4 ha, spread in whole rows over the upper part of the image."""
