@@ -23,9 +23,11 @@ prepare_postgis() {
     fi
 }
 
-# Install with apt-get what the fault tests use, as far as that is possible: tests that miss something are skipped.
-prepare_fault_tools() {
-    _install_if_possible ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime
+# Install with apt-get what tests use (the fault tests, mostly), as far as that is possible: those that miss something
+# are skipped.
+prepare_test_tools() {
+    _install_if_possible ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime \
+        shellcheck:shellcheck
 }
 
 # The same for the tests on a swarm, which need root: a Docker engine, which is not started, and what makes machines for

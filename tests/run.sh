@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/prepare.sh
 prepare_postgis
-prepare_fault_tools
+prepare_test_tools
 if [ -n "${CI:-}" ] || [[ " $* " == *" --swarm "* ]]; then
     prepare_swarm_tools
 fi

@@ -3,6 +3,8 @@
 -- brought to the parcels' SRID, so that the parcels' spatial index is used; their long edges get intermediate vertices
 -- first, because a straight edge in one CRS is a curve in another. ORDER BY geometry keeps neighbours together
 -- (Hilbert curve). Curves become polygons, Z and M are dropped. `problem` says why a parcel has no shape.
+-- OFFSET 0 keeps the planner from computing `shape` anew wherever it is mentioned; materialised, hundreds of thousands of
+-- parcels would go through temporary files twice.
 WITH footprint AS MATERIALIZED (
     SELECT ST_Transform(ST_Segmentize(g, greatest(ST_XMax(g) - ST_XMin(g), ST_YMax(g) - ST_YMin(g), 1e-9) / 1000),
                         %(parcel_srid)s::integer) AS geometry
@@ -29,7 +31,7 @@ aoi AS MATERIALIZED (
 inside AS MATERIALIZED (
     SELECT coalesce(ST_Covers(aoi.geometry, footprint.geometry), false) AS yes FROM aoi, footprint
 ),
-candidates AS MATERIALIZED (
+candidates AS NOT MATERIALIZED (
     SELECT p.ogc_fid AS pid,
            p.wkb_geometry AS original,
            CASE
@@ -42,8 +44,9 @@ candidates AS MATERIALIZED (
     FROM {parcels} p
     WHERE p.wkb_geometry && (SELECT geometry FROM footprint)
       AND p.wkb_geometry && (SELECT geometry FROM aoi)
+    OFFSET 0
 ),
-selected AS MATERIALIZED (
+selected AS NOT MATERIALIZED (
     SELECT pid, original,
            CASE WHEN NOT ST_IsEmpty(shape) THEN shape END AS shape
     FROM candidates
@@ -57,6 +60,7 @@ selected AS MATERIALIZED (
               ELSE coalesce({intersects}(shape, (SELECT geometry FROM footprint)), true)
                AND coalesce({intersects}(shape, (SELECT geometry FROM aoi)), true)
           END
+    OFFSET 0
 )
 {what}
 
