@@ -56,8 +56,11 @@ CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 # Attempts of boto3 itself within one of ours; its pauses are short, so outages are waited out by `_retrying`.
 ATTEMPTS_PER_REQUEST = 3
-# Larger than boto3's own, with which a Sentinel-2 scene (200 MB, store on the same machine) took twice as long.
-BYTES_PER_REQUEST = 32 * 1024**2
+# Some stores count requests; but of every file one part comes alone, before the others, so parts should not be large.
+BYTES_PER_REQUEST = 16 * 1024**2
+# The first of a scene's files can be worked on while others come, so not all come side by side; two, so that while the
+# one has only its first part under way, the other uses the connections.
+FILES_AT_ONCE = 2
 BYTES_PER_WRITE = 1024**2
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -86,6 +89,23 @@ class StoredObject:
         return self.key.rsplit("/", 1)[-1]
 
 
+class _Download:
+    """What the threads of one download share. turn: so many files come at once. stopping: set when it has failed or is
+    to end."""
+
+    def __init__(self, bar: "tqdm.tqdm[None] | None" = None) -> None:
+        self.bar = bar
+        self.turn = threading.Semaphore(FILES_AT_ONCE)
+        self.stopping = threading.Event()
+
+    def count(self, transferred: int) -> None:
+        """So many more bytes are here; raises InterruptedError if the download is to end."""
+        if self.stopping.is_set():
+            raise InterruptedError("another transfer failed")
+        if self.bar is not None:
+            self.bar.update(transferred)
+
+
 class ObjectStore:
     """One bucket of an S3 store that need not be Amazon's.
 
@@ -96,8 +116,6 @@ class ObjectStore:
     def __init__(self, settings: Store, config_name: str = "s3_config.json") -> None:
         self._settings = settings
         self._config_name = config_name
-        self._stopping = threading.Event()
-        self._turn = threading.Lock()
         try:
             self._client = _client(settings)
         except (ValueError, boto.BotoCoreError) as error:
@@ -162,7 +180,6 @@ class ObjectStore:
                     f"no room in {folder}: {free / 1e6:,.3f} MB are free, {needed / 1e6:,.3f} MB are needed; make "
                     "room, or name another directory"
                 )
-        self._stopping.clear()
         # One manager for all files, so that together they use no more connections than configured.
         limits = TransferConfig(
             max_concurrency=self._settings.connections,
@@ -170,51 +187,46 @@ class ObjectStore:
             multipart_chunksize=BYTES_PER_REQUEST,
             io_chunksize=BYTES_PER_WRITE,
         )
-        transfer = S3Transfer(manager=create_transfer_manager(self._client, limits))
+        manager = create_transfer_manager(self._client, limits)
         executor = ThreadPoolExecutor(max_workers=max(1, len(objects)))
         with progress(total, "B", description) as bar:
-            running = {
-                executor.submit(self._download, transfer, item, path, bar): path
-                for path, item in sorted(objects.items(), key=lambda pair: pair[1].size)
-            }
+            transfer, shared = S3Transfer(manager=manager), _Download(bar)
             try:
+                running = {
+                    executor.submit(self._download, transfer, item, path, shared): path
+                    for path, item in sorted(objects.items(), key=lambda pair: pair[1].size)
+                }
                 for done in as_completed(running):
                     done.result()
                     arrived(running[done])
-            except Exception:
-                self._stopping.set()
-                executor.shutdown(wait=True, cancel_futures=True)
-                raise
-            except BaseException:
+            except BaseException as error:
+                shared.stopping.set()
                 # Asked to stop: a transfer that hangs in the network must not hold that up.
-                self._stopping.set()
-                executor.shutdown(wait=False, cancel_futures=True)
+                wait = isinstance(error, Exception)
+                executor.shutdown(wait=wait, cancel_futures=True)
+                if wait:
+                    manager.shutdown(cancel=True)
                 raise
         executor.shutdown()
-        transfer.__exit__(None, None, None)
+        manager.shutdown()
 
-    def _download(self, transfer: S3Transfer, item: StoredObject, path: Path, bar: "tqdm.tqdm[None]") -> None:
+    def _download(self, transfer: S3Transfer, item: StoredObject, path: Path, shared: "_Download") -> None:
         partial = path.with_name(path.name + ".part")
 
-        def count(transferred: int) -> None:
-            if self._stopping.is_set():
-                raise InterruptedError("another transfer failed")
-            bar.update(transferred)
-
-        failpoints.reach("file_started")
-
-        def attempt() -> str | None:
-            # One after the other, each through all connections: the first one can be worked on while others come.
-            with self._turn:
-                count(0)
-                transfer.download_file(self._settings.bucket, item.key, str(partial), callback=count)
+        def fetch() -> str | None:
+            self._retrying(
+                f"downloading {item.key}",
+                lambda: transfer.download_file(self._settings.bucket, item.key, str(partial), callback=shared.count),
+                shared,
+            )
             return _difference(partial, item)
 
+        failpoints.reach("file_started")
         try:
-            difference = self._retrying(f"downloading {item.key}", attempt)
+            difference = fetch()
             if difference is not None:
                 log.warning("%s: %s: downloading it once more", item.key, difference)
-                difference = self._retrying(f"downloading {item.key}", attempt)
+                difference = fetch()
             same_size = partial.stat().st_size == item.size
             if difference is not None and not (same_size and self._is_encrypted(item)):
                 raise SceneError(f"{item.key}: {difference}, twice; see the object in the store")
@@ -236,21 +248,27 @@ class ObjectStore:
         )
         return "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
 
-    def _retrying(self, doing: str, attempt: Callable[[], Result]) -> Result:
-        """Call `attempt` until it succeeds, fails for good, or `retry_seconds` are over (full jitter, doubling)."""
+    def _retrying(self, doing: str, attempt: Callable[[], Result], shared: "_Download | None" = None) -> Result:
+        """Call `attempt` until it succeeds, fails for good, or `retry_seconds` are over (full jitter, doubling); if it
+        is part of a download, when it is its turn, the wait for which does not count."""
+        shared = shared or _Download()
         give_up = time.monotonic() + self._settings.retry_seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
-            try:
-                return attempt()
-            # RecursionError: what botocore makes of a server that redirects for ever.
-            except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.Boto3Error, RecursionError) as error:
-                failure, may_pass = self._translated(error, doing)
-                remaining = give_up - time.monotonic()
-                if not may_pass or remaining <= 0 or self._stopping.is_set():
-                    raise failure from error
-                log.warning("%s; trying again", failure)
-            self._stopping.wait(min(random.uniform(0, pause), remaining))  # noqa: S311 (no secret, only jitter)
+            asked = time.monotonic()
+            with shared.turn:
+                give_up += time.monotonic() - asked
+                shared.count(0)
+                try:
+                    return attempt()
+                # RecursionError: what botocore makes of a server that redirects for ever.
+                except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.Boto3Error, RecursionError) as error:
+                    failure, may_pass = self._translated(error, doing)
+                    remaining = give_up - time.monotonic()
+                    if not may_pass or remaining <= 0 or shared.stopping.is_set():
+                        raise failure from error
+            log.warning("%s; trying again", failure)
+            shared.stopping.wait(min(random.uniform(0, pause), remaining))  # noqa: S311 (no secret, only jitter)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _translated(self, error: Exception, doing: str) -> tuple[ExtractionError, bool]:

@@ -1,7 +1,6 @@
 """Pixels in files, for several threads at once: read by windows, or, where reading means decoding, decoded tile by
 tile into memory, each tile once and only where parcels are."""
 
-import queue
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -23,28 +22,32 @@ Tile = tuple[int, int]
 
 class ImageFile:
     """A raster file that is only ever opened with one driver. A GDAL dataset serves one thread at a time, so every
-    thread borrows its own; `close` closes them all."""
+    thread borrows its own."""
 
     def __init__(self, path: Path, driver: str) -> None:
         self.path = path
         self._driver = driver
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._all: list[Any] = []
+        self._idle: list[Any] = []
+        self._closed = False
+        self._lock = threading.Lock()
 
     @contextmanager
     def borrow(self) -> Iterator[Any]:
         """An open dataset for the calling thread. Raises SceneError if the file cannot be opened as what it should
         be, or read."""
         try:
-            try:
-                dataset = self._idle.get_nowait()
-            except queue.Empty:
+            with self._lock:
+                dataset = self._idle.pop() if self._idle else None
+            if dataset is None:
                 dataset = rasterio.open(self.path, driver=self._driver)
-                self._all.append(dataset)
             try:
                 yield dataset
             finally:
-                self._idle.put(dataset)
+                with self._lock:
+                    if self._closed:
+                        dataset.close()
+                    else:
+                        self._idle.append(dataset)
         except rasterio.errors.RasterioError as error:
             raise SceneError(
                 f"{self.path.name} cannot be read as {self._driver} ({one_line(error)}); see what the "
@@ -59,9 +62,11 @@ class ImageFile:
         return pixels
 
     def close(self) -> None:
-        """Close all datasets; no thread may use one any more."""
-        for dataset in self._all:
-            dataset.close()
+        """Close all datasets; one that a thread still has, when that is done: to take it away would crash."""
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
 
 
 class DecodedBand:

@@ -50,26 +50,30 @@ class Pool:
         self._threads = [threading.Thread(target=self._work, name=f"pool-{n}", daemon=True) for n in range(threads)]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            self._at_work += 1
-            thread.start()
+        try:
+            for thread in self._threads:
+                self._at_work += 1
+                thread.start()
+        except BaseException:  # the system has no more threads, say
+            self._at_work = sum(thread.is_alive() for thread in self._threads)
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        try:
+            self._end()
+        finally:
+            # A signal may have interrupted that, anywhere; but what the threads use is taken away next.
+            self._end()
+
+    def _end(self) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        try:
-            self._wait_for_end()
-        finally:
-            # A signal may have interrupted that; but what the threads use is taken away next.
-            self._wait_for_end()
-
-    def _wait_for_end(self) -> None:
-        # Not by joining the threads: until Python 3.13, one whose join was interrupted counts as ended.
-        with self._changed:
+            # Not by joining the threads: until Python 3.13, one whose join was interrupted counts as ended.
             self._changed.wait_for(lambda: not self._at_work)
 
     def prepare(self, preparations: Iterable[Preparation]) -> None:
@@ -108,17 +112,19 @@ class Pool:
                     self._changed.wait()
                 if self._closed or chosen is None:
                     return
-            if isinstance(chosen, _Work):
-                chosen.task()
-            else:
-                with suppress(Exception):
-                    chosen()
-            with self._changed:
+            try:
                 if isinstance(chosen, _Work):
-                    self._computing -= 1
+                    chosen.task()
                 else:
-                    self._done.add(chosen)
-                self._changed.notify_all()
+                    with suppress(Exception):
+                        chosen()
+            finally:
+                with self._changed:
+                    if isinstance(chosen, _Work):
+                        self._computing -= 1
+                    else:
+                        self._done.add(chosen)
+                    self._changed.notify_all()
 
     def _choose(self) -> "_Work | Preparation | None":
         """What to do next, None if there is nothing; it is taken."""

@@ -42,6 +42,11 @@ class Stopping:
         if self._number is not None:
             raise Stopped(self._number)
 
+    def behind(self, error: BaseException) -> BaseException:
+        """What is behind an error that nobody expected: the signal, if one has come. Raised amid Python's own locks, it
+        may come out as another error."""
+        return error if self._number is None else Stopped(self._number)
+
     def cancel_with(self, cancel: Callable[[], None]) -> None:
         """Have `cancel` called, in another thread, when a signal comes in an interruptible or cancellable block."""
         self._cancel = cancel

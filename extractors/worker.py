@@ -83,19 +83,25 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
         session = Session(card, options)
         stopping.cancel_with(session.cancel)
         session.look_for_foreign()
-    failed = idle = False
+    failed = idle = troubled = False
     outages = looks = 0
     while True:
         stopping.check()
+        if troubled:
+            # What an error refers to goes round in circles, and may include a scene's images.
+            gc.collect()
+            troubled = False
         try:
             report("looking for a scene")
             with stopping.cancellable():
                 scene, prospects = take(session, options)
             if scene is not None:
-                failed |= not extract(session, scene, stopping)
+                troubled = not extract(session, scene, stopping)
+                failed |= troubled
             outages = 0
         except WorldError as error:
             stopping.check()
+            troubled = True
             outages += 1
             wait_out(error, outages, session, stopping)
             continue
@@ -153,7 +159,8 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
                 process(session, scene, folder, account, lines, stopping)
             failpoints.reach("files_removed")
     except (Exception, Stopped) as error:
-        cause = cause_of(error)
+        expected = isinstance(error, ExtractionError | Stopped)
+        cause = cause_of(error if expected else stopping.behind(error))
         ending = ending_of(cause, scene, session.config.extraction)
         try:
             ours = session.release(scene, ending, account)

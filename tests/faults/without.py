@@ -221,9 +221,9 @@ def private_scratch() -> None:
 
     original = download_with_boto3.ObjectStore._download
 
-    def download(self: Any, transfer: Any, item: Any, path: Path, bar: Any) -> None:
+    def download(self: Any, transfer: Any, item: Any, path: Path, shared: Any) -> None:
         if not path.exists():
-            original(self, transfer, item, path, bar)
+            original(self, transfer, item, path, shared)
 
     put(worker, scratch=shared)
     put(download_with_boto3.ObjectStore, _download=download)
@@ -254,7 +254,7 @@ def wholeness() -> None:
 def retry() -> None:
     """The store gets one chance."""
 
-    def once(self: Any, doing: str, attempt: Callable[[], Any]) -> Any:
+    def once(self: Any, doing: str, attempt: Callable[[], Any], _: Any = None) -> Any:
         try:
             return attempt()
         except Exception as error:

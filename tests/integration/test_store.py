@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -394,6 +395,50 @@ def test_a_store_goes_on_after_a_failure(bucket: Bucket, folder: Path) -> None:
     assert (folder / "a.img").read_bytes() == body
 
 
+def test_after_a_failure_an_outage_is_waited_out_as_ever(bucket: Bucket, folder: Path, proxy: FaultyS3) -> None:
+    bucket.put("a.img")
+    store = bucket.store(host=proxy.endpoint, retry_seconds=60)
+
+    def useless(_: Path) -> None:
+        raise SceneError("of no use")
+
+    with pytest.raises(SceneError, match="of no use"):
+        store.download({folder / "a.img": bucket.item("a.img")}, "download", useless)
+    # More than boto3 tries by itself.
+    proxy.spoil("", "503", times=4)
+    assert [item.key for item in store.list_objects("")] == ["a.img"]
+
+
+def test_a_file_that_waits_for_its_turn_loses_no_time(
+    bucket: Bucket, folder: Path, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("large.img", MEGABYTE), ("small.hdr", 10), ("small.img", 10)):
+        bucket.put(name, noise(size))
+    items = {folder / item.file_name: item for item in bucket.store().list_objects("")}
+    later = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + later)
+    # The small ones stall half-way; meanwhile, more time goes by than anybody would try again for.
+    proxy.spoil("small.", "stall", times=2)
+    proxy.spoil("large.img", "503", times=4)
+    store = bucket.store(host=proxy.endpoint, retry_seconds=60)
+    with ThreadPoolExecutor(1) as thread:
+        download = thread.submit(store.download, items)
+        assert proxy.stalled.wait(30)
+        later = 1000.0
+        proxy.go_on.set()
+        download.result(60)
+    assert left_in(folder) == ["large.img", "small.hdr", "small.img"]
+
+
+def test_failed_downloads_leave_no_threads(bucket: Bucket, folder: Path) -> None:
+    store = bucket.store()
+    before = threading.active_count()
+    for _ in range(5):
+        with pytest.raises(ObjectNotFoundError):
+            store.download({folder / "gone.img": StoredObject("gone.img", 5, "")})
+    assert threading.active_count() == before
+
+
 # Room on the disk
 
 
@@ -572,7 +617,7 @@ def test_a_store_that_starts_late(bucket: Bucket, monkeypatch: pytest.MonkeyPatc
     wait = threading.Event.wait
 
     def start_meanwhile(self: threading.Event, timeout: float | None = None) -> bool:
-        if self is store._stopping and proxy._server is None:
+        if proxy._server is None:
             proxy.listen()
         return wait(self, timeout)
 

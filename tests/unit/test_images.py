@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
 from extractors.errors import SceneError
-from extractors.images import DecodedBand, tile_window, tiles_under
+from extractors.images import DecodedBand, ImageFile, tile_window, tiles_under
 from extractors.zonal import Boxes, Grid
 
 # 5 x 7 pixels of 10 m in tiles of 2 x 3: three rows and three columns of tiles, the last ones cut.
@@ -123,3 +125,22 @@ def test_a_broken_tile_is_an_error_for_everyone_who_needs_it() -> None:
     file.broken = False
     band.decode([(0, 1)])
     assert band.array[0].tolist() == [0, 0, 0, 4, 5, 6, 0]
+
+
+def test_a_dataset_in_use_is_closed_when_it_comes_back(tmp_path: Path) -> None:
+    """Closing it under a thread that reads would crash the process."""
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=5, width=7, count=1, dtype="uint16", transform=GRID.transform
+    ) as made:
+        made.write(NUMBERS, 1)
+    file = ImageFile(path, "GTiff")
+    with file.borrow() as idle:
+        pass
+    with file.borrow() as first, file.borrow() as second:
+        assert first is idle
+        file.close()
+        assert not first.closed
+        assert second.read(1).tolist() == NUMBERS.tolist()
+    assert first.closed
+    assert second.closed

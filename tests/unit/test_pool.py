@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from extractors.pool import Pool
+from tests.helpers import wait_until
 
 SECONDS = 30
 """A test that waits in vain fails after that."""
@@ -211,3 +212,18 @@ def test_the_end_waits_for_what_runs_even_if_a_signal_interrupts_it() -> None:
     finally:
         signal.signal(signal.SIGALRM, before)
     first.result(0)
+
+
+def test_threads_that_cannot_all_start_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    before = threading.active_count()
+
+    def not_the_third(self: threading.Thread) -> None:
+        if self.name == "pool-2":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", not_the_third)
+    with pytest.raises(RuntimeError, match="can't start"), Pool(4):
+        pass
+    wait_until(lambda: threading.active_count() == before, "the two threads to end", SECONDS)
