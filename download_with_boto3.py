@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import boto3
 import boto3.exceptions
@@ -56,11 +56,8 @@ CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 # Attempts of boto3 itself within one of ours; its pauses are short, so outages are waited out by `_retrying`.
 ATTEMPTS_PER_REQUEST = 3
-# Some stores count requests; but of every file one part comes alone, before the others, so parts should not be large.
+# Some stores count requests; but the first part of every file comes alone, so parts should not be large.
 BYTES_PER_REQUEST = 16 * 1024**2
-# The first of a scene's files can be worked on while others come, so not all come side by side; two, so that while the
-# one has only its first part under way, the other uses the connections.
-FILES_AT_ONCE = 2
 BYTES_PER_WRITE = 1024**2
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -90,20 +87,56 @@ class StoredObject:
 
 
 class _Download:
-    """What the threads of one download share. turn: so many files come at once. stopping: set when it has failed or is
-    to end."""
+    """What the threads of one download share. stopping: set when it has failed or is to end."""
 
     def __init__(self, bar: "tqdm.tqdm[None] | None" = None) -> None:
         self.bar = bar
-        self.turn = threading.Semaphore(FILES_AT_ONCE)
+        self.turn = threading.Lock()
         self.stopping = threading.Event()
+
+
+class _Turn:
+    """One file's turn to be fetched. It lasts until all of the file's parts are asked for: those of the next file come
+    after these. So the first file is there early, to be worked on while others come, and all connections are used."""
+
+    def __init__(self, shared: _Download) -> None:
+        self.stopping = shared.stopping
+        self._shared = shared
+        self._bytes = 0
+        self._is_ours = False
+        self._lock = threading.Lock()  # bytes are counted by several threads
+
+    def __enter__(self) -> Self:
+        self._shared.turn.acquire()
+        self._is_ours = True
+        self._bytes = 0
+        try:
+            self.count(0)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
 
     def count(self, transferred: int) -> None:
         """So many more bytes are here; raises InterruptedError if the download is to end."""
         if self.stopping.is_set():
             raise InterruptedError("another transfer failed")
-        if self.bar is not None:
-            self.bar.update(transferred)
+        if self._shared.bar is not None:
+            self._shared.bar.update(transferred)
+        with self._lock:
+            self._bytes += transferred
+            parts_asked_for = self._bytes > BYTES_PER_REQUEST
+        if parts_asked_for:
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            was_ours, self._is_ours = self._is_ours, False
+        if was_ours:
+            self._shared.turn.release()
 
 
 class ObjectStore:
@@ -212,12 +245,13 @@ class ObjectStore:
 
     def _download(self, transfer: S3Transfer, item: StoredObject, path: Path, shared: "_Download") -> None:
         partial = path.with_name(path.name + ".part")
+        turn = _Turn(shared)
 
         def fetch() -> str | None:
             self._retrying(
                 f"downloading {item.key}",
-                lambda: transfer.download_file(self._settings.bucket, item.key, str(partial), callback=shared.count),
-                shared,
+                lambda: transfer.download_file(self._settings.bucket, item.key, str(partial), callback=turn.count),
+                turn,
             )
             return _difference(partial, item)
 
@@ -248,27 +282,26 @@ class ObjectStore:
         )
         return "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
 
-    def _retrying(self, doing: str, attempt: Callable[[], Result], shared: "_Download | None" = None) -> Result:
+    def _retrying(self, doing: str, attempt: Callable[[], Result], turn: _Turn | None = None) -> Result:
         """Call `attempt` until it succeeds, fails for good, or `retry_seconds` are over (full jitter, doubling); if it
         is part of a download, when it is its turn, the wait for which does not count."""
-        shared = shared or _Download()
+        turn = turn or _Turn(_Download())
         give_up = time.monotonic() + self._settings.retry_seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
             asked = time.monotonic()
-            with shared.turn:
+            with turn:
                 give_up += time.monotonic() - asked
-                shared.count(0)
                 try:
                     return attempt()
                 # RecursionError: what botocore makes of a server that redirects for ever.
                 except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.Boto3Error, RecursionError) as error:
                     failure, may_pass = self._translated(error, doing)
                     remaining = give_up - time.monotonic()
-                    if not may_pass or remaining <= 0 or shared.stopping.is_set():
+                    if not may_pass or remaining <= 0 or turn.stopping.is_set():
                         raise failure from error
             log.warning("%s; trying again", failure)
-            shared.stopping.wait(min(random.uniform(0, pause), remaining))  # noqa: S311 (no secret, only jitter)
+            turn.stopping.wait(min(random.uniform(0, pause), remaining))  # noqa: S311 (no secret, only jitter)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _translated(self, error: Exception, doing: str) -> tuple[ExtractionError, bool]:

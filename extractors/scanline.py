@@ -26,6 +26,8 @@ BATCH_PIXELS = 60_000
 # A polygon that is left to GDAL gets an array of its whole bounding box, up to this size.
 LARGEST_BOX_PIXELS = 16_000_000
 LARGEST_INT32 = 2**31 - 1
+# Of so many pixels of 16 bits, the square of the sum and the number times the sum of the squares fit into 63 bits.
+MOST_PIXELS_EXACT = 46_340
 
 
 @dataclass(frozen=True)
@@ -292,9 +294,14 @@ def _of_sorted(values: Array, counts: Integers) -> Floats:
     begin = ends - counts
     sums = np.add.reduceat(values, begin, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
     mean = sums / counts
-    deviation = values - np.repeat(mean, counts)
-    np.multiply(deviation, deviation, out=deviation)
-    std = np.sqrt(np.add.reduceat(deviation, begin) / counts)
+    if values.dtype.kind in "ui" and values.dtype.itemsize <= 2 and counts.max() <= MOST_PIXELS_EXACT:
+        # No rounding before the end, and a fifth of the time.
+        squares = np.multiply(values, values, dtype=np.dtype(f"{values.dtype.kind}{2 * values.dtype.itemsize}"))
+        std = np.sqrt(counts * np.add.reduceat(squares, begin, dtype=np.int64) - sums * sums) / counts
+    else:
+        deviation = values - np.repeat(mean, counts)
+        np.multiply(deviation, deviation, out=deviation)
+        std = np.sqrt(np.add.reduceat(deviation, begin) / counts)
     percentiles = [_percentile(values, begin, counts, fraction) for fraction in (0.25, 0.5, 0.75)]
     return np.column_stack([counts, mean, std, values[begin], values[ends - 1], *percentiles])
 

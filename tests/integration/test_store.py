@@ -412,13 +412,13 @@ def test_after_a_failure_an_outage_is_waited_out_as_ever(bucket: Bucket, folder:
 def test_a_file_that_waits_for_its_turn_loses_no_time(
     bucket: Bucket, folder: Path, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, size in (("large.img", MEGABYTE), ("small.hdr", 10), ("small.img", 10)):
+    for name, size in (("large.img", MEGABYTE), ("small.img", 10)):
         bucket.put(name, noise(size))
     items = {folder / item.file_name: item for item in bucket.store().list_objects("")}
     later = 0.0
     monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + later)
-    # The small ones stall half-way; meanwhile, more time goes by than anybody would try again for.
-    proxy.spoil("small.", "stall", times=2)
+    # The small one stalls half-way; meanwhile, more time goes by than anybody would try again for.
+    proxy.spoil("small.img", "stall", times=1)
     proxy.spoil("large.img", "503", times=4)
     store = bucket.store(host=proxy.endpoint, retry_seconds=60)
     with ThreadPoolExecutor(1) as thread:
@@ -427,7 +427,34 @@ def test_a_file_that_waits_for_its_turn_loses_no_time(
         later = 1000.0
         proxy.go_on.set()
         download.result(60)
-    assert left_in(folder) == ["large.img", "small.hdr", "small.img"]
+    assert left_in(folder) == ["large.img", "small.img"]
+
+
+def test_the_next_file_is_asked_for_when_all_parts_of_the_one_before_are(
+    bucket: Bucket, folder: Path, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = download_with_boto3.BYTES_PER_REQUEST
+    for name, size in (("first.img", 3 * part), ("second.img", 3 * part + 1)):
+        bucket.put(name, bytes(size))
+    store = bucket.store(host=proxy.endpoint, connections=2)
+    store.download({folder / item.file_name: item for item in bucket.store().list_objects("")})
+    asked = [
+        "first" if "first" in request.target else "second" for request in proxy.requests if ".img" in request.target
+    ]
+    assert asked == ["first"] * 3 + ["second"] * 4
+    assert left_in(folder) == ["first.img", "second.img"]
+
+
+def test_a_download_that_ends_lets_nobody_wait_for_a_turn(bucket: Bucket, folder: Path, proxy: FaultyS3) -> None:
+    for number in range(4):
+        bucket.put(f"{number}.img", noise(1000 + number))
+    proxy.spoil("0.img", "403")
+    with ThreadPoolExecutor(1) as thread:
+        items = {folder / item.file_name: item for item in bucket.store().list_objects("")}
+        download = thread.submit(bucket.store(host=proxy.endpoint).download, items)
+        with pytest.raises(ConfigurationError):
+            download.result(30)
+    assert not [name for name in left_in(folder) if name.endswith(".part")]
 
 
 def test_failed_downloads_leave_no_threads(bucket: Bucket, folder: Path) -> None:

@@ -141,6 +141,20 @@ def test_sums_do_not_overflow_the_pixel_type(ask: Ask) -> None:
     assert ask.statistics(raster([[65_000, 65_000, 65_004, 65_004]], np.uint16), EVERYTHING)[:3] == (4, 65_002, 2)
 
 
+@pytest.mark.parametrize(("dtype", "low", "high"), [("uint16", 1, 65_535), ("int16", -32_768, -2), ("uint8", 1, 255)])
+@pytest.mark.parametrize("columns", [2317, 2318])  # 46,340 and 46,360 pixels
+def test_squares_do_not_overflow_either(columns: int, dtype: str, low: int, high: int, ask: Ask) -> None:
+    half = [low, high] * (columns // 2) + [low] * (columns % 2)
+    pixels = raster([half, half[::-1]] * 10, dtype)
+    parcel = shapely.box(*pixels.grid.bounds)
+    counted, mean, std, smallest, largest, *_ = ask.statistics(pixels, parcel)
+    number = np.count_nonzero(pixels.array == high)
+    expected = low + (high - low) * number / (20 * columns)
+    assert (counted, smallest, largest) == (20 * columns, low, high)
+    assert mean == pytest.approx(expected, rel=1e-12)
+    assert std == pytest.approx(np.sqrt((expected - low) * (high - expected)), rel=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
 def test_every_pixel_type_gives_the_same_numbers(dtype: str, ask: Ask) -> None:
     assert ask.statistics(raster(SIXTEEN, dtype), MIDDLE) == pytest.approx(

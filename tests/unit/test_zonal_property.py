@@ -202,13 +202,14 @@ def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, engine
     assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
 
 
-@given(random=randoms, dtype=dtypes, batch=st.sampled_from([1, 20, 60_000]))
-def test_batches_change_no_number(random: Random, dtype: str, batch: int) -> None:
+@given(random=randoms, dtype=dtypes, batch=st.sampled_from([1, 20, 60_000]), exact=st.sampled_from([0, 10, 46_340]))
+def test_batches_change_no_number(random: Random, dtype: str, batch: int, exact: int) -> None:
     array = pixels(random, dtype)
     grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (array.shape[0], array.shape[1]))
     geometries = as_object_array([polygon(random, anywhere, SHAPES) for _ in range(5)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scanline, "BATCH_PIXELS", batch)
+        patch.setattr(scanline, "MOST_PIXELS_EXACT", exact)
         table = ENGINES["scanline"](geometries, grid).statistics(array, 0)
     assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
 
