@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+
+from extractors.stopping import SIGNALS, Stopping
 
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
 settings.register_profile(
@@ -32,3 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_options_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in WORKER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def stopping() -> Iterator[Stopping]:
+    """Its handlers, taken away afterwards."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield Stopping()
+    for number, handler in before.items():
+        signal.signal(number, handler)

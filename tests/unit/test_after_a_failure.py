@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import weakref
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,17 +20,9 @@ from extractors.config import Extraction
 from extractors.endings import ending_of
 from extractors.errors import DatabaseUnavailableError, SceneError
 from extractors.options import read_options
-from extractors.stopping import SIGNALS, Stopped, Stopping
+from extractors.stopping import Stopped, Stopping
 
 SCENE = Scene(7, "S2A_x", dt.datetime(2020, 4, 1), 1)
-
-
-@pytest.fixture
-def stopping() -> Iterator[Stopping]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield Stopping()
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def session(folder: Path, endings: list[Ending], *scenes: Scene | None) -> Any:

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
-from extractors.stopping import SIGNALS, Stopped, Stopping
-
-
-@pytest.fixture
-def stopping() -> Iterator[Stopping]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield Stopping()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+from extractors.stopping import Stopped, Stopping
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
