@@ -89,10 +89,10 @@ class StoredObject:
 class _Download:
     """What the threads of one download share. stopping: set when it has failed or is to end."""
 
-    def __init__(self, bar: "tqdm.tqdm[None] | None" = None) -> None:
+    def __init__(self, bar: "tqdm.tqdm[None] | None" = None, stopping: threading.Event | None = None) -> None:
         self.bar = bar
         self.turn = threading.Lock()
-        self.stopping = threading.Event()
+        self.stopping = stopping or threading.Event()
 
 
 class _Turn:
@@ -238,7 +238,7 @@ class ObjectStore:
                 wait = isinstance(error, Exception)
                 executor.shutdown(wait=wait, cancel_futures=True)
                 if wait:
-                    manager.shutdown(cancel=True)
+                    manager.shutdown()
                 raise
         executor.shutdown()
         manager.shutdown()
@@ -262,7 +262,7 @@ class ObjectStore:
                 log.warning("%s: %s: downloading it once more", item.key, difference)
                 difference = fetch()
             same_size = partial.stat().st_size == item.size
-            if difference is not None and not (same_size and self._is_encrypted(item)):
+            if difference is not None and not (same_size and self._is_encrypted(item, shared)):
                 raise SceneError(f"{item.key}: {difference}, twice; see the object in the store")
             failpoints.reach("file_temp_written")
             partial.rename(path)
@@ -274,11 +274,13 @@ class ObjectStore:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _is_encrypted(self, item: StoredObject) -> bool:
+    def _is_encrypted(self, item: StoredObject, shared: _Download) -> bool:
         """Whether the store encrypts the object with a key of its own kind: its ETag looks like an MD5 then, but is
         not that of the content. (Its size has been compared while it came.)"""
         head = self._retrying(
-            f"asking for {item.key}", lambda: self._client.head_object(Bucket=self._settings.bucket, Key=item.key)
+            f"asking for {item.key}",
+            lambda: self._client.head_object(Bucket=self._settings.bucket, Key=item.key),
+            _Turn(_Download(stopping=shared.stopping)),  # without waiting for others
         )
         return "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
 

@@ -73,8 +73,9 @@ class Pool:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            # Not by joining the threads: until Python 3.13, one whose join was interrupted counts as ended.
-            self._changed.wait_for(lambda: not self._at_work)
+            # Not by joining the threads: until Python 3.13, one whose join was interrupted counts as ended. Below 0 if
+            # a start was interrupted: that thread is not counted, but sees that all is over.
+            self._changed.wait_for(lambda: self._at_work <= 0)
 
     def prepare(self, preparations: Iterable[Preparation]) -> None:
         """Have something done ahead, when there is time; errors are left to the work that needs it."""

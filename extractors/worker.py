@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -101,7 +102,7 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
             outages = 0
         except WorldError as error:
             stopping.check()
-            troubled = True
+            forget_frames(error)
             outages += 1
             wait_out(error, outages, session, stopping)
             continue
@@ -123,6 +124,15 @@ def run(card: Card, options: Options, stopping: Stopping) -> int:
         if options.watch_seconds is None:
             return int(failed)
         sleep(options.watch_seconds, stopping)
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of what an error's traceback holds, a scene's images among it, before a pause that may be long."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+    gc.collect()
 
 
 def take(session: Session, options: Options) -> tuple[Scene | None, Prospects]:
@@ -161,6 +171,8 @@ def extract(session: Session, scene: Scene, stopping: Stopping) -> bool:
     except (Exception, Stopped) as error:
         expected = isinstance(error, ExtractionError | Stopped)
         cause = cause_of(error if expected else stopping.behind(error))
+        if isinstance(cause, Stopped) and not expected:
+            lines.warning("after a signal, %s: %s", type(error).__name__, one_line(error))
         ending = ending_of(cause, scene, session.config.extraction)
         try:
             ours = session.release(scene, ending, account)

@@ -108,6 +108,13 @@ def test_nothing_of_a_failed_scene_stays_in_memory(
         return scene
 
     made.claim = claim_and_look
+
+    def wait_out_and_look(*arguments: Any) -> None:
+        alive.append(sum(image() is not None for image in images))
+        wait_out(*arguments)
+
+    wait_out = worker.__dict__["wait_out"]
+    monkeypatch.setattr(worker, "wait_out", wait_out_and_look)
     monkeypatch.setattr(worker, "process", process)
     monkeypatch.setattr(worker, "Session", lambda *_: made)
     quiet: Any = SimpleNamespace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
@@ -227,3 +228,29 @@ def test_threads_that_cannot_all_start_are_ended(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(RuntimeError, match="can't start"), Pool(4):
         pass
     wait_until(lambda: threading.active_count() == before, "the two threads to end", SECONDS)
+
+
+def test_a_signal_while_the_threads_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread runs already, but does not count as alive yet."""
+    before = threading.active_count()
+
+    def interrupted(self: threading.Thread, start: Callable[[threading.Thread], None] = threading.Thread.start) -> None:
+        start(self)
+        if self.name == "pool-1":
+            monkeypatch.setattr(self, "is_alive", lambda: False)
+            raise InterruptedForTestError
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    ended = threading.Event()
+
+    def use() -> None:
+        for _ in range(50):  # whether it matters is a question of which thread comes first
+            with pytest.raises(InterruptedForTestError), Pool(2):
+                pass
+        ended.set()
+
+    user = threading.Thread(target=use, daemon=True, name="user")
+    user.start()
+    assert ended.wait(SECONDS)
+    monkeypatch.undo()
+    wait_until(lambda: threading.active_count() == before, "the threads to end", SECONDS)
