@@ -42,7 +42,7 @@ from extractors.errors import (
     one_line,
 )
 from extractors.logs import configure, progress
-from extractors.stopping import Stopped, Stopping
+from extractors.runtime.signals import Stopped, Stopping
 
 if TYPE_CHECKING:
     import tqdm

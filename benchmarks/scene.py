@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.slow_store import slowed
 from benchmarks.stage import BANDS, HECTARES, SHAPES, Run, Stage, decode_seconds, make_product, stage
-from extractors.cores import keep_libraries_single_threaded
+from extractors.runtime.cores import keep_libraries_single_threaded
 
 NUMBERS = (1_000, 10_000, 100_000, 300_000, 1_000_000)
 SHARES = (0.01, 0.05, 0.25, 0.5, 1.0)

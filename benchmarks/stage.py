@@ -230,7 +230,7 @@ def decode_seconds(product: Path, cores: int) -> float:
     """Seconds to decode all JPEG 2000 files of a product with so many threads, tile by tile, into memory."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from extractors.bands import BandFile, scene_bands
+    from extractors.raster.bands import BandFile, scene_bands
 
     files = [BandFile(path.stem, path) for path in sorted(product.rglob("*.jp2"))]
     with rasterio.Env(), scene_bands(files, "JP2OpenJPEG", 0) as bands, ThreadPoolExecutor(cores) as pool:

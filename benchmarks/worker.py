@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extractors.cards import Card, Product
+from extractors.products.card import Card, Product
 from extractors.worker import main
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore
-    from extractors.bands import BandFile
-    from extractors.catalogue import Scene
     from extractors.config import Extraction
+    from extractors.database.catalogue import Scene
+    from extractors.raster.bands import BandFile
 
 
 def with_bands(card: Card, bands: list[str]) -> Card:

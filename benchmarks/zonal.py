@@ -18,7 +18,7 @@ import numpy as np
 from affine import Affine
 
 from benchmarks.fields import fields
-from extractors.zonal import ENGINES, Array, Geometries, Grid, agree
+from extractors.statistics.zonal import ENGINES, Array, Geometries, Grid, agree
 
 WEST, NORTH = 600_000.0, 5_400_000.0
 HECTARES = (0.5, 4.0, 40.0)

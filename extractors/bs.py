@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extractors.cards import Card, Product
+from extractors.products.card import Card, Product
 from extractors.worker import main
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore
-    from extractors.bands import BandFile
-    from extractors.catalogue import Scene
     from extractors.config import Extraction
+    from extractors.database.catalogue import Scene
+    from extractors.raster.bands import BandFile
 
 BANDS = ("VV", "VH")
 
@@ -25,7 +25,7 @@ def find(scene: "Scene", store: "ObjectStore", _: "Extraction") -> Product:
 
 
 def _bands(folder: Path) -> "tuple[BandFile, ...]":
-    from extractors.bands import BandFile
+    from extractors.raster.bands import BandFile
 
     return tuple(BandFile(band, folder / f"Gamma0_{band}.img") for band in BANDS)
 

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extractors.cards import Card, Product
+from extractors.products.card import Card, Product
 from extractors.worker import main
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore
-    from extractors.bands import BandFile
-    from extractors.catalogue import Scene
     from extractors.config import Extraction
+    from extractors.database.catalogue import Scene
+    from extractors.raster.bands import BandFile
 
 BANDS = ("VV", "VH")
 # The products hold VH first; the established scripts took the first band for VV. With the setting
@@ -28,7 +28,7 @@ def find(scene: "Scene", store: "ObjectStore", extraction: "Extraction") -> Prod
     historical = extraction.coherence_band_order == "historical"
 
     def bands(folder: Path) -> "tuple[BandFile, ...]":
-        from extractors.bands import BandFile
+        from extractors.raster.bands import BandFile
 
         path = folder / objects[0].file_name
         order = HISTORICAL_ORDER if historical else PRODUCT_ORDER

@@ -4,8 +4,8 @@ import random
 
 import psycopg2
 
-from extractors.catalogue import GIVEN_BACK, Ending, Scene
 from extractors.config import Extraction
+from extractors.database.catalogue import GIVEN_BACK, Ending, Scene
 from extractors.errors import (
     NO_ROOM,
     ClaimLostError,
@@ -16,7 +16,7 @@ from extractors.errors import (
     WorldError,
     one_line,
 )
-from extractors.stopping import Stopped
+from extractors.runtime.signals import Stopped
 
 LONGEST_RETRY_PAUSE_SECONDS = 900.0
 

@@ -4,12 +4,12 @@ import logging
 import random
 import time
 
-from extractors.catalogue import Prospects
+from extractors.database.catalogue import Prospects
 from extractors.errors import NoDatabaseError, WorldError
 from extractors.health import report
-from extractors.options import Options
-from extractors.session import Session
-from extractors.stopping import Stopping
+from extractors.resources import Session
+from extractors.runtime.options import Options
+from extractors.runtime.signals import Stopping
 
 log = logging.getLogger(__name__)
 

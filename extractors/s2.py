@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extractors.cards import Card, Product
 from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
+from extractors.products.card import Card, Product
 from extractors.worker import main
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore, StoredObject
-    from extractors.bands import BandFile
-    from extractors.catalogue import Scene
     from extractors.config import Extraction
+    from extractors.database.catalogue import Scene
+    from extractors.raster.bands import BandFile
 
 RESOLUTIONS = {"B04": "10m", "B08": "10m", "SCL": "20m"}
 # Reprocessed products (Collection 1) lie beside the others; the baseline in the name does not tell which.
@@ -70,7 +70,7 @@ def _band_object(band: str, listed: "list[StoredObject]") -> "StoredObject | Non
 
 
 def _bands(folder: Path, objects: "dict[str, StoredObject]") -> "tuple[BandFile, ...]":
-    from extractors.bands import BandFile
+    from extractors.raster.bands import BandFile
 
     return tuple(BandFile(band, folder / item.file_name) for band, item in objects.items())
 

@@ -21,30 +21,36 @@ from functools import cache
 from pathlib import Path
 
 from extractors import failpoints
-from extractors.account import Account
-from extractors.cards import Card
-from extractors.catalogue import Ending, Prospects, Scene, this_worker
-from extractors.cores import keep_libraries_single_threaded
-from extractors.database import database_errors
-from extractors.deadline import GRACE_SECONDS, deadline
+from extractors.database.catalogue import Ending, Prospects, Scene, this_worker
+from extractors.database.connection import database_errors
+from extractors.database.parcels import boxes_with_parcels, meets_any, select_parcels
+from extractors.database.results import Spool, encode_hists
 from extractors.endings import cause_of, ending_of, prospect_in_words
 from extractors.errors import ClaimLostError, ExtractionError, WorldError, one_line
 from extractors.health import report
-from extractors.imagery import Imagery
 from extractors.logs import SceneLines, configure, progress
-from extractors.options import Options, read_options
-from extractors.parcels import boxes_with_parcels, meets_any, select_parcels
+from extractors.model import Account
 from extractors.patience import pause_for, sleep, wait_out
-from extractors.scratch import scratch
-from extractors.session import Session
-from extractors.signatures import Spool, encode_hists
-from extractors.stopping import Stopped, Stopping
+from extractors.products.card import Card
+from extractors.raster.decoding import Imagery
+from extractors.resources import Session
+from extractors.runtime.cores import keep_libraries_single_threaded
+from extractors.runtime.deadline import GRACE_SECONDS, deadline
+from extractors.runtime.options import Options, read_options
+from extractors.runtime.scratch import scratch
+from extractors.runtime.signals import Stopped, Stopping
 
 log = logging.getLogger(__name__)
 
 NOTHING_TO_DO = "No image with status 'ingested' found"
 # What takes long to load, and is needed as soon as there is work.
-LIBRARIES = ("extractors.bands", "extractors.chunks", "extractors.scanline", "extractors.reference", "geopandas")
+LIBRARIES = (
+    "extractors.raster.bands",
+    "extractors.raster.chunks",
+    "extractors.statistics.scanline",
+    "extractors.statistics.rasterstats",
+    "geopandas",
+)
 
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
@@ -278,7 +284,7 @@ def select_and_compute(
     session: Session, scene: Scene, folder: Path, account: Account, lines: SceneLines, rows: Rows, imagery: Imagery
 ) -> None:
     """From files that are there to encoded rows."""
-    from extractors.chunks import How
+    from extractors.raster.chunks import How
 
     card, extraction = session.card, session.config.extraction
     epsg = imagery.grids()[0].bands[0].epsg

@@ -38,7 +38,7 @@ from shapely.geometry.base import BaseGeometry
 from demo import products, tables
 from demo.products import Grid
 from demo.servers import Postgis, S3Server
-from extractors.bands import BandFile, GridBands, scene_bands
+from extractors.raster.bands import BandFile, GridBands, scene_bands
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = Grid(epsg=32633, left=499980.0, top=5100000.0, pixel=10.0)

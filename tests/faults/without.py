@@ -19,24 +19,17 @@ from typing import Any
 from psycopg2 import sql
 
 import download_with_boto3
-from extractors import (
-    bands,
-    catalogue,
-    chunks,
-    config,
-    database,
-    endings,
-    images,
-    patience,
-    session,
-    signatures,
-    stopping,
-    worker,
-)  # fmt: skip
-from extractors.cards import Card
-from extractors.catalogue import Catalogue, Ending, Scene
-from extractors.options import Options
-from extractors.sql import statement
+from extractors import config, endings, patience, worker
+from extractors import resources as session
+from extractors.database import catalogue
+from extractors.database import connection as database
+from extractors.database import results as signatures
+from extractors.database.catalogue import Catalogue, Ending, Scene
+from extractors.database.sql import statement
+from extractors.products.card import Card
+from extractors.raster import bands, chunks, images
+from extractors.runtime import signals as stopping  # fmt: skip
+from extractors.runtime.options import Options
 
 MANY = 10**9
 Usage = namedtuple("Usage", "total used free")

@@ -20,8 +20,8 @@ from shapely.geometry.base import BaseGeometry
 
 from demo import tables
 from demo.servers import Postgis
-from extractors.catalogue import Catalogue, open_catalogue
 from extractors.config import DatabaseFile, TableName
+from extractors.database.catalogue import Catalogue, open_catalogue
 
 AOI = shapely.box(14, 45, 16, 47)
 MORNING = dt.datetime(2020, 4, 1, 10, 0, 31)

@@ -15,10 +15,10 @@ import pytest
 import shapely
 from psycopg2 import sql
 
-from extractors.account import Account
-from extractors.catalogue import Catalogue, Ending, Scene
+from extractors.database.catalogue import Catalogue, Ending, Scene
+from extractors.database.sql import statement
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
-from extractors.sql import statement
+from extractors.model import Account
 from tests.integration.conftest import AOI, MORNING, Ground, Session
 
 DAY = dt.timedelta(days=1)

@@ -12,7 +12,7 @@ import pytest
 
 from demo.servers import free_port
 from extractors.config import Connection, TableName
-from extractors.database import connect, database_errors, find_table
+from extractors.database.connection import connect, database_errors, find_table
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError
 from tests.integration.conftest import Ground, Session
 
@@ -28,7 +28,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(seconds: float) -> None:
         pytest.fail(f"waited {seconds} s")
 
-    monkeypatch.setattr("extractors.database.time.sleep", never)
+    monkeypatch.setattr("extractors.database.connection.time.sleep", never)
 
 
 def test_a_session_is_in_utc_and_says_who_it_is(ground: Ground) -> None:
@@ -117,8 +117,8 @@ def test_waiting_ends(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
         now += seconds
         pauses.append(seconds)
 
-    monkeypatch.setattr("extractors.database.time.sleep", sleep)
-    monkeypatch.setattr("extractors.database.time.monotonic", lambda: now)
+    monkeypatch.setattr("extractors.database.connection.time.sleep", sleep)
+    monkeypatch.setattr("extractors.database.connection.time.monotonic", lambda: now)
     with pytest.raises(DatabaseUnavailableError, match="within 60 s"):
         connect(parameters(ground, port=free_port()), 60, "db_config.json")
     assert now == pytest.approx(60)
@@ -170,7 +170,7 @@ def test_a_database_that_starts_late_is_waited_for(
         if pauses == 3:
             ends.append(forward(port, ground.postgis.port))
 
-    monkeypatch.setattr("extractors.database.time.sleep", third_time)
+    monkeypatch.setattr("extractors.database.connection.time.sleep", third_time)
     session = connect(parameters(ground, port=port), 60, "db_config.json")
     assert pauses == 3
     assert caplog.messages == [f"waiting up to 60 s for the database at 127.0.0.1:{port}"]

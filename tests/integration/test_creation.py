@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from extractors.signatures import open_hists, open_results
+from extractors.database.results import open_hists, open_results
 from tests.integration.conftest import Ground
 
 WORKERS = 8

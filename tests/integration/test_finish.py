@@ -7,9 +7,9 @@ from collections import Counter
 import psycopg2.extensions
 import pytest
 
-from extractors.account import Account
-from extractors.catalogue import Catalogue, Ending, Scene
+from extractors.database.catalogue import Catalogue, Ending, Scene
 from extractors.errors import DatabaseUnavailableError
+from extractors.model import Account
 from tests.integration.conftest import Ground, Session
 
 IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE

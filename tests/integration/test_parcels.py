@@ -20,9 +20,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from extractors.catalogue import Catalogue, Scene
-from extractors.errors import ConfigurationError, DatabaseUnavailableError, SceneError
-from extractors.parcels import (
+from extractors.database.catalogue import Catalogue, Scene
+from extractors.database.parcels import (
     ParcelChunk,
     ParcelTable,
     Selection,
@@ -32,6 +31,7 @@ from extractors.parcels import (
     open_parcels,
     select_parcels,
 )
+from extractors.errors import ConfigurationError, DatabaseUnavailableError, SceneError
 from tests.integration.conftest import MORNING, Ground, Session
 
 IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE

@@ -9,9 +9,9 @@ import pytest
 import shapely
 from psycopg2 import sql
 
-from extractors.account import Account
-from extractors.catalogue import Catalogue, Ending, Prospects
-from extractors.sql import statement
+from extractors.database.catalogue import Catalogue, Ending, Prospects
+from extractors.database.sql import statement
+from extractors.model import Account
 from tests.integration.conftest import MORNING, Ground, Session
 
 LONGEST = 100.0

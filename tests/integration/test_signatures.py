@@ -11,9 +11,9 @@ import numpy as np
 import psycopg2.extensions
 import pytest
 
-from extractors import signatures
+from extractors.database import results as signatures
+from extractors.database.results import ResultsTable, Signatures, Spool, encode_hists, open_hists, open_results
 from extractors.errors import ConfigurationError
-from extractors.signatures import ResultsTable, Signatures, Spool, encode_hists, open_hists, open_results
 from tests.helpers import Workspace, squares
 from tests.integration.conftest import Ground, Session
 

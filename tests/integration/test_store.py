@@ -37,7 +37,7 @@ from extractors.errors import (
     StoreUnavailableError,
 )
 from extractors.logs import PACKAGE_LOGGERS
-from extractors.stopping import SIGNALS
+from extractors.runtime.signals import SIGNALS
 from tests.faulty_s3 import FaultyS3
 from tests.helpers import ROOT, environment
 from tests.integration.counting_proxy import CountingProxy

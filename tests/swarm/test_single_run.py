@@ -120,7 +120,7 @@ def test_started_before_the_database(directory: Directory) -> None:
 @pytest.mark.parametrize(("limit", "cores"), [("1", 1), ("0.3", 1), ("1.5", 2)])
 def test_cores_of_a_container(cloud: Cloud, limit: str, cores: int) -> None:
     """As many as its limit gives it, whatever the machine has (two at least)."""
-    program = "from extractors.cores import usable_cores; print(usable_cores())"
+    program = "from extractors.runtime.cores import usable_cores; print(usable_cores())"
     assert cloud.manager.docker("run", "--rm", "--cpus", limit, cloud.image, "python", "-c", program) == str(cores)
 
 

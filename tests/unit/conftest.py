@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from extractors.stopping import SIGNALS, Stopping
+from extractors.runtime.signals import SIGNALS, Stopping
 
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
 settings.register_profile(

@@ -7,9 +7,9 @@ from collections import Counter
 
 import numpy as np
 
-from extractors.account import Account
-from extractors.chunks import ChunkResult
-from extractors.signatures import Signatures
+from extractors.database.results import Signatures
+from extractors.model import Account
+from extractors.raster.chunks import ChunkResult
 
 
 def account() -> Account:

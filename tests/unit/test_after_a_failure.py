@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from extractors import worker
-from extractors.catalogue import GIVEN_BACK, Ending, Prospects, Scene
 from extractors.config import Extraction
+from extractors.database.catalogue import GIVEN_BACK, Ending, Prospects, Scene
 from extractors.endings import ending_of
 from extractors.errors import DatabaseUnavailableError, SceneError
-from extractors.options import read_options
-from extractors.stopping import Stopped, Stopping
+from extractors.runtime.options import read_options
+from extractors.runtime.signals import Stopped, Stopping
 
 SCENE = Scene(7, "S2A_x", dt.datetime(2020, 4, 1), 1)
 

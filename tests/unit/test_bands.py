@@ -17,12 +17,12 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from demo.products import Grid, write_bs, write_c6, write_s2
-from extractors import bands
-from extractors.bands import BandFile, GridBands, scene_bands
 from extractors.errors import SceneError
-from extractors.wholeness import check_whole
-from extractors.zonal import Array
-from extractors.zonal import Grid as PixelGrid
+from extractors.raster import bands
+from extractors.raster.bands import BandFile, GridBands, scene_bands
+from extractors.raster.integrity import check_whole
+from extractors.statistics.zonal import Array
+from extractors.statistics.zonal import Grid as PixelGrid
 from tests.helpers import open_bands
 
 UTM33 = CRS.from_epsg(32633)

@@ -12,11 +12,11 @@ import pytest
 
 from download_with_boto3 import ObjectStore, StoredObject
 from extractors import bs, c6, s2
-from extractors.bands import BandFile
-from extractors.cards import Card
-from extractors.catalogue import Scene
 from extractors.config import Extraction, Store
+from extractors.database.catalogue import Scene
 from extractors.errors import ObjectNotFoundError, SceneError, SceneNotFoundError
+from extractors.products.card import Card
+from extractors.raster.bands import BandFile
 
 
 class Listing(ObjectStore):

@@ -16,11 +16,12 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from extractors import bands, chunks, zonal
-from extractors.bands import BandFile, GridBands
-from extractors.chunks import ChunkResult, How, compute, needs
 from extractors.config import ENGINE_NAMES
-from extractors.parcels import ParcelChunk
+from extractors.database.parcels import ParcelChunk
+from extractors.raster import bands, chunks
+from extractors.raster.bands import BandFile, GridBands
+from extractors.raster.chunks import ChunkResult, How, compute, needs
+from extractors.statistics import zonal
 from tests.helpers import open_bands
 
 FINE = Affine(10, 0, 500_000, 0, -10, 5_100_000)

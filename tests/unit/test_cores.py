@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.cores import THREAD_VARIABLES, keep_libraries_single_threaded, usable_cores
+from extractors.runtime.cores import THREAD_VARIABLES, keep_libraries_single_threaded, usable_cores
 
 V2 = "30 23 0:26 / /sys/fs/cgroup ro,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "31 23 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:10 - cgroup cgroup rw,cpu,cpuacct"
@@ -166,7 +166,7 @@ def test_a_worker_loads_numpy_only_after_that() -> None:
 
 def test_numpy_starts_no_threads() -> None:
     code = (
-        "import os, sys; from extractors.cores import keep_libraries_single_threaded as keep\n"
+        "import os, sys; from extractors.runtime.cores import keep_libraries_single_threaded as keep\n"
         "keep(); import numpy; sys.exit(len(os.listdir('/proc/self/task')) - 1)"
     )
     env = {name: value for name, value in os.environ.items() if name not in THREAD_VARIABLES}

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from extractors.catalogue import Prospects, Scene
-from extractors.options import Options, read_options
+from extractors.database.catalogue import Prospects, Scene
 from extractors.patience import FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS, pause_for
-from extractors.session import Session
+from extractors.resources import Session
+from extractors.runtime.options import Options, read_options
 from extractors.worker import take
 
 SCENE = Scene(7, "S2A_x", dt.datetime(2020, 4, 1), 1)

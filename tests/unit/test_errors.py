@@ -24,7 +24,7 @@ from extractors.errors import (
     UserError,
     WorldError,
 )
-from extractors.stopping import Stopped
+from extractors.runtime.signals import Stopped
 
 EXIT_CODES: dict[type[ExtractionError], int] = {
     ExtractionError: 1,

@@ -15,8 +15,8 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from extractors.errors import SceneError
-from extractors.images import DecodedBand, ImageFile, tile_window, tiles_under
-from extractors.zonal import Boxes, Grid
+from extractors.raster.images import DecodedBand, ImageFile, tile_window, tiles_under
+from extractors.statistics.zonal import Boxes, Grid
 
 # 5 x 7 pixels of 10 m in tiles of 2 x 3: three rows and three columns of tiles, the last ones cut.
 GRID = Grid(Affine(10, 0, 0, 0, -10, 50), (5, 7))

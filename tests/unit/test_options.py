@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.options import Options, read_options
+from extractors.runtime.options import Options, read_options
 from tests.unit.conftest import WORKER_VARIABLES
 
 NOTHING_GIVEN = Options(

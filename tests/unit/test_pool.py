@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from extractors.pool import Pool
+from extractors.raster.pool import Pool
 from tests.helpers import wait_until
 
 SECONDS = 30

@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from extractors.scratch import scratch, sweep
+from extractors.runtime.scratch import scratch, sweep
 
 
 def test_gone_when_the_block_ends_also_with_an_error(tmp_path: Path) -> None:

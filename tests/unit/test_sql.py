@@ -8,13 +8,14 @@ import tomllib
 from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg2 import sql
 
 import extractors
-from extractors.signatures import _sql_type
-from extractors.sql import BLOCK, statement
+from extractors.database.results import _sql_type
+from extractors.database.sql import BLOCK, statement
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(extractors.__file__).parent
@@ -25,7 +26,7 @@ def blocks() -> list[tuple[str, str]]:
     """Every block as (file.name, text), read by hand."""
     found = []
     for name in SQL_FILES:
-        text = (files("extractors.sql") / f"{name}.sql").read_text(encoding="utf-8")
+        text = (files("extractors.database.sql") / f"{name}.sql").read_text(encoding="utf-8")
         parts = BLOCK.split(text)
         assert parts[0].strip() == "", f"{name}.sql has text before its first block"
         found += [(f"{name}.{block}", body) for block, body in zip(parts[1::2], parts[2::2], strict=True)]
@@ -45,7 +46,7 @@ def braces(text: str) -> set[str]:
 
 
 def test_the_files_are_those_of_the_package() -> None:
-    assert {path.name.removesuffix(".sql") for path in (PACKAGE / "sql").glob("*.sql")} == set(SQL_FILES)
+    assert {path.name.removesuffix(".sql") for path in PACKAGE.rglob("*.sql")} == set(SQL_FILES)
 
 
 def test_no_name_is_there_twice() -> None:
@@ -95,7 +96,7 @@ def test_an_unknown_block() -> None:
 
 
 def test_every_block_is_used() -> None:
-    code = " ".join("\n".join(path.read_text() for path in PACKAGE.glob("*.py")).split())
+    code = " ".join("\n".join(path.read_text() for path in PACKAGE.rglob("*.py")).split())
     for name, _ in BLOCKS:
         file_name, block = name.split(".")
         asked_for = [f'statement("{name}"', f'statement( "{name}"']
@@ -108,7 +109,8 @@ def test_every_block_is_used() -> None:
 
 # No SQL is put together in the code
 
-MODULES = sorted(PACKAGE.glob("*.py"))
+LOADER = PACKAGE / "database" / "sql" / "__init__.py"
+MODULES = sorted({*PACKAGE.rglob("*.py")} - {LOADER})
 RUNS_SQL = {"execute", "executemany", "copy_expert", "callproc", "mogrify", "execute_values", "execute_batch"}
 COMPOSERS = {"statement", "_selection"}
 """What a call that runs SQL may be given: these return `psycopg2.sql.Composed`."""
@@ -141,7 +143,7 @@ def functions(path: Path) -> list[ast.FunctionDef]:
     return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_sql_comes_from_the_files(path: Path) -> None:
     in_functions = [(call, function) for function in functions(path) for call in calls(function, RUNS_SQL)]
     assert {call.lineno for call, _ in in_functions} == {
@@ -174,7 +176,7 @@ COMPUTED = {"_sql_type(pid_type)", "form", "query"}
 They are looked at below."""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_raw_sql_is_a_constant(path: Path) -> None:
     # `sql.SQL(...)` puts its text into a statement unquoted.
     for call in calls(ast.parse(path.read_text()), {"SQL"}):
@@ -183,7 +185,7 @@ def test_raw_sql_is_a_constant(path: Path) -> None:
 
 
 def test_a_query_within_copy_is_one_that_the_driver_made() -> None:
-    tree = ast.parse((PACKAGE / "parcels.py").read_text())
+    tree = ast.parse((PACKAGE / "database" / "parcels.py").read_text())
     made = [
         node.value
         for node in ast.walk(tree)
@@ -193,7 +195,7 @@ def test_a_query_within_copy_is_one_that_the_driver_made() -> None:
 
 
 def test_the_format_of_copy_is_one_of_two_words() -> None:
-    tree = ast.parse((PACKAGE / "signatures.py").read_text())
+    tree = ast.parse((PACKAGE / "database" / "results.py").read_text())
     made = [
         node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "form"
     ]
@@ -211,16 +213,22 @@ def test_the_type_of_the_ids_is_one_of_two_words(pid_type: str, expected: str) -
 # Packaging
 
 
+def setuptools() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
 def test_the_sql_files_are_packaged() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    setuptools = project["tool"]["setuptools"]
-    assert "extractors.sql" in setuptools["packages"]
-    patterns = setuptools["package-data"]["extractors.sql"]
+    patterns = setuptools()["package-data"]["extractors.database.sql"]
     for name in SQL_FILES:
         assert any(fnmatch(f"{name}.sql", pattern) for pattern in patterns)
 
 
-def test_every_package_is_listed() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+def test_every_package_is_found() -> None:
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
-    assert set(project["tool"]["setuptools"]["packages"]) >= packages
+    assert "extractors.database.sql" in packages
+    include = setuptools()["packages"]["find"]["include"]
+    assert all(any(fnmatch(package, pattern) for pattern in include) for package in packages)
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    assert all((path.parent / "__init__.py").exists() for path in PACKAGE.rglob("*.py"))

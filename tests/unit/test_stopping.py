@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from extractors.stopping import Stopped, Stopping
+from extractors.runtime.signals import Stopped, Stopping
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])

@@ -316,7 +316,7 @@ def test_code_and_configuration(world: World) -> None:
         name: 0o600 if name.endswith("json") else (folder / name).is_dir() * 0o111 + 0o644 for name in names
     }
     assert json.loads((folder / "db_config.json").read_text()) == {"database": {}}
-    assert (folder / "extractors" / "sql").is_dir()
+    assert (folder / "extractors" / "database" / "sql").is_dir()
     assert not list(folder.rglob("__pycache__"))
     assert "save" not in world.log("docker")
 

@@ -16,9 +16,20 @@ from affine import Affine
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from extractors import zonal
 from extractors.config import ENGINE_NAMES
-from extractors.zonal import COUNT, ENGINES, STATISTICS, Floats, Geometries, Grid, Zones, agree, reasons, verified
+from extractors.statistics import zonal
+from extractors.statistics.zonal import (
+    COUNT,
+    ENGINES,
+    STATISTICS,
+    Floats,
+    Geometries,
+    Grid,
+    Zones,
+    agree,
+    reasons,
+    verified,
+)
 
 TEN_METRES = Affine(10, 0, 0, 0, -10, 40)
 """Four rows of pixels of 10 m: x from 0 to the right, y from 40 downwards."""

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from extractors import bands, reference, scanline
-from extractors.bands import Band, GridBands
-from extractors.images import DecodedBand
-from extractors.reference import NAMES
-from extractors.zonal import COUNT, ENGINES, Floats, Grid, agree, reasons
+from extractors.raster import bands
+from extractors.raster.bands import Band, GridBands
+from extractors.raster.images import DecodedBand
+from extractors.statistics import rasterstats as reference
+from extractors.statistics import scanline
+from extractors.statistics.rasterstats import NAMES
+from extractors.statistics.zonal import COUNT, ENGINES, Floats, Grid, agree, reasons
 
 PIXEL = 10.0
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extractors.chunks import ChunkResult
+    from extractors.raster.chunks import ChunkResult
 
 
 @dataclass

@@ -15,7 +15,7 @@ import rasterio.errors
 import rasterio.windows
 
 from extractors.errors import SceneError, one_line
-from extractors.zonal import Array, Boxes
+from extractors.statistics.zonal import Array, Boxes
 
 Tile = tuple[int, int]
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 from psycopg2.errors import QueryCanceled
 
 from extractors import failpoints
-from extractors.account import Account
-from extractors.cards import Card
-from extractors.catalogue import Ending, Scene, open_catalogue
 from extractors.config import read_database_config, read_store_config
-from extractors.cores import usable_cores
-from extractors.database import connect, database_errors, name_in_database
+from extractors.database.catalogue import Ending, Scene, open_catalogue
+from extractors.database.connection import connect, database_errors, name_in_database
+from extractors.database.parcels import count_without_geometry, open_parcels
+from extractors.database.results import open_hists, open_results
+from extractors.database.sql import statement
 from extractors.errors import ConfigurationError, DatabaseUnavailableError
-from extractors.options import Options
-from extractors.parcels import count_without_geometry, open_parcels
-from extractors.scratch import sweep
-from extractors.signatures import open_hists, open_results
-from extractors.sql import statement
+from extractors.model import Account
+from extractors.products.card import Card
+from extractors.runtime.cores import usable_cores
+from extractors.runtime.options import Options
+from extractors.runtime.scratch import sweep
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import sql
 
 from extractors import __version__, failpoints
-from extractors.account import Account
 from extractors.config import Args, DatabaseFile, TableName
-from extractors.database import columns, database_errors, find_table, require_table, srid_of
+from extractors.database.connection import columns, database_errors, find_table, require_table, srid_of
+from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
-from extractors.sql import statement
+from extractors.model import Account
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as PgConnection  # noqa: N812

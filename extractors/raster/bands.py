@@ -13,9 +13,9 @@ import rasterio
 import rasterio.errors
 
 from extractors.errors import SceneError
-from extractors.images import DecodedBand, ImageFile, TileOfBand, tile_window, tiles_under
-from extractors.wholeness import JPEG2000, check_whole
-from extractors.zonal import Array, Boxes, Geometries, Grid, Polygons
+from extractors.raster.images import DecodedBand, ImageFile, TileOfBand, tile_window, tiles_under
+from extractors.raster.integrity import JPEG2000, check_whole
+from extractors.statistics.zonal import Array, Boxes, Geometries, Grid, Polygons
 
 # A chunk whose parcels lie far apart is read in parts: no window has more pixels than this, unless one parcel needs it.
 LARGEST_WINDOW_PIXELS = 4_000_000

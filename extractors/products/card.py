@@ -10,9 +10,9 @@ from extractors.errors import UnusableSceneError
 
 if TYPE_CHECKING:
     from download_with_boto3 import ObjectStore, StoredObject
-    from extractors.bands import BandFile
-    from extractors.catalogue import Scene
     from extractors.config import Extraction
+    from extractors.database.catalogue import Scene
+    from extractors.raster.bands import BandFile
 
 # Longest text of a rejected reference that is shown.
 SHOWN_CHARACTERS = 80

@@ -16,9 +16,9 @@ from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors.config import Connection, TableName
+from extractors.database.sql import statement
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError, NoDatabaseError, one_line
 from extractors.health import report
-from extractors.sql import statement
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as PgConnection  # noqa: N812

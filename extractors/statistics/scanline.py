@@ -19,7 +19,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
+from extractors.statistics.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
 
 # Pixels that are worked on at once: bounds the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000

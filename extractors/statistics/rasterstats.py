@@ -12,7 +12,7 @@ import rasterio.features
 import rasterstats
 import shapely
 
-from extractors.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
+from extractors.statistics.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
 
 NAMES = tuple({"p25": "percentile_25", "p50": "percentile_50", "p75": "percentile_75"}.get(n, n) for n in STATISTICS)
 

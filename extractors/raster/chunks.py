@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from extractors.bands import GridBands
-from extractors.images import TileOfBand
-from extractors.parcels import ParcelChunk
-from extractors.signatures import Signatures
-from extractors.zonal import COUNT, TOO_LARGE, Boxes, Grid, Integers, Polygons, reasons, verified
+from extractors.database.parcels import ParcelChunk
+from extractors.database.results import Signatures
+from extractors.raster.bands import GridBands
+from extractors.raster.images import TileOfBand
+from extractors.statistics.zonal import COUNT, TOO_LARGE, Boxes, Grid, Integers, Polygons, reasons, verified
 
 # Bounding box within the scene; at 10 m these are 4,000 square kilometres.
 LARGEST_PARCEL_PIXELS = 40_000_000

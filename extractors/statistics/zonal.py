@@ -16,7 +16,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from extractors.words import STATISTICS
+from extractors.signatures import STATISTICS
 
 __all__ = ["STATISTICS"]
 
@@ -154,14 +154,14 @@ Engine = Callable[[Geometries | Polygons, Grid], Zones]
 
 def scanline(geometries: Geometries | Polygons, grid: Grid) -> Zones:
     """The fast engine: see `extractors.scanline`."""
-    from extractors.scanline import ScanlineZones
+    from extractors.statistics.scanline import ScanlineZones
 
     return ScanlineZones(geometries, grid)
 
 
 def rasterstats(geometries: Geometries | Polygons, grid: Grid) -> Zones:
     """The reference: see `extractors.reference`."""
-    from extractors.reference import RasterstatsZones
+    from extractors.statistics.rasterstats import RasterstatsZones
 
     return RasterstatsZones(geometries, grid)
 

@@ -17,18 +17,18 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from psycopg2 import errors as pg
 from psycopg2 import sql
 
-from extractors.catalogue import Catalogue, Scene
 from extractors.config import DatabaseFile, TableName
-from extractors.database import database_errors, require_table, srid_of
+from extractors.database.catalogue import Catalogue, Scene
+from extractors.database.connection import database_errors, require_table, srid_of
+from extractors.database.sql import statement
 from extractors.errors import ConfigurationError, UnusableSceneError, one_line
-from extractors.sql import statement
 
 if TYPE_CHECKING:
     import geopandas
     import pyproj
     from psycopg2.extensions import connection as PgConnection  # noqa: N812
 
-    from extractors.zonal import Polygons
+    from extractors.statistics.zonal import Polygons
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class ParcelChunk:
     @cached_property
     def polygons(self) -> "Polygons":
         """The geometries, with what is worked out of them."""
-        from extractors.zonal import Polygons
+        from extractors.statistics.zonal import Polygons
 
         return Polygons(self.parcels.geometry.to_numpy())
 

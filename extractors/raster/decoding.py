@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from extractors.cards import Card, Product
-from extractors.pool import Pool
+from extractors.products.card import Card, Product
+from extractors.raster.pool import Pool
 
 if TYPE_CHECKING:
-    from extractors.bands import GridBands, SceneBands
-    from extractors.chunks import ChunkResult, How
-    from extractors.parcels import ParcelChunk
+    from extractors.database.parcels import ParcelChunk
+    from extractors.raster.bands import GridBands, SceneBands
+    from extractors.raster.chunks import ChunkResult, How
 
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.
 CHUNKS_AHEAD_PER_CORE = 4
@@ -66,7 +66,7 @@ class Imagery:
 
     def compute(self, chunks: "Iterable[ParcelChunk]", how: "How") -> "Iterator[ChunkResult]":
         """Results in the order of the chunks, of which only a few are under way at any time: memory stays bounded."""
-        from extractors.chunks import compute, needs
+        from extractors.raster.chunks import compute, needs
 
         grids = self.grids()
         running: deque[Future[ChunkResult]] = deque()
@@ -79,7 +79,7 @@ class Imagery:
 
     def _opened(self) -> "SceneBands":
         if self._bands is None:
-            from extractors.bands import scene_bands
+            from extractors.raster.bands import scene_bands
 
             files = self._product.bands(self._folder)
             self._bands = self._stack.enter_context(scene_bands(files, self._card.driver, self._card.nodata))

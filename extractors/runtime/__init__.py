@@ -1,0 +1,1 @@
+"""How a worker process lives: its command line, signals, deadline, scratch folder and cores."""

@@ -1,0 +1,1 @@
+"""The statistics: polygons and pixels in, numbers out. No I/O."""
