@@ -1,14 +1,10 @@
-"""What can go wrong, in two branches: what the user has to mend, and what the world has to give back.
+"""What can go wrong, in two branches: errors the user must fix, and outages that can be retried.
 
 Every error carries one line for people: what happened, where, and what to do. It becomes a log line and an
 exit code at the border of a command (`worker.main`, `download_with_boto3.main`); nothing inside ends the process.
 """
 
 import errno
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from extractors.logs import SceneLines
 
 # What the system says when a disk is full.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -20,41 +16,34 @@ def one_line(error: BaseException) -> str:
 
 
 class ExtractionError(Exception):
-    """An extraction could not go on; the message says what, where and how to mend it."""
+    """An extraction could not go on; the message says what, where and how to fix it."""
 
     exit_code = 1
-    # How to log it, if it is about a scene.
-    lines: "SceneLines | None" = None
-
-    def about(self, lines: "SceneLines") -> Self:
-        """The error as one about a scene."""
-        self.lines = lines
-        return self
 
 
 class UserError(ExtractionError):
-    """Something the user mends: configuration, tables or data."""
+    """Something the user must fix: configuration, tables or data."""
 
 
 class ConfigurationError(UserError):
-    """Configuration, arguments or tables cannot be used: mend what the message names and start again."""
+    """Configuration, arguments or tables cannot be used: fix what the message names and start again."""
 
     exit_code = 2
 
 
 class SceneError(UserError):
-    """One scene cannot be extracted as it is: see the reason in `extraction_log`, mend the product, and set
+    """One scene cannot be extracted as it is: see the reason in `extraction_log`, fix the product, and set
     the scene's status back to `ingested`."""
 
     status = "failed"
-    # Whether the same may go well another time: then it is tried again, up to `extraction.max_attempts`.
-    may_pass = True
+    # Whether another attempt can succeed: then the scene is tried again, up to `extraction.max_attempts`.
+    retryable = True
 
 
 class UnusableSceneError(SceneError):
     """What the catalogue says of a scene cannot be used: no further attempt will change that."""
 
-    may_pass = False
+    retryable = False
 
 
 class SceneNotFoundError(SceneError):
@@ -62,7 +51,7 @@ class SceneNotFoundError(SceneError):
     status back to `ingested`."""
 
     status = "notfound"
-    may_pass = False
+    retryable = False
 
 
 class ClaimLostError(SceneError):
@@ -73,13 +62,13 @@ class ObjectNotFoundError(SceneNotFoundError):
     """The store has no object under this key: see the key, and which bucket and endpoint are configured."""
 
 
-class WorldError(ExtractionError):
-    """Something around us is not there: the scene goes back to `ingested` and can be taken again later."""
+class OutageError(ExtractionError):
+    """Database, store or disk is missing for now: the scene goes back to `ingested` and can be taken again later."""
 
     exit_code = 75
 
 
-class DatabaseUnavailableError(WorldError):
+class DatabaseUnavailableError(OutageError):
     """The database does not answer: see that it runs and can be reached from here."""
 
 
@@ -87,9 +76,9 @@ class NoDatabaseError(DatabaseUnavailableError):
     """No database has answered for as long as is configured."""
 
 
-class StoreUnavailableError(WorldError):
+class StoreUnavailableError(OutageError):
     """The S3 store does not answer, or refuses: see `host` and the keys in `s3_config.json`."""
 
 
-class DiskFullError(WorldError):
+class DiskFullError(OutageError):
     """The data directory has no room for the scene: free some, or name another with `--data-dir`."""

@@ -6,11 +6,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import tqdm
+
+from extractors.model import Scene
 
 LOG_FORMATS = ("text", "json")
 LONGEST_REFERENCE = 120
@@ -19,8 +21,40 @@ SCENE = ("scene", "reference")
 PACKAGE_LOGGERS = ("extractors", "download_with_boto3", "__main__")
 
 
-# The scene that this process is at, if any.
-_in_hand: dict[str, Any] = {}
+class SceneContext(logging.Filter):
+    """What tells of a log line which scene it is about: the one that this process is at, whichever thread or library
+    writes the line. A line about another scene says so itself, with `extra={"scene": ..., "reference": ...}`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._about: dict[str, Any] = {}
+        self._prefix = ""
+
+    @contextmanager
+    def about(self, scene: Scene) -> Iterator[None]:
+        """A block in which this process is at this scene, and at no other."""
+        reference = scene.reference
+        # It comes from a table that others fill: no line breaks, no escape sequences, no endless text.
+        shown = (reference if reference.isprintable() else ascii(reference))[:LONGEST_REFERENCE]
+        self._about = dict(zip(SCENE, (scene.id, reference[:LONGEST_REFERENCE]), strict=True))
+        self._prefix = f"[scene {scene.id} {shown}] "
+        try:
+            yield
+        finally:
+            self._about, self._prefix = {}, ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Put the scene's fields and prefix on a record; never drops one."""
+        others = hasattr(record, SCENE[0])
+        record.prefix = "" if others else self._prefix
+        if not others:
+            record.__dict__.update(self._about)
+        return True
+
+
+# A process is at one scene at a time.
+_context = SceneContext()
+about = _context.about
 
 
 class LogLines(logging.Handler):
@@ -47,45 +81,13 @@ class JsonLines(logging.Formatter):
         fields: dict[str, Any] = {
             "time": time_of.replace("+00:00", "Z"),
             "level": record.levelname,
-            "message": getattr(record, "bare_message", None) or record.getMessage(),
+            "message": record.getMessage(),
             **self._always,
+            **{name: getattr(record, name) for name in SCENE if hasattr(record, name)},
         }
-        # What is logged of a download or a chunk does not say which scene it is for.
-        fields |= {name: getattr(record, name) for name in SCENE if hasattr(record, name)} or _in_hand
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields, default=str)
-
-
-class SceneLines(logging.LoggerAdapter[logging.Logger]):
-    """Log lines about one scene: each starts with its id and reference."""
-
-    def __init__(self, logger: logging.Logger, scene_id: int, reference: str) -> None:
-        super().__init__(logger)
-        self._about = dict(zip(SCENE, (scene_id, reference[:LONGEST_REFERENCE]), strict=True))
-        # The reference comes from a table that others fill: no line breaks, no escape sequences, no endless text.
-        shown = reference if reference.isprintable() else ascii(reference)
-        self._prefix = f"[scene {scene_id} {shown[:LONGEST_REFERENCE]}] "
-
-    @contextmanager
-    def in_hand(self) -> Iterator[None]:
-        """A block in which this process is at no other scene."""
-        _in_hand.update(self._about)
-        try:
-            yield
-        finally:
-            _in_hand.clear()
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the prefix before a message, and what it says in parts beside it."""
-        kwargs["extra"] = self._about | {"bare_message": str(msg)}
-        return self._prefix + str(msg), kwargs
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a message; a `%` in the reference stays what it is."""
-        if args:
-            msg, args = str(msg) % args, ()
-        super().log(level, msg, **kwargs)
 
 
 def configure(verbose: bool = False, log_format: str = "text", **always: str) -> None:
@@ -93,6 +95,7 @@ def configure(verbose: bool = False, log_format: str = "text", **always: str) ->
     reaches the user through our own messages. always: what every line of JSON says."""
     logging.raiseExceptions = False
     handler = LogLines()
+    handler.addFilter(_context)
     handler.setFormatter(JsonLines(always) if log_format == "json" else _text_lines())
     # Warnings of Python's own would come as text between lines of JSON.
     logging.captureWarnings(log_format == "json")
@@ -105,7 +108,7 @@ def configure(verbose: bool = False, log_format: str = "text", **always: str) ->
 
 
 def _text_lines() -> logging.Formatter:
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(prefix)s%(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     return formatter
 

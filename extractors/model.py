@@ -1,16 +1,144 @@
-"""What came of a scene's parcels."""
+"""The records that several rooms share. Light to import: heavy types are only named here."""
 
+import datetime as dt
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extractors.raster.chunks import ChunkResult
+    import geopandas
+
+    from extractors.signatures import ChunkResult
+
+# The log's word for an attempt that ended through no fault of the scene.
+GIVEN_BACK = "given_back"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
+    and the `attempt`-th that counts."""
+
+    id: int
+    reference: str
+    obstime: dt.datetime
+    run_id: int
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a scene ended; a value that keeps nothing of the attempt alive.
+
+    kind: what the log calls it. status: the scene's status afterwards. reason: why, in words. retry_after: seconds
+    before another attempt may begin (None: at once, or never). exit_code: that of a worker which ends with it.
+    """
+
+    kind: str
+    status: str
+    reason: str
+    exit_code: int = 0
+    retry_after: float | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it lies in the scene, and not in an outage, a signal or the configuration."""
+        return self.kind != GIVEN_BACK
+
+    @property
+    def done(self) -> bool:
+        """Whether the scene needs no further attempt and did not fail."""
+        return self.kind in {"extracted", "no_parcels"}
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What may still come when there is nothing to claim: scenes that wait for their next attempt, the seconds until
+    the first one's, and scenes that other workers are at."""
+
+    waiting: int = 0
+    seconds: float = 0.0
+    under_way: int = 0
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the store lists it: key, size in bytes, ETag (the content's MD5 if it is 32 hexadecimal digits)."""
+
+    key: str
+    size: int
+    etag: str
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the key."""
+        return self.key.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """Where a band is: the file's name, and the band's number in there (from 1). With `described`, a band of the file
+    whose description holds the band's name comes before that number."""
+
+    name: str
+    file_name: str
+    index: int = 1
+    described: bool = False
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What a CARD's files are: the only GDAL driver that they are opened with, and the value without observation."""
+
+    driver: str
+    nodata: float
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a scene consists of: objects to download (each under its base name), and where its bands are then."""
+
+    objects: tuple[StoredObject, ...]
+    bands: tuple[BandFile, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One band as it goes into the results: its label there, and whether its class histograms are wanted as well."""
+
+    band: str
+    label: str
+    histogram: bool = False
+
+
+@dataclass(frozen=True)
+class StatisticsRequest:
+    """What is to be computed of every parcel: by which engine, for which layers, and how many parcels of each chunk
+    rasterstats computes as well."""
+
+    engine: str
+    verified_parcels: int
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class ParcelChunk:
+    """Neighbouring parcels, in the scene's CRS.
+
+    parcels: column `pid` (ogc_fid) and the geometry: 2-D polygons and multipolygons, possibly invalid, never empty.
+    unusable: the selected parcels of this chunk that have no such geometry, counted by reason.
+    """
+
+    parcels: "geopandas.GeoDataFrame"
+    unusable: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.parcels) + sum(self.unusable.values())
 
 
 @dataclass
-class Account:
+class ParcelCounts:
     """What came of a scene's parcels: for every band, parcels selected = rows written + parcels without a row."""
 
     bands: tuple[str, ...] = ()
@@ -42,9 +170,9 @@ class Account:
             texts.append(f"{text} ({reasons})" if reasons else text)
         return "; ".join(texts)
 
-    def without_rows(self) -> "Account":
-        """The account of an attempt that wrote nothing."""
-        return Account(
+    def without_rows(self) -> "ParcelCounts":
+        """The counts of an attempt that wrote nothing."""
+        return ParcelCounts(
             self.bands,
             null_geometries=self.null_geometries,
             empty_geometries=self.empty_geometries,

@@ -1,4 +1,94 @@
-"""Words that several rooms share."""
+"""Signatures: the statistics of one parcel, scene and band. What they are, and the records in which they travel.
 
-# The statistics of a parcel, in the order in which tables of them have their columns.
-STATISTICS = ("count", "mean", "std", "min", "max", "p25", "p50", "p75")
+Light to import: arrays are only named here. A new statistic is one more entry in `STATISTICS`.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+    Array = NDArray[Any]
+
+
+class SortedValues(Protocol):
+    """The valid pixels of some parcels, sorted within each parcel; every parcel has at least one."""
+
+    @property
+    def counts(self) -> "Integers":
+        """Pixels of each parcel."""
+
+    @property
+    def means(self) -> "Floats":
+        """Mean of each parcel's pixels."""
+
+    @property
+    def deviations(self) -> "Floats":
+        """Standard deviation (of the population) of each parcel's pixels."""
+
+    @property
+    def lowest(self) -> "Array":
+        """Smallest value of each parcel."""
+
+    @property
+    def highest(self) -> "Array":
+        """Largest value of each parcel."""
+
+    def percentile(self, fraction: float) -> "Array":
+        """The value below which this fraction of each parcel's pixels lies, interpolated linearly."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number per parcel, scene and band.
+
+    name: its column in the results tables. of: computes it, one number per parcel. reference: what rasterstats calls
+    it. exact: whether an engine must agree with rasterstats to the last bit, or only but for rounding.
+    """
+
+    name: str
+    of: Callable[[SortedValues], Any]
+    reference: str
+    exact: bool = True
+
+
+STATISTICS = (
+    Statistic("count", lambda values: values.counts, "count"),
+    Statistic("mean", lambda values: values.means, "mean", exact=False),
+    Statistic("std", lambda values: values.deviations, "std", exact=False),
+    Statistic("min", lambda values: values.lowest, "min"),
+    Statistic("max", lambda values: values.highest, "max"),
+    Statistic("p25", lambda values: values.percentile(0.25), "percentile_25"),
+    Statistic("p50", lambda values: values.percentile(0.5), "percentile_50"),
+    Statistic("p75", lambda values: values.percentile(0.75), "percentile_75"),
+)
+# Tables of statistics have a row per parcel and these columns.
+NAMES = tuple(statistic.name for statistic in STATISTICS)
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """Rows to write for one band and some parcels. pid: n numbers of parcels; table: n x STATISTICS, all counts > 0."""
+
+    label: str
+    pid: "Integers"
+    table: "Floats"
+
+
+@dataclass
+class ChunkResult:
+    """What a chunk of parcels gave. parcels: how many; pid: the numbers of those that could be computed. without_row:
+    by label, parcels without a row by reason. hists: parcel and pixels per class. recomputed: rasterstats had to."""
+
+    parcels: int
+    pid: "Integers"
+    signatures: list[Signatures] = field(default_factory=list)
+    without_row: dict[str, Counter[str]] = field(default_factory=dict)
+    hists: list[tuple[int, dict[str, int]]] = field(default_factory=list)
+    recomputed: bool = False
