@@ -2,7 +2,10 @@
 
 import datetime as dt
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +162,15 @@ class ParcelCounts:
             self.rows_written[part.label] += len(part.pid)
         for label, without in result.without_row.items():
             self.parcels_without_row.setdefault(label, Counter()).update(without)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the seconds that a block takes to a step's total."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - started
 
     def in_words(self) -> str:
         """For each band: rows, parcels, and the reasons of those without a row."""
