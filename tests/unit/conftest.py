@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from extractors.runtime.signals import SIGNALS, Stopping
+from extractors.runtime.signals import SIGNALS, Signals
 
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
 settings.register_profile(
@@ -39,9 +39,11 @@ def _no_options_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stopping() -> Iterator[Stopping]:
+def signals() -> Iterator[Signals]:
     """Its handlers, taken away afterwards."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield Stopping()
+    installed = Signals()
+    installed.install()
+    yield installed
     for number, handler in before.items():
         signal.signal(number, handler)
