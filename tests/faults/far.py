@@ -12,7 +12,7 @@ from demo.servers import S3Server
 from tests.faults.network import Network, TcpProxy, missing_for_network, skip_unless
 from tests.faults.own_postgis import own_postgis
 from tests.faults.season import Products, Season
-from tests.helpers import Outcome, Running
+from tests.support.running import Outcome, Running
 
 
 @dataclass(frozen=True)

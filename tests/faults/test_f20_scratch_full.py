@@ -24,7 +24,7 @@ from tests.faults.conftest import MakeSeason
 from tests.faults.network import skip_unless
 from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import Running, wait_until
+from tests.support.running import Running, wait_until
 
 DISK_BYTES = 2 * 1024**2
 

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from tests.faults.network import LOOPBACK, Lost, Network, TcpProxy, missing_for_network, skip_unless
-from tests.helpers import Workspace
+from tests.support.workspace import Workspace
 
 
 def echo(connection: socket.socket) -> None:
