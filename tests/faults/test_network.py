@@ -14,7 +14,8 @@ from typing import get_args
 import psycopg2
 import pytest
 
-from tests.faults.network import LOOPBACK, Lost, Network, TcpProxy, missing_for_network, skip_unless
+from tests.faults.network import LOOPBACK, Lost, Network, TcpProxy, missing_for_network
+from tests.support.environment import skip_unless
 from tests.support.workspace import Workspace
 
 

@@ -1,9 +1,11 @@
-"""The environment in which tests start commands: nothing that configures a worker comes from outside."""
+"""The environment in which tests run, and start commands: nothing that configures a worker comes from outside."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,3 +43,11 @@ def environment(**more: str) -> dict[str, str]:
     kept["AWS_EC2_METADATA_DISABLED"] = "true"
     kept["AWS_CONFIG_FILE"] = kept["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     return kept | more
+
+
+def skip_unless(reason_not: str) -> None:
+    """Skip a test that cannot run here, for the given reason; in CI that is a failure, nothing may be skipped."""
+    if reason_not and os.environ.get("CI"):
+        pytest.fail(f"cannot run in CI: {reason_not}")
+    if reason_not:
+        pytest.skip(reason_not)
