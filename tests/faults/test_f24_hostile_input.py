@@ -25,7 +25,8 @@ from tests.faults import checker
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import SHAPE, WHERE, Season
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import GRID, Running, footprint, ground, wait_until
+from tests.support.ground import GRID, footprint, ground
+from tests.support.running import Running, wait_until
 
 MEMORY_BYTES = 700_000_000
 """What a worker on these scenes may use at most; without anything special it is a third of that."""

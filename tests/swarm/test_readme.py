@@ -14,7 +14,8 @@ from demo.servers import S3Server
 from tests.faults.network import TcpProxy
 from tests.faults.own_postgis import own_postgis
 from tests.faults.season import Products, Season
-from tests.helpers import NOTHING_LEFT, ROOT, wait_until
+from tests.support.environment import ROOT
+from tests.support.running import NOTHING_LEFT, wait_until
 from tests.swarm.cloud import Cloud
 from tests.swarm.stack import STACK_CONNECTION, Stack, configure, database_of
 

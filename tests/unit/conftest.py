@@ -14,6 +14,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from extractors.runtime.signals import SIGNALS, Signals
+from tests.support.environment import WORKER_VARIABLES
 
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
 settings.register_profile(
@@ -21,8 +22,6 @@ settings.register_profile(
 )
 settings.register_profile("explore", derandomize=False, deadline=None, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-
-WORKER_VARIABLES = ("DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE", "LOG_FORMAT")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

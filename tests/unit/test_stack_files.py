@@ -7,7 +7,7 @@ import re
 import pytest
 
 from extractors import __version__
-from tests.helpers import ROOT
+from tests.support.environment import ROOT
 
 CARDS = ("s2", "bs", "c6")
 
