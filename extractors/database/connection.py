@@ -1,27 +1,27 @@
-"""Reaching the database, and asking it what its tables look like."""
+"""The worker's one session with the database, and what PostgreSQL's errors mean to us."""
 
 import logging
-import random
 import select
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import errors as pg
-from psycopg2 import sql
 
-from extractors.config import Connection, TableName
+from extractors import failpoints
+from extractors.backoff import Backoff
+from extractors.config import DatabaseFile
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError, NoDatabaseError, one_line
 from extractors.health import report
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as PgConnection  # noqa: N812
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,7 @@ SERVER_SETTINGS = {
     "client_connection_check_interval": "10s",
 }
 ANOTHER_SESSION_SECONDS = 5.0
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
+RECONNECTING = Backoff(first=0.5, longest=10.0)
 
 # What a server says when it is there and will not let us in. Before a session exists libpq hands over no SQLSTATE,
 # so the text has to do; in another language it counts as "not there yet" and ends after the configured wait.
@@ -71,79 +70,125 @@ REFUSALS = (
 )
 
 
-@dataclass(frozen=True)
-class Column:
-    """A table's column: name, type (`int4`, `bpchar`, `geometry`, ...), and what matters for filling it."""
+class Database:
+    """The session of one worker: it claims, holds the claim's lock, and publishes.
 
-    name: str
-    type: str
-    required: bool
-    longest_text: int | None
-    srid: int | None
-
-
-def connect(
-    parameters: Connection,
-    wait_seconds: float,
-    config_name: str,
-    server_settings: Mapping[str, str | float] = MappingProxyType({}),
-) -> "PgConnection":
-    """Open a session in UTC; a server that is not there is tried again for `wait_seconds`.
-
-    server_settings: beyond and in place of SERVER_SETTINGS. Raises ConfigurationError if the server refuses us or a
-    setting, or if a proxy would give us another session for each transaction; NoDatabaseError if none answers in time.
+    Opened by the constructor, which waits for a server that is not there yet. Raises ConfigurationError if the server
+    refuses us or a setting, or if a proxy would give us another session for each transaction; NoDatabaseError if no
+    server answers within `extraction.database_wait_seconds`.
     """
-    where = f"{parameters.host}:{parameters.port}"
+
+    def __init__(self, config: DatabaseFile, config_name: str) -> None:
+        self._config = config
+        self._config_name = config_name
+        self._connection = self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended, as far as this end has noticed."""
+        return bool(self._connection.closed)
+
+    def reopen(self) -> None:
+        """Open another session in place of one that broke; its locks are gone. Raises as the constructor does."""
+        self.close()
+        self._connection = self._open()
+
+    def close(self) -> None:
+        """End the session, and with it its transaction and its locks."""
+        self._connection.close()
+
+    def cancel(self) -> None:
+        """Cancel the running query, if there is one; for another thread than the one that waits for it."""
+        self._connection.cancel()
+
+    def roll_back(self) -> None:
+        """Undo what an interrupted transaction may have left open."""
+        try:
+            self._connection.rollback()
+        except psycopg2.Error as error:
+            raise _translated(error, self._connection, "rolling back") from error
+
+    @contextmanager
+    def transaction(self, doing: str) -> "Iterator[PgCursor]":
+        """One transaction, committed at the end of the block, rolled back if that raises anything.
+
+        doing: what for, as a part of error messages. PostgreSQL's errors become ours: a broken session, a full disk or
+        a cancelled statement is an outage; all else is a matter of tables and rights, the same for every scene, so that
+        it must not fail one.
+        """
+        with _transaction(self._connection, doing) as cursor:
+            yield cursor
+
+    def _open(self) -> "PgConnection":
+        parameters, name = self._config.connection, self._config_name
+        keywords: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS, **parameters.libpq()}
+        where = f"{parameters.host}:{parameters.port}"
+        connection = _connect(keywords, where, self._config.extraction.database_wait_seconds, name)
+        try:
+            _configure(connection, self._config.extraction.server_settings, name)
+            _refuse_pooling(connection, keywords, f"{name}: database.connection: what answers at {where}")
+        except BaseException:
+            connection.close()
+            raise
+        failpoints.reach("connected")
+        return connection
+
+
+def _connect(keywords: dict[str, Any], where: str, wait_seconds: float, config_name: str) -> "PgConnection":
+    """Open a session; a server that is not there is tried again for `wait_seconds`."""
     report("waiting for the database", wait_seconds)
     give_up = time.monotonic() + wait_seconds
-    pause = FIRST_PAUSE_SECONDS
-    waiting = False
-    keywords: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS, **parameters.libpq()}
+    failures = 0
     while True:
         try:
             connection: PgConnection = psycopg2.connect(**keywords)
-            break
         except psycopg2.OperationalError as error:
             reason = one_line(error)
             if any(refusal in reason for refusal in REFUSALS):
                 raise ConfigurationError(
                     f"{config_name}: database.connection: the database server at {where} refuses the connection "
-                    f"({reason}); mend dbname, dbuser, dbpasswd or the server's access rules"
+                    f"({reason}); fix dbname, dbuser, dbpasswd or the server's access rules"
                 ) from error
             remaining = give_up - time.monotonic()
             if remaining <= 0:
                 raise NoDatabaseError(
-                    f"no database at {where} within {wait_seconds:g} s ({reason}); start it, or mend host and port in "
+                    f"no database at {where} within {wait_seconds:g} s ({reason}); start it, or fix host and port in "
                     f"{config_name}"
                 ) from error
-            if not waiting:
+            if not failures:
                 log.warning("waiting up to %g s for the database at %s", wait_seconds, where)
-                waiting = True
-            time.sleep(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311 (no secret, only jitter)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-    _configure(connection, server_settings, config_name)
-    _refuse_pooling(connection, keywords, f"{config_name}: database.connection: what answers at {where}")
-    return connection
+            failures += 1
+            time.sleep(min(RECONNECTING.pause(failures), remaining))
+        else:
+            return connection
 
 
-def _configure(connection: "PgConnection", own: Mapping[str, str | float], config_name: str) -> None:
-    """Set the session up; settings of ours that the server's version does not know are left out."""
+def _configure(connection: "PgConnection", own: dict[str, str | int | float | bool], config_name: str) -> None:
+    """Set the session up; settings of ours that the server's version does not know are left out.
+
+    own: the user's, beyond and in place of SERVER_SETTINGS. Raises ConfigurationError for one that the server refuses.
+    """
     wanted = SERVER_SETTINGS | {name: str(value) for name, value in own.items()}
+    where = f"{config_name}: extraction.server_settings: the database"
     try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(statement("session.configure"), {"names": list(wanted), "values": list(wanted.values())})
+        with _transaction(connection, "opening a session") as cursor:
+            cursor.execute(statement("connection.configure"), {"names": list(wanted), "values": list(wanted.values())})
             unknown = own.keys() - {row[0] for row in cursor.fetchall()}
-    except (psycopg2.ProgrammingError, psycopg2.DataError, pg.CantChangeRuntimeParam) as error:
-        raise ConfigurationError(
-            f"{config_name}: extraction.server_settings: the database does not take them ({one_line(error)}); mend them"
-        ) from error
-    except psycopg2.Error as error:
-        raise _translated(error, connection, "opening a session") from error
+    except ExtractionError as error:
+        cause = error.__cause__
+        if isinstance(cause, psycopg2.ProgrammingError | psycopg2.DataError | pg.CantChangeRuntimeParam):
+            raise ConfigurationError(f"{where} does not take them ({one_line(cause)}); fix them") from error
+        raise
     if unknown:
-        raise ConfigurationError(
-            f"{config_name}: extraction.server_settings: the database knows no setting {', '.join(sorted(unknown))}; "
-            "mend its name"
-        )
+        raise ConfigurationError(f"{where} knows no setting {', '.join(sorted(unknown))}; fix its name")
 
 
 def _refuse_pooling(connection: "PgConnection", keywords: dict[str, Any], where: str) -> None:
@@ -152,8 +197,7 @@ def _refuse_pooling(connection: "PgConnection", keywords: dict[str, Any], where:
     Without a proxy, or behind one that only forwards, the server process is the one that greeted us. Else, one
     session's process must not change, nor turn up in another session. That one may get none while ours is open.
     """
-    with database_errors(connection, "opening a session"):
-        pids = {_backend(connection) for _ in range(3)}
+    pids = {_backend(connection) for _ in range(3)}
     if pids == {connection.info.backend_pid}:
         return
     if len(pids) > 1 or _backend_of_another(keywords) in pids:
@@ -161,6 +205,13 @@ def _refuse_pooling(connection: "PgConnection", keywords: dict[str, Any], where:
             f"{where} is a proxy that gives every transaction another session (transaction pooling), in which a "
             "worker's locks would be lost; write host and port of the database itself, or let the proxy pool sessions"
         )
+
+
+def _backend(connection: "PgConnection") -> int:
+    with _transaction(connection, "opening a session") as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 def _backend_of_another(keywords: dict[str, Any]) -> int | None:
@@ -188,24 +239,19 @@ def _backend_of_another(keywords: dict[str, Any]) -> int | None:
         other.close()
 
 
-def _backend(connection: "PgConnection") -> int:
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0
-
-
 @contextmanager
-def database_errors(connection: "PgConnection", doing: str) -> Iterator[None]:
-    """Turn what PostgreSQL reports while `doing` something into our errors.
-
-    A broken session, a full disk or a cancelled statement is the world's; all else is a matter of tables and rights,
-    the same for every scene, so that it must not fail one.
-    """
+def _transaction(connection: "PgConnection", doing: str) -> "Iterator[PgCursor]":
     try:
-        yield
-    except psycopg2.Error as error:
-        raise _translated(error, connection, doing) from error
+        with connection.cursor() as cursor:
+            yield cursor
+        connection.commit()
+    except BaseException as error:
+        # A session that has ended cannot be rolled back, which says less than the reason why it has ended.
+        with suppress(psycopg2.Error):
+            connection.rollback()
+        if isinstance(error, psycopg2.Error):
+            raise _translated(error, connection, doing) from error
+        raise
 
 
 def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -> ExtractionError:
@@ -223,95 +269,7 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
     if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):
         return ConfigurationError(f"the database lacks something while {doing} ({reason})")
     if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
-        return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); mend its columns")
+        return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); fix its columns")
     if isinstance(error, psycopg2.OperationalError):
         return DatabaseUnavailableError(f"the database could not go on while {doing} ({reason})")
-    return ConfigurationError(f"the database does not do what it should while {doing} ({reason}); mend its tables")
-
-
-def find_table(connection: "PgConnection", table: TableName) -> TableName | None:
-    """The table as the database knows it, schema included; None if there is none.
-
-    The exact name wins. Else the lower-case one: established configurations were used unquoted.
-    """
-    with connection.cursor() as cursor:
-        for candidate in (table, TableName(table.name.lower(), table.schema and table.schema.lower())):
-            cursor.execute(statement("tables.find"), {"table": candidate.identifier.as_string(cursor)})
-            row = cursor.fetchone()
-            if row is not None:
-                return TableName(row[1], row[0])
-    return None
-
-
-def name_in_database(connection: "PgConnection", table: TableName) -> TableName:
-    """The table's full name, whether it exists or is still to be made."""
-    with database_errors(connection, f"looking for the table {table}"), connection:
-        found = find_table(connection, table)
-        if found is not None or table.schema:
-            return found or table
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT current_schema()")
-            row = cursor.fetchone()
-    return TableName(table.name, row[0] if row else None)
-
-
-def columns(connection: "PgConnection", table: TableName) -> dict[str, Column]:
-    """The columns of an existing table, by name, in the table's order."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement("tables.columns"), {"table": table.identifier.as_string(cursor)})
-        return {row[0]: Column(*row) for row in cursor.fetchall()}
-
-
-def table_comment(connection: "PgConnection", table: TableName) -> str | None:
-    """The comment on an existing table."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement("tables.get_comment"), {"table": table.identifier.as_string(cursor)})
-        row = cursor.fetchone()
-    return row[0] if row else None
-
-
-def require_table(
-    connection: "PgConnection", table: TableName, key: str, config_name: str, needed: dict[str, str]
-) -> tuple[TableName, dict[str, Column]]:
-    """Find a table that must exist and its columns; `needed` maps column names to what they are for.
-
-    Raises ConfigurationError that names the configuration key, the table and the missing column.
-    """
-    found = find_table(connection, table)
-    if found is None:
-        raise ConfigurationError(
-            f"{config_name}: database.tables.{key}: there is no table {table} in the database; create it or write the "
-            "name of the right one"
-        )
-    present = columns(connection, found)
-    for name, purpose in needed.items():
-        if name not in present:
-            raise ConfigurationError(
-                f"{config_name}: database.tables.{key}: table {found} has no column {name} ({purpose}); add it or "
-                "write the name of the right table"
-            )
-    return found, present
-
-
-def srid_of(connection: "PgConnection", table: TableName, column: Column, key: str, config_name: str) -> int | None:
-    """The SRID of a geometry column, from its type or else from its data; None for a table without geometries.
-
-    Raises ConfigurationError if the geometries have none.
-    """
-    srid = column.srid
-    if not srid:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                statement("tables.srid_of_data", table=table.identifier, geometry=sql.Identifier(column.name))
-            )
-            row = cursor.fetchone()
-        if row is None:
-            return None
-        srid = int(row[0])
-    if not srid:
-        raise ConfigurationError(
-            f"{config_name}: database.tables.{key}: the geometries of {table} have no SRID, so nobody knows where they "
-            f"are; set it with SELECT UpdateGeometrySRID('{table.schema or 'public'}', '{table.name}', "
-            f"'{column.name}', <EPSG code>)"
-        )
-    return srid
+    return ConfigurationError(f"the database does not do what it should while {doing} ({reason}); fix its tables")

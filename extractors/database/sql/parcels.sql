@@ -1,15 +1,12 @@
 -- :selection
--- The parcels that really meet both the footprint and the AOI. Footprint and AOI are
--- brought to the parcels' SRID, so that the parcels' spatial index is used; their long edges get intermediate vertices
--- first, because a straight edge in one CRS is a curve in another. ORDER BY geometry keeps neighbours together
--- (Hilbert curve). Curves become polygons, Z and M are dropped. `problem` says why a parcel has no shape.
+-- The parcels that really meet both the footprint and the AOI. Footprint and AOI are brought to the parcels' SRID, so
+-- that the parcels' spatial index is used. ORDER BY geometry keeps neighbours together (Hilbert curve). Curves become
+-- polygons, Z and M are dropped.
 -- OFFSET 0 keeps the planner from computing `shape` anew wherever it is mentioned; materialised, hundreds of thousands of
 -- parcels would go through temporary files twice.
 WITH footprint AS MATERIALIZED (
-    SELECT ST_Transform(ST_Segmentize(g, greatest(ST_XMax(g) - ST_XMin(g), ST_YMax(g) - ST_YMin(g), 1e-9) / 1000),
-                        %(parcel_srid)s::integer) AS geometry
-    FROM (SELECT CASE WHEN ST_IsValid(footprint) THEN footprint ELSE ST_MakeValid(footprint) END AS g
-          FROM {catalogue} WHERE id = %(obsid)s) scene
+    SELECT {footprint} AS geometry
+    FROM (SELECT {valid} AS footprint FROM {catalogue} d WHERE d.id = %(obsid)s OFFSET 0) scene
 ),
 around AS MATERIALIZED (
     -- A fifth of a degree around the footprint, more than any parcel is long: what of the AOI lies outside cannot
@@ -17,15 +14,11 @@ around AS MATERIALIZED (
     SELECT ST_Expand(ST_Envelope(footprint), 0.2) AS geometry FROM {catalogue} WHERE id = %(obsid)s
 ),
 aoi AS MATERIALIZED (
-    SELECT ST_Transform(ST_Segmentize(g, greatest(ST_XMax(g) - ST_XMin(g), ST_YMax(g) - ST_YMin(g), 1e-9) / 1000),
-                        %(parcel_srid)s::integer) AS geometry
-    FROM (SELECT ST_Intersection(
-                     ST_Union(CASE WHEN ST_IsValid(whole) THEN whole ELSE ST_MakeValid(whole) END),
-                     (SELECT geometry FROM around)) AS g
-          FROM (SELECT ST_Transform(ST_Segmentize(wkb_geometry, greatest(ST_XMax(wkb_geometry) - ST_XMin(wkb_geometry),
-                                        ST_YMax(wkb_geometry) - ST_YMin(wkb_geometry), 1e-9) / 1000),
-                                    {footprint_srid}) AS whole
-                FROM {aois} WHERE {aoi_field}::text = %(aoi)s) areas) area
+    SELECT {area} AS geometry
+    FROM (SELECT ST_Intersection(ST_Union(areas.geometry), (SELECT geometry FROM around)) AS area
+          FROM (
+{areas}
+               ) areas OFFSET 0) clipped
 ),
 -- Often the AOI is a country and the footprint lies in it: then no parcel has to be held against the AOI.
 inside AS MATERIALIZED (
@@ -114,7 +107,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$
 
 -- :careful_intersects
--- As ST_Intersects, but with an invalid geometry mended first, and NULL where even that fails.
+-- As ST_Intersects, but with an invalid geometry made valid first, and NULL where even that fails.
 CREATE OR REPLACE FUNCTION pg_temp.careful_intersects(a geometry, b geometry) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -24,19 +24,16 @@ SELECT ST_SRID({geometry}) FROM {table} WHERE {geometry} IS NOT NULL LIMIT 1
 SELECT count(*), count(*) FILTER (WHERE NOT ST_IsEmpty(wkb_geometry)) FROM {aois} WHERE {field}::text = %(name)s
 
 -- :lock_creation
--- Workers that start together create missing tables one after the other: CREATE ... IF NOT EXISTS alone can collide.
+-- Workers that start together create missing tables one after the other: IF NOT EXISTS alone can collide.
 SELECT pg_advisory_xact_lock(1128418561, 0)
 
 -- :create_results
--- The signatures table; {pid_type} is the type of the parcels' ogc_fid. No keys or indexes: they slow COPY down.
-CREATE TABLE IF NOT EXISTS {results} (
-    pid {pid_type}, obsid integer, band varchar(3), count real, mean real, std real,
-    min real, max real, p25 real, p50 real, p75 real
-)
+-- The signatures table, with a column for every statistic. No keys or indexes: they slow COPY down.
+CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, band varchar(3), {statistics})
 
 -- :create_hists
 -- Pixel counts per scene class (SCL): one row per parcel and scene.
-CREATE TABLE IF NOT EXISTS {hists} (pid {pid_type}, obsid integer, hist json)
+CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, hist json)
 
 -- :comment
 -- Marks a table as one that only this program writes into.
@@ -76,6 +73,6 @@ CREATE TABLE IF NOT EXISTS {log} (
 -- Attempts are looked up by scene.
 CREATE INDEX IF NOT EXISTS extraction_log_obsid ON {log} (obsid)
 
--- :index_open_runs
+-- :index_open_attempts
 -- Attempts that have not ended are looked up before every claim.
 CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_at IS NULL

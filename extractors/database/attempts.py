@@ -1,0 +1,109 @@
+"""The log of attempts: how one begins and ends, and what it says of the scene's status."""
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from psycopg2 import sql
+
+from extractors import __version__, failpoints
+from extractors.backoff import spread
+from extractors.database.connection import Database
+from extractors.database.sql import statement
+from extractors.database.tables import Tables
+from extractors.model import Outcome, ParcelCounts, Scene
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
+
+
+def this_worker() -> str:
+    """What the log calls this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Attempts:
+    """The log, and the statuses that go with it. Functions that take a cursor are part of the caller's transaction."""
+
+    def __init__(self, database: Database, tables: Tables) -> None:
+        self._database = database
+        self._results = tables.results
+        self._names: dict[str, sql.Composable] = {
+            "catalogue": tables.catalogue.identifier,
+            "log": tables.log.identifier,
+        }
+
+    def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int]:
+        """Open the log row of an attempt; its number, and the how many-th attempt it is of those that count."""
+        values = {"obsid": obsid, "reference": reference, "card": card, "aoi": aoi, "results": str(self._results)}
+        values |= {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
+        cursor.execute(statement("attempts.begin", **self._names), values)
+        run_id, attempt = cursor.fetchone() or (0, 0)
+        return run_id, attempt
+
+    def finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
+        """Set a claimed scene's status and end its attempt.
+
+        False if the claim is no longer ours: the status has been changed by others or the attempt has ended.
+        """
+        ours = self._set_status(cursor, scene, outcome)
+        failpoints.reach("status_updated")
+        ended = self._end(cursor, scene, outcome, counts, outcome.status if ours else None)
+        failpoints.reach("journal_updated")
+        return ours and ended
+
+    def release(self, scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
+        """End a claim that wrote nothing, in a transaction of its own: give the scene back (status `ingested`) or
+        say how it failed. False if the attempt has ended before, or others have set the status, which then stays."""
+        with self._database.transaction("setting the status of a scene") as cursor:
+            ours = self._set_status(cursor, scene, outcome)
+            if self._end(cursor, scene, outcome, counts.without_rows(), outcome.status if ours else None):
+                return ours
+            cursor.connection.rollback()
+            if outcome.counts:
+                return False
+            # Others have set the scene free because our session had ended. But this process is alive, so the attempt
+            # does not count.
+            cursor.execute(statement("attempts.not_failed", **self._names), _ours(scene))
+            values = _ours(scene) | {"outcome": outcome.kind, "detail": outcome.reason}
+            cursor.execute(statement("attempts.not_lost", **self._names), values)
+            return False
+
+    def outcome(self, scene: Scene) -> str | None:
+        """What the log says of how a scene's attempt ended; None while it has not."""
+        with self._database.transaction("reading the log") as cursor:
+            cursor.execute(statement("attempts.outcome", **self._names), _ours(scene))
+            row = cursor.fetchone()
+        return row[0] if row else None
+
+    def lose(self, cursor: "PgCursor", obsid: int, ours: bool, most_attempts: int) -> set[str | None]:
+        """End the attempts at a scene whose workers have died; the statuses that the scene should have then. ours: it
+        is `inprogress` still, so that its status is ours to set."""
+        values = {"obsid": obsid, "ours": ours, "most": most_attempts}
+        cursor.execute(statement("attempts.lose", **self._names), values)
+        return {status for (status,) in cursor.fetchall()}
+
+    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> set[tuple[str, str]]:
+        """For which areas of interest, into which results tables, earlier attempts have written rows of this scene."""
+        cursor.execute(statement("attempts.extracted_before", **self._names), {"obsid": scene.id})
+        return set(cursor.fetchall())
+
+    def _set_status(self, cursor: "PgCursor", scene: Scene, outcome: Outcome) -> bool:
+        values = _ours(scene) | {"status": outcome.status}
+        cursor.execute(statement("attempts.set_status", **self._names), values)
+        return cursor.rowcount == 1
+
+    def _end(
+        self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts, status: str | None
+    ) -> bool:
+        # Spread, so that many workers do not come back to scenes that failed together at the same moment.
+        pause = None if outcome.retry_after is None else spread(outcome.retry_after)
+        values = _ours(scene) | {"outcome": outcome.kind, "detail": outcome.reason, "pause": pause, "status": status}
+        cursor.execute(statement("attempts.end", **self._names), values | counts.as_parameters())
+        return cursor.rowcount == 1
+
+
+def _ours(scene: Scene) -> dict[str, Any]:
+    """What identifies our attempt at a scene in the log."""
+    return {"run_id": scene.run_id, "obsid": scene.id, "worker": this_worker()}

@@ -1,0 +1,46 @@
+"""Download slots: how many workers of one database download at the same time."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from extractors.backoff import spread
+from extractors.database.connection import Database
+from extractors.database.sql import statement
+from extractors.errors import DatabaseUnavailableError
+
+log = logging.getLogger(__name__)
+
+# How often a worker looks whether it may download.
+PAUSE_SECONDS = 1.0
+
+
+@contextmanager
+def download_slot(database: Database, slots: int | None) -> Iterator[None]:
+    """A block in which this worker has one of the download slots that all workers of the database share; waits until
+    one is free. slots: how many there are; None: no limit."""
+    if slots is None:
+        yield
+        return
+    order = random.sample(range(slots), slots)
+    waiting = False
+    while (taken := next((slot for slot in order if _take(database, slot)), None)) is None:
+        if not waiting:
+            log.info("waiting for one of %d download slots", slots)
+            waiting = True
+        time.sleep(spread(PAUSE_SECONDS, 0.5, 1.0))
+    try:
+        yield
+    finally:
+        # A session that has broken has given it back already.
+        with suppress(DatabaseUnavailableError), database.transaction("sharing downloads") as cursor:
+            cursor.execute(statement("slots.give"), {"slot": taken})
+
+
+def _take(database: Database, slot: int) -> bool:
+    with database.transaction("sharing downloads") as cursor:
+        cursor.execute(statement("slots.take"), {"slot": slot})
+        row = cursor.fetchone()
+    return bool(row and row[0])

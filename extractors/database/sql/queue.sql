@@ -1,0 +1,113 @@
+-- :wanted
+-- Which scenes `d` a worker is for: those of its card and its dates that meet its AOI.
+d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s AND {met}
+
+-- :claim
+-- Takes the oldest ingested scene that this worker is for. The row is locked while it changes and locked rows are passed
+-- over, so two workers never take the same one. NO KEY UPDATE, because a plain FOR UPDATE would make other programs'
+-- foreign-key inserts wait. Passed over as well: scenes that wait for their next attempt (unless asked for by name), and
+-- those found to be locked by another session (`skip`).
+WITH aoi AS MATERIALIZED (
+{areas}
+),
+oldest AS MATERIALIZED (
+    SELECT d.id
+    FROM {catalogue} d
+    WHERE d.status = 'ingested'
+      AND (CASE WHEN %(references)s::text[] IS NULL
+                THEN NOT EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.retry_after > now())
+                ELSE d.reference::text = ANY (%(references)s::text[]) END)
+      AND d.id <> ALL (%(skip)s::integer[])
+      AND {wanted}
+    ORDER BY d.obstime, d.id
+    LIMIT 1
+    FOR NO KEY UPDATE OF d SKIP LOCKED
+)
+UPDATE {catalogue} d SET status = 'inprogress'
+FROM oldest
+WHERE d.id = oldest.id
+RETURNING d.id, d.reference, d.obstime
+
+-- :explain
+-- Why a scene that was asked for by name cannot be taken: its status, and whether each condition holds.
+WITH aoi AS MATERIALIZED (
+{areas}
+)
+SELECT d.status, d.card = %(card)s, d.obstime >= %(start)s AND d.obstime < %(end)s, {met}
+FROM {catalogue} d
+WHERE d.reference::text = ANY (%(references)s::text[])
+ORDER BY d.obstime, d.id
+
+-- :waiting
+-- How many scenes could be claimed but for their pause after a failed attempt, and the seconds until the first is over.
+WITH aoi AS MATERIALIZED (
+{areas}
+)
+SELECT count(*), extract(epoch FROM min(pause.until) - now())::float8
+FROM {catalogue} d
+JOIN (SELECT obsid, max(retry_after) AS until FROM {log} WHERE retry_after > now() GROUP BY obsid) pause
+  ON pause.obsid = d.id
+WHERE d.status = 'ingested' AND {wanted}
+
+-- :under_way
+-- How many scenes of the same card, area and dates other workers are at. Attempts that began too long ago are not
+-- counted: their workers should have ended themselves. Who asks holds no scene itself.
+SELECT count(DISTINCT r.obsid)
+FROM {log} r
+JOIN {catalogue} d ON d.id = r.obsid
+WHERE r.finished_at IS NULL AND r.card = %(card)s AND r.aoi = %(aoi)s
+  AND r.started_at > clock_timestamp() - %(longest)s * interval '1 second'
+  AND d.status = 'inprogress' AND d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s
+
+-- :lock
+-- Marks a scene as being worked on, for as long as this session lives; false if another session has it. In pg_locks:
+-- classid 1128418561, objid the scene.
+SELECT pg_try_advisory_lock(1128418561, %(obsid)s)
+
+-- :unlock_all
+-- Between scenes, a session holds no lock.
+SELECT pg_advisory_unlock_all()
+
+-- :abandoned
+-- Scenes with an attempt that has not ended, which no session has locked: their workers have died.
+SELECT DISTINCT r.obsid
+FROM {log} r
+WHERE r.finished_at IS NULL
+  AND NOT EXISTS (SELECT FROM pg_locks l
+                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                    AND l.classid = 1128418561 AND l.objid = r.obsid::oid
+                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+ORDER BY r.obsid
+
+-- :lock_row
+-- A scene's status, its row locked; no row if somebody else is at it, or if it does not exist.
+SELECT status FROM {catalogue} WHERE id = %(obsid)s FOR NO KEY UPDATE SKIP LOCKED
+
+-- :exists
+-- Whether the scene is in the catalogue at all.
+SELECT EXISTS (SELECT FROM {catalogue} WHERE id = %(obsid)s)
+
+-- :lock_for_now
+-- As `lock`, until the transaction ends: true if nobody alive works on the scene.
+SELECT pg_try_advisory_xact_lock(1128418561, %(obsid)s)
+
+-- :free_scene
+-- Gives the scene of a worker that died its status.
+UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s AND status = 'inprogress'
+
+-- :foreign
+-- Scenes that some other program has left `inprogress`: no attempt of ours is open.
+WITH aoi AS MATERIALIZED (
+{areas}
+)
+SELECT d.id, d.reference::text
+FROM {catalogue} d
+WHERE d.status = 'inprogress' AND {wanted}
+  AND NOT EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.finished_at IS NULL)
+ORDER BY d.obstime, d.id
+
+-- :adopt
+-- Takes such a scene from the other program.
+UPDATE {catalogue} SET status = 'ingested'
+WHERE id = %(obsid)s AND status = 'inprogress'
+  AND NOT EXISTS (SELECT FROM {log} r WHERE r.obsid = %(obsid)s AND r.finished_at IS NULL)
