@@ -20,7 +20,7 @@ from extractors.errors import ConfigurationError, ExtractionError, one_line
 from extractors.logs import configure
 from extractors.model import StoredObject
 from extractors.products.store import ObjectStore
-from extractors.runtime.signals import Stopped, Stopping
+from extractors.runtime.signals import Signals, Stopped
 
 __all__ = ["ObjectStore", "StoredObject", "main"]
 
@@ -74,10 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _get(store: ObjectStore, item: StoredObject, path: Path) -> None:
     """Download through a folder beside the target, so that nothing is left when interrupted."""
-    stopping = Stopping()
+    signals = Signals()
+    signals.install()
     with tempfile.TemporaryDirectory(prefix=".download_", dir=path.parent) as folder:
         whole = Path(folder) / "whole"
-        with stopping.interruptible():
+        with signals.interruptible():
             store.download({whole: item}, item.file_name)
         whole.replace(path)
 

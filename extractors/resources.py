@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 class Resources:
     """What an attempt at a scene needs; a context manager that closes the database session.
 
-    The constructor checks and changes nothing: enough for a command that only reads. `open` is for extracting. cores:
-    how many threads a scene may keep busy. Raises ConfigurationError, OutageError.
+    The constructor checks everything and changes nothing: enough for a command that only reads. `open` is for
+    extracting: it makes the tables that are absent. cores: how many threads a scene may keep busy. Raises
+    ConfigurationError, OutageError.
     """
 
-    def __init__(self, card: Card, options: Options, cores: int = 1) -> None:
+    def __init__(self, card: Card, options: Options, cores: int = 1, make: bool = False) -> None:
         self.card = card
         self.options = options
         self.config = read_database_config(options.db_config)
@@ -37,8 +38,10 @@ class Resources:
         # Made with the first scene: boto3 takes long to load.
         self.store: ObjectStore | None = None
         labels = card.labels[self.config.extraction.band_labels]
-        self.database = Database(self.config, str(options.db_config))
-        self.tables = read_tables(self.database, self.config, str(options.db_config), tuple(labels.values()))
+        name = str(options.db_config)
+        self.database = Database(self.config, name)
+        tables = read_tables(self.database, self.config, name, labels.values(), card.categorical is not None)
+        self.tables = make_tables(self.database, tables) if make else tables
         self.queue = Queue(self.database, self.tables, self.config, card.code)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
         self.request = StatisticsRequest(
@@ -52,11 +55,9 @@ class Resources:
 
     @classmethod
     def open(cls, card: Card, options: Options, cores: int = 1) -> Self:
-        """Resources for extracting: the data directory can be written, and every table exists."""
+        """Resources for extracting: the data directory can be written to, and every table exists."""
         _check_data_dir(options.data_dir)
-        resources = cls(card, options, cores)
-        resources.tables = make_tables(resources.database, resources.tables)
-        return resources
+        return cls(card, options, cores, make=True)
 
     def close(self) -> None:
         """End the database session; a scene that is still claimed is free then."""

@@ -10,9 +10,9 @@ import rasterio
 import rasterstats
 
 from extractors import failpoints
-from extractors.database.copy import encode_hists, encode_signatures, parcel_chunk
+from extractors.database.copy import add_result, parcel_chunk
 from extractors.database.parcels import Selection
-from extractors.database.results import Rows
+from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
 from extractors.logs import progress
 from extractors.model import ParcelCounts, Scene
@@ -32,7 +32,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     ConfigurationError.
     """
     card, parcels, settings = resources.card, resources.parcels, resources.config.extraction
-    log.info("claimed for %s, observed %s", resources.tables.results.name, scene.obstime)
+    log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
     card.check_reference(scene.reference)
     count_parcels_without_geometry(resources, counts)
     with counts.step("parcels"):
@@ -42,8 +42,10 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         store = open_store(resources)
         product = card.find(scene, store, settings)
     failpoints.reach("s3_listed")
+    counts.versions |= {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
     objects = {folder / item.file_name: item for item in product.objects}
     occupied = partial(parcels.boxes_with_parcels, scene)
+    table = ResultsTable(resources.tables.results)
     with ExitStack() as on_failure, Decoding(product.bands, folder, card.format, resources.cores, occupied) as images:
         rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
         with counts.step("download"), download_slot(resources.database, resources.store_config.s3.fleet_downloads):
@@ -53,7 +55,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
             chunks = (parcel_chunk(block, images.epsg) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
                 counts.add(chunk)
-                add_rows(chunk, scene, resources, rows)
+                add_result(rows, table, scene.id, chunk)
         on_failure.pop_all()
     log.info("computed statistics in %.1f s", counts.seconds["statistics"])
     return rows
@@ -103,8 +105,3 @@ def with_progress(results: Iterator[ChunkResult], total: int, scene: Scene) -> I
             yield result
             failpoints.reach("chunk_spooled")
             bar.update(result.parcels)
-
-
-def add_rows(chunk: ChunkResult, scene: Scene, resources: Resources, rows: Rows) -> None:
-    """Encode a chunk's rows while others are computed, so that publishing them takes little time."""
-    raise NotImplementedError

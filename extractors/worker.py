@@ -14,11 +14,11 @@ from extractors import failpoints
 from extractors.attempt import attempt, outcome_of
 from extractors.backoff import Backoff, spread
 from extractors.config import Options
-from extractors.database.queue import this_worker
+from extractors.database.attempts import this_worker
 from extractors.errors import ExtractionError, OutageError, one_line
 from extractors.health import report
 from extractors.logs import about, configure
-from extractors.model import Pending, Scene
+from extractors.model import Outcome, Pending, Scene
 from extractors.products.card import Card
 from extractors.resources import Resources
 from extractors.runtime.cores import keep_libraries_single_threaded, usable_cores
@@ -79,28 +79,26 @@ def run(resources: Resources, signals: Signals) -> int:
     signals.cancel_with(resources.database.cancel)
     with signals.interruptible():
         look_for_foreign(resources)
+    most_outages = settings.outages_in_a_row if options.everything else 1
     pauses = Backoff(settings.outage_pause_seconds, LONGEST_OUTAGE_PAUSE_SECONDS)
     failed, outages, idle = False, 0, Idle(resources)
     while True:
         signals.check()
-        try:
-            found = take(resources, signals)
-        except OutageError as error:
-            found, outcome = None, outcome_of(error, 1, settings)
-        else:
-            if isinstance(found, Pending):
-                outages, pause = 0, idle.pause(found)
-                if pause is None:
-                    return int(failed)
-                sleep(pause, signals)
-                continue
-            outcome = attempt(resources, found, signals)
-            idle = Idle(resources)
+        scene, outcome = None, take(resources, signals)
+        if isinstance(outcome, Pending):
+            outages, pause = 0, idle.pause(outcome)
+            if pause is None:
+                return int(failed)
+            sleep(pause, signals)
+            continue
+        if isinstance(outcome, Scene):
+            scene, idle = outcome, Idle(resources)
+            outcome = attempt(resources, scene, signals)
         signals.check()
         outages = outages + 1 if outcome.is_outage else 0
         failed |= outcome.failed
-        with about(found):
-            if outcome.ends_worker or outages >= (settings.outages_in_a_row if options.everything else 1):
+        with about(scene):
+            if outcome.ends_worker or outages == most_outages:
                 log.error("%s", outcome.reason)
                 return outcome.exit_code
             if outages:
@@ -111,21 +109,24 @@ def run(resources: Resources, signals: Signals) -> int:
             return int(failed)
 
 
-def take(resources: Resources, signals: Signals) -> Scene | Pending:
-    """Claim the next scene; if there is none, what may still come."""
+def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
+    """Claim the next scene; if there is none, what may still come; if the database cannot be asked, that outage."""
     report("looking for a scene")
-    options, queue = resources.options, resources.queue
+    options, queue, settings = resources.options, resources.queue, resources.config.extraction
     sweep(options.data_dir)
-    with signals.cancellable():
-        scene = queue.claim(options.scene)
-        if scene is not None:
-            return scene
-        # A worker that has outlived its deadline is stopped or cut off, and gives nothing back.
-        pending = queue.pending(resources.config.extraction.deadline_seconds + 2 * GRACE_SECONDS)
-        if options.burst and not pending.under_way:
-            # What was under way when we claimed may have been given back before we asked for that.
-            return queue.claim(options.scene) or pending
-    return pending
+    try:
+        with signals.cancellable():
+            scene = queue.claim(options.scene)
+            if scene is not None:
+                return scene
+            # A worker that has outlived its deadline is stopped or cut off, and gives nothing back.
+            pending = queue.pending(settings.deadline_seconds + 2 * GRACE_SECONDS)
+            if options.burst and not pending.under_way:
+                # What was under way when we claimed may have been given back before we asked for that.
+                return queue.claim(options.scene) or pending
+            return pending
+    except OutageError as error:
+        return outcome_of(error, 1, settings)
 
 
 class Idle:
@@ -201,7 +202,7 @@ def look_for_foreign(resources: Resources) -> None:
             "%d scenes are 'inprogress' in %s, but not by this program (%s%s): they are left alone; take them with "
             "--adopt-foreign if no other program works on them",
             len(foreign),
-            resources.tables.catalogue.name,
+            resources.tables.catalogue,
             shown,
             ", ..." if len(foreign) > SHOWN_SCENES else "",
         )

@@ -27,7 +27,7 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """What is to be done about signals. Without `install` none is handled: for attempts that somebody else schedules."""
+    """The signals that ask a worker to stop. Without `install` none is handled: for attempts that others schedule."""
 
     def __init__(self) -> None:
         self._number: int | None = None
