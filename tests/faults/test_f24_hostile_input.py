@@ -284,7 +284,7 @@ def test_f24_huge_header(
     Without the first, the decoder makes room for all tiles; without the second, the worker for all pixels. (The ENVI
     file GDAL would refuse as well.)
 
-    Without: wholeness
+    Without: integrity
     Without: decoded_limit
     """
     season = make_season(**{card: 3})
