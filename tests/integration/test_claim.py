@@ -188,6 +188,69 @@ def test_why_the_one_that_was_asked_for_cannot_be_taken(change: dict[str, Any], 
     assert worker.idle
 
 
+def test_whether_a_scene_meets_the_aoi_is_one_question(ground: Ground) -> None:
+    """The AOI's upper edge is straight in its own reference system, EPSG:32633, and reaches 46.05 degrees north at 15
+    degrees east. The straight line between its ends in longitude and latitude would be some 0.3 degrees further south:
+    the first scene lies between these two."""
+    x, y = 500_000, 5_100_000
+    ground.query("DROP TABLE aois")
+    ground.query("CREATE TABLE aois (name text, wkb_geometry geometry(Geometry, 32633))")
+    wkt = shapely.box(x - 770_000, y - 500_000, x + 770_000, y).wkt
+    ground.query("INSERT INTO aois VALUES ('nl', ST_GeomFromText(%s, 32633))", wkt)
+    inside = ground.add_scene(MORNING, shapely.box(14.99, 45.9, 15.01, 45.95), reference="inside")
+    outside = ground.add_scene(MORNING, shapely.box(14.99, 46.1, 15.01, 46.15), reference="outside")
+    queue = ground.worker().queue
+    for scene in (inside, outside):
+        ground.set_status(scene, "inprogress")
+    assert queue.foreign() == [(inside, "inside")]
+    assert queue.explain("inside") == "inside has the status 'inprogress'"
+    assert queue.explain("outside") == "outside does not meet the AOI nl"
+    for scene in (inside, outside):
+        ground.set_status(scene, "ingested")
+        ground.query(
+            "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, finished_at, retry_after) "
+            "VALUES (%s, '', 's2', 'nl', '', '', now(), now() + interval '1 hour')",
+            scene,
+        )
+    assert queue.pending(100).waiting == 1
+    ground.query("DELETE FROM extraction_log")
+    assert claimed(queue) == [inside]
+
+
+# Scenes of other programs
+
+
+def test_scenes_of_other_programs(ground: Ground, worker: Worker) -> None:
+    """Those that this worker would take itself, if they were `ingested`; and that can be taken over."""
+    theirs = ground.add_scene(MORNING + DAY, status="inprogress", reference="theirs")
+    older = ground.add_scene(MORNING, status="inprogress", reference="older")
+    ground.add_scene(status="extracted")
+    ground.add_scene(status="inprogress", card="bs")
+    ground.add_scene(dt.datetime(2021, 1, 1), status="inprogress")
+    elsewhere = ground.add_scene(footprint=shapely.box(20, 45, 21, 46), status="inprogress")
+    ground.add_scene(MORNING)
+    other = ground.worker().queue
+    assert other.claim() is not None
+    assert worker.queue.foreign() == [(older, "older"), (theirs, "theirs")]
+    assert [worker.queue.adopt(scene) for scene, _ in worker.queue.foreign()] == [True, True]
+    assert worker.queue.foreign() == []
+    assert [ground.status(scene) for scene in (older, theirs, elsewhere)] == ["ingested", "ingested", "inprogress"]
+    assert claimed(worker.queue) == [older, theirs]
+    assert worker.idle
+
+
+def test_a_scene_that_cannot_be_adopted(ground: Ground, worker: Worker) -> None:
+    ours = ground.add_scene()
+    assert ground.worker().queue.claim() is not None
+    done = ground.add_scene(status="extracted")
+    locked = ground.add_scene(status="inprogress")
+    other = ground.connect()
+    other.cursor().execute("SELECT FROM dias_catalogue WHERE id = %s FOR UPDATE", (locked,))
+    assert [worker.queue.adopt(scene) for scene in (ours, done, locked, 12345)] == [False] * 4
+    other.rollback()
+    assert worker.queue.adopt(locked)
+
+
 # What it looks like afterwards
 
 
