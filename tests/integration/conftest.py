@@ -20,8 +20,11 @@ from shapely.geometry.base import BaseGeometry
 
 from demo import tables
 from demo.servers import Postgis
-from extractors.config import DatabaseFile, TableName
-from extractors.database.catalogue import Catalogue, open_catalogue
+from extractors.config import DatabaseFile
+from extractors.database.attempts import Attempts
+from extractors.database.connection import Database
+from extractors.database.queue import Queue
+from extractors.database.tables import Tables, make_tables, read_tables
 
 AOI = shapely.box(14, 45, 16, 47)
 MORNING = dt.datetime(2020, 4, 1, 10, 0, 31)
@@ -36,6 +39,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"))
 
 
+@dataclass(frozen=True)
+class Worker:
+    """What a worker has of the database: its session, the tables, and the queue."""
+
+    database: Database
+    tables: Tables
+    queue: Queue
+
+    @property
+    def session(self) -> Session:
+        """What is beneath."""
+        return self.database._connection
+
+    @property
+    def attempts(self) -> Attempts:
+        return Attempts(self.database, self.tables)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is open."""
+        return self.session.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
+
+
 @dataclass
 class Ground:
     """A database with a catalogue, an AOI table and no parcels yet; `config` as in db_config.json.
@@ -47,7 +73,7 @@ class Ground:
     name: str
     admin: Session
     config: dict[str, Any]
-    sessions: list[Session] = field(default_factory=list)
+    sessions: list[Session | Database] = field(default_factory=list)
     scenes: int = 0
 
     def connect(self, **keywords: Any) -> Session:
@@ -107,8 +133,27 @@ class Ground:
             for row in self.query("SELECT to_json(l) FROM extraction_log l WHERE obsid = %s ORDER BY run_id", scene)
         ]
 
-    def open_catalogue(self, session: Session, card: str = "s2") -> Catalogue:
-        return open_catalogue(session, self.settings, "db_config.json", card, TableName("signatures", "public"))
+    def database(self, **server_settings: str) -> Database:
+        """A worker's session, closed at the end of the test; it gives up on a lock instead of waiting for it."""
+        extraction = {"server_settings": {"lock_timeout": "5s"} | server_settings}
+        settings = DatabaseFile.model_validate(self.config | {"extraction": extraction})
+        self.sessions.append(database := Database(settings, "db_config.json"))
+        return database
+
+    def read(self, database: Database, *labels: str) -> Tables:
+        """What a worker finds before it makes any table; the parcel table is there, and empty if nobody has made it."""
+        self.query("CREATE TABLE IF NOT EXISTS parcels (ogc_fid serial, wkb_geometry geometry(Geometry, 32633))")
+        return read_tables(database, self.settings, "db_config.json", labels or ("B4", "B8", "SC"), True)
+
+    def tables(self, database: Database, *labels: str) -> Tables:
+        """The same, with the tables made that were absent."""
+        return make_tables(database, self.read(database, *labels))
+
+    def worker(self, card: str = "s2", **server_settings: str) -> Worker:
+        """A worker with a session of its own."""
+        database = self.database(**server_settings)
+        tables = self.tables(database)
+        return Worker(database, tables, Queue(database, tables, self.settings, card))
 
 
 EMPTY = """
@@ -175,6 +220,12 @@ def ground(bare_ground: Ground) -> Ground:
 
 
 @pytest.fixture
-def session(ground: Ground) -> Session:
-    """A worker's session; it gives up on a lock instead of waiting for it."""
-    return ground.connect(options="-c lock_timeout=5000")
+def database(ground: Ground) -> Database:
+    """A worker's session."""
+    return ground.database()
+
+
+@pytest.fixture
+def worker(ground: Ground) -> Worker:
+    """A worker; the ground's configuration is what it was at the start."""
+    return ground.worker()

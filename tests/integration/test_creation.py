@@ -5,92 +5,140 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from extractors.database.results import open_hists, open_results
+import pytest
+
+from extractors.database.connection import Database
+from extractors.database.tables import make_tables, read_tables
+from extractors.errors import ConfigurationError
 from tests.integration.conftest import Ground
 
 WORKERS = 8
+TABLES = (
+    "SELECT relname FROM pg_class WHERE relname ~ '^(signatures|hists|extraction_log)' AND relkind = 'r' ORDER BY 1"
+)
+
+
+@pytest.fixture
+def ground(ground: Ground) -> Ground:
+    """One whose configuration names a table for histograms."""
+    ground.config["database"]["tables"]["hists_table"] = "hists"
+    return ground
 
 
 def test_eight_workers_that_start_together_create_each_table_once(ground: Ground) -> None:
-    ground.config["database"]["tables"]["hists_table"] = "hists"
-    settings = ground.settings
+    ground.read(ground.database())
     barrier = threading.Barrier(WORKERS, timeout=30)
 
     def start() -> tuple[str, str, str]:
-        session = ground.connect()
+        database = ground.database()
+        absent = ground.read(database)
         barrier.wait()
-        results = open_results(session, settings, "db_config.json", ["B4"], "int4")
-        barrier.wait()
-        hists = open_hists(session, settings, "db_config.json", "int4")
-        barrier.wait()
-        catalogue = ground.open_catalogue(session)
-        assert hists is not None
-        return str(results.table), str(hists.table), str(catalogue.log)
+        tables = make_tables(database, absent)
+        assert make_tables(database, tables) is tables
+        assert ground.read(database) == tables
+        return str(tables.results), str(tables.hists), str(tables.log)
 
     for _ in range(3):
         with ThreadPoolExecutor(WORKERS) as threads:
             found = [done.result() for done in [threads.submit(start) for _ in range(WORKERS)]]
         assert set(found) == {("public.signatures", "public.hists", "public.extraction_log")}
-        assert ground.query(
-            "SELECT relname FROM pg_class WHERE relname ~ '^(signatures|hists|extraction_log)' AND relkind = 'r' "
-            "ORDER BY 1"
-        ) == [("extraction_log",), ("hists",), ("signatures",)]
+        assert ground.query(TABLES) == [("extraction_log",), ("hists",), ("signatures",)]
         ground.query("DROP TABLE signatures, hists, extraction_log")
 
 
+def test_reading_changes_nothing(ground: Ground) -> None:
+    """Nor could it: the session may not write."""
+    objects = "SELECT oid, relname, xmin::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"
+    tables = ground.read(ground.database())  # after which there is a table of parcels
+    before = ground.query(objects)
+    database = ground.database(default_transaction_read_only="on")
+    assert ground.read(database) == tables
+    assert ground.query(objects) == before
+    assert tables.hists is not None
+    absent = (tables.log, tables.results, tables.hists)
+    # Where they would be is known already.
+    assert [(str(table), table.absent) for table in absent] == [
+        ("public.extraction_log", True),
+        ("public.signatures", True),
+        ("public.hists", True),
+    ]
+    assert ground.query("SELECT FROM pg_locks WHERE locktype = 'advisory'") == []
+
+
+def test_nothing_is_made_for_a_configuration_that_cannot_work(ground: Ground, database: Database) -> None:
+    """The last table of all cannot be made: then none is."""
+    ground.config["database"]["tables"]["hists_table"] = "nowhere.hists"
+    tables = ground.read(database)
+    with pytest.raises(ConfigurationError, match=r"database\.tables\.hists_table.*nowhere"):
+        make_tables(database, tables)
+    assert ground.query(TABLES) == []
+
+
+def test_without_histograms_their_table_is_not_made(ground: Ground, database: Database) -> None:
+    ground.read(database)
+    tables = read_tables(database, ground.settings, "db_config.json", ["VV"], False)
+    assert make_tables(database, tables).hists is None
+    assert ground.query(TABLES) == [("extraction_log",), ("signatures",)]
+
+
+def test_a_table_that_others_make_meanwhile_is_checked(ground: Ground, database: Database) -> None:
+    tables = ground.read(database)
+    ground.query("CREATE TABLE signatures (pid int)")
+    with pytest.raises(ConfigurationError, match=r"results_table: table public\.signatures has no column obsid"):
+        make_tables(database, tables)
+    assert ground.query(TABLES) == [("signatures",)]
+
+
+def columns(ground: Ground, table: str) -> list[tuple[str, str]]:
+    return ground.query(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum",
+        table,
+    )
+
+
 def test_created_tables_have_the_columns_that_others_read(ground: Ground) -> None:
-    ground.config["database"]["tables"]["hists_table"] = "hists"
-    session = ground.connect()
-    open_results(session, ground.settings, "db_config.json", ["VVb"], "int4")
-    open_hists(session, ground.settings, "db_config.json", "int4")
-
-    def columns(table: str) -> list[tuple[str, str]]:
-        return [
-            (name, kind)
-            for name, kind in ground.query(
-                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
-                "WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum",
-                table,
-            )
-        ]
-
-    assert columns("signatures") == [
+    tables = ground.tables(ground.database())
+    assert tables.results.made_here
+    assert tables.results.columns.keys() == {name for name, _ in columns(ground, "signatures")}
+    assert columns(ground, "signatures") == [
         ("pid", "integer"), ("obsid", "integer"), ("band", "character varying(3)"), ("count", "real"),
         ("mean", "real"), ("std", "real"), ("min", "real"), ("max", "real"), ("p25", "real"), ("p50", "real"),
         ("p75", "real"),
     ]  # fmt: skip
-    assert columns("hists") == [("pid", "integer"), ("obsid", "integer"), ("hist", "json")]
+    assert columns(ground, "hists") == [("pid", "integer"), ("obsid", "integer"), ("hist", "json")]
 
 
-def test_ids_of_the_parcels_fit(ground: Ground) -> None:
-    results = open_results(ground.connect(), ground.settings, "db_config.json", ["B4"], "int8")
-    ground.query("INSERT INTO signatures (pid) VALUES (3000000000)")
-    assert results.columns["pid"].type == "int8"
+@pytest.mark.parametrize(("kind", "expected"), [("smallint", "integer"), ("integer", "integer"), ("bigint", "bigint")])
+def test_ids_of_the_parcels_fit(kind: str, expected: str, ground: Ground) -> None:
+    ground.query(f"CREATE TABLE parcels (ogc_fid {kind}, wkb_geometry geometry(Polygon, 32633))")
+    ground.tables(ground.database())
+    assert columns(ground, "signatures")[0] == columns(ground, "hists")[0] == ("pid", expected)
 
 
 def test_tables_in_a_schema(ground: Ground) -> None:
     ground.query("CREATE SCHEMA nl")
     ground.config["database"]["tables"] |= {"results_table": "nl.sigs", "hists_table": "nl.hists"}
-    session = ground.connect()
-    assert str(open_results(session, ground.settings, "x", ["B4"], "int4").table) == "nl.sigs"
-    hists = open_hists(session, ground.settings, "x", "int4")
-    assert hists is not None
-    assert str(hists.table) == "nl.hists"
+    tables = ground.tables(ground.database())
+    assert (str(tables.results), str(tables.hists)) == ("nl.sigs", "nl.hists")
+    assert ground.query("SELECT relname FROM pg_class WHERE relnamespace = 'nl'::regnamespace ORDER BY 1") == [
+        ("hists",),
+        ("sigs",),
+    ]
 
 
 def test_the_log_lies_beside_the_catalogue(ground: Ground) -> None:
     ground.query("CREATE SCHEMA nl")
     ground.query("ALTER TABLE dias_catalogue SET SCHEMA nl")
     ground.config["database"]["tables"]["catalogue_table"] = "nl.dias_catalogue"
-    assert str(ground.open_catalogue(ground.connect()).log) == "nl.extraction_log"
+    assert str(ground.tables(ground.database()).log) == "nl.extraction_log"
+    assert ground.one("SELECT to_regclass('nl.extraction_log')") == "nl.extraction_log"
 
 
 def test_an_existing_table_is_found_in_small_letters_too(ground: Ground) -> None:
     # Configurations of old were used unquoted, which makes small letters of all.
-    ground.query("CREATE TABLE Sigs_NL (LIKE aois)")
-    ground.query("DROP TABLE sigs_nl")
     ground.config["database"]["tables"]["results_table"] = "Sigs_NL"
-    session = ground.connect()
-    assert str(open_results(session, ground.settings, "x", ["B4"], "int4").table) == "public.Sigs_NL"
+    database = ground.database()
+    assert str(ground.tables(database).results) == "public.Sigs_NL"
     ground.query('ALTER TABLE "Sigs_NL" RENAME TO sigs_nl')
-    assert str(open_results(session, ground.settings, "x", ["B4"], "int4").table) == "public.sigs_nl"
+    assert str(ground.tables(database).results) == "public.sigs_nl"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-import psycopg2.extensions
 import pytest
 
-from extractors.database.catalogue import Catalogue, Ending, Scene
 from extractors.errors import DatabaseUnavailableError
-from extractors.model import Account
-from tests.integration.conftest import Ground, Session
+from extractors.model import Outcome, ParcelCounts, Scene
+from tests.integration.conftest import Ground, Worker
 
-IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+GIVEN_BACK = Outcome("given_back", "ingested", "the disk is full")
 
 
 @pytest.fixture
@@ -21,25 +19,20 @@ def number(ground: Ground) -> int:
 
 
 @pytest.fixture
-def catalogue(ground: Ground, session: Session) -> Catalogue:
-    return ground.open_catalogue(session)
-
-
-@pytest.fixture
-def scene(catalogue: Catalogue, session: Session, number: int) -> Scene:
-    claimed = catalogue.claim(session)
+def scene(worker: Worker, number: int) -> Scene:
+    claimed = worker.queue.claim()
     assert claimed is not None
     assert claimed.id == number
     return claimed
 
 
-def finish(catalogue: Catalogue, session: Session, scene: Scene, status: str = "extracted") -> bool:
-    with session, session.cursor() as cursor:
-        return catalogue.finish(cursor, scene, Ending(status, status, "in words"), Account(bands=("B4",)))
+def finish(worker: Worker, scene: Scene, status: str = "extracted") -> bool:
+    with worker.database.transaction("testing") as cursor:
+        return worker.attempts.finish(cursor, scene, Outcome(status, status, "in words"), ParcelCounts(bands=("B4",)))
 
 
-def test_status_and_log_end_together(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
-    account = Account(
+def test_status_and_log_end_together(ground: Ground, worker: Worker, scene: Scene) -> None:
+    counts = ParcelCounts(
         bands=("B4", "SC"),
         parcels_selected=3,
         rows_written=Counter({"B4": 2}),
@@ -49,8 +42,8 @@ def test_status_and_log_end_together(ground: Ground, catalogue: Catalogue, sessi
         seconds={"download": 0.25},
         versions={"gdal": "3.10"},
     )
-    with session, session.cursor() as cursor:
-        assert catalogue.finish(cursor, scene, Ending("extracted", "extracted", "all's well"), account)
+    with worker.database.transaction("testing") as cursor:
+        assert worker.attempts.finish(cursor, scene, Outcome("extracted", "extracted", "all's well"), counts)
     assert ground.status(scene.id) == "extracted"
     (attempt,) = ground.log(scene.id)
     assert attempt["finished_at"] >= attempt["started_at"]
@@ -69,60 +62,56 @@ def test_status_and_log_end_together(ground: Ground, catalogue: Catalogue, sessi
     assert attempt["versions"].keys() == {"package", "gdal"}
 
 
-def test_finishing_is_part_of_the_caller_s_transaction(
-    ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
-) -> None:
-    with session.cursor() as cursor:
-        assert catalogue.finish(cursor, scene, Ending("extracted", "extracted", ""), Account())
-    assert ground.status(scene.id) == "inprogress"
-    session.rollback()
+def test_finishing_is_part_of_the_caller_s_transaction(ground: Ground, worker: Worker, scene: Scene) -> None:
+    with pytest.raises(ZeroDivisionError), worker.database.transaction("testing") as cursor:
+        assert worker.attempts.finish(cursor, scene, Outcome("extracted", "extracted", ""), ParcelCounts())
+        assert ground.status(scene.id) == "inprogress"
+        _ = 1 / 0
     assert ground.status(scene.id) == "inprogress"
     assert ground.log(scene.id)[0]["outcome"] is None
 
 
 @pytest.mark.parametrize("status", ["ingested", "extracted", "failed", "Obsolete"])
 def test_finishing_does_not_touch_a_status_that_others_have_set(
-    status: str, ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
+    status: str, ground: Ground, worker: Worker, scene: Scene
 ) -> None:
     ground.set_status(scene.id, status)
-    assert not finish(catalogue, session, scene, "no_parcels")
+    assert not finish(worker, scene, "no_parcels")
     assert ground.status(scene.id) == status
 
 
-def test_finishing_a_scene_that_is_gone(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
+def test_finishing_a_scene_that_is_gone(ground: Ground, worker: Worker, scene: Scene) -> None:
     ground.query("DELETE FROM dias_catalogue")
-    assert not finish(catalogue, session, scene)
+    assert not finish(worker, scene)
 
 
-def test_an_attempt_ends_once(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
-    assert finish(catalogue, session, scene)
+def test_an_attempt_ends_once(ground: Ground, worker: Worker, scene: Scene) -> None:
+    assert finish(worker, scene)
     before = ground.log(scene.id)
     ground.set_status(scene.id, "inprogress")
-    assert not finish(catalogue, session, scene, "failed")
+    assert not finish(worker, scene, "failed")
     assert ground.status(scene.id) == "inprogress"
     assert ground.log(scene.id) == before
 
 
-def test_an_attempt_that_others_have_ended_is_over(
-    ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
-) -> None:
+def test_an_attempt_that_others_have_ended_is_over(ground: Ground, worker: Worker, scene: Scene) -> None:
     ground.query(
         "UPDATE extraction_log SET finished_at = now(), outcome = 'given_back' WHERE run_id = %s", scene.run_id
     )
-    assert not finish(catalogue, session, scene)
+    assert not finish(worker, scene)
     assert ground.status(scene.id) == "inprogress"
     assert ground.log(scene.id)[0]["outcome"] == "given_back"
 
 
-def test_giving_back(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
-    account = Account(bands=("B4",), parcels_selected=5, rows_written=Counter(B4=5))
-    assert catalogue.release(session, scene, Ending("ingested", "given_back", "the disk is full"), account)
+def test_giving_back(ground: Ground, worker: Worker, scene: Scene) -> None:
+    counts = ParcelCounts(bands=("B4",), parcels_selected=5, rows_written=Counter(B4=5))
+    assert worker.queue.give_back(scene, GIVEN_BACK, counts)
     # Nothing was written, and the log says so.
     assert ground.log(scene.id)[0]["rows_written"] == {"B4": 0}
     assert ground.log(scene.id)[0]["parcels_selected"] == 0
     assert ground.status(scene.id) == "ingested"
-    assert session.info.transaction_status == IDLE
-    again = catalogue.claim(session)
+    assert worker.idle
+    again = worker.queue.claim()
     assert again is not None
     assert again.id == scene.id
     assert again.run_id > scene.run_id
@@ -132,47 +121,81 @@ def test_giving_back(ground: Ground, catalogue: Catalogue, session: Session, sce
     ]
 
 
-def test_failing(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
-    catalogue.release(session, scene, Ending("failed", "failed", "the image is cut short"), Account())
+def test_failing(ground: Ground, worker: Worker, scene: Scene) -> None:
+    worker.queue.give_back(scene, Outcome("failed", "failed", "the image is cut short"), ParcelCounts())
     assert ground.status(scene.id) == "failed"
-    assert catalogue.claim(session) is None
+    assert worker.queue.claim() is None
 
 
 def test_releasing_leaves_a_status_that_others_have_set_and_ends_the_attempt(
-    ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
+    ground: Ground, worker: Worker, scene: Scene
 ) -> None:
     ground.set_status(scene.id, "Obsolete")
-    assert not catalogue.release(session, scene, Ending("ingested", "given_back", "stopped"), Account())
+    assert not worker.queue.give_back(scene, GIVEN_BACK, ParcelCounts())
     assert ground.status(scene.id) == "Obsolete"
     (attempt,) = ground.log(scene.id)
     assert (attempt["outcome"], attempt["finished_at"] is not None) == ("given_back", True)
-    assert session.info.transaction_status == IDLE
+    assert worker.idle
 
 
-def test_releasing_over_a_broken_session(ground: Ground, catalogue: Catalogue, session: Session, scene: Scene) -> None:
-    ground.query("SELECT pg_terminate_backend(%s)", session.info.backend_pid)
+def test_giving_back_over_a_broken_session(ground: Ground, worker: Worker, scene: Scene) -> None:
+    ground.query("SELECT pg_terminate_backend(%s)", worker.session.info.backend_pid)
     with pytest.raises(DatabaseUnavailableError, match="the database connection broke while setting the status"):
-        catalogue.release(session, scene, Ending("ingested", "given_back", ""), Account())
-    assert session.closed
-    catalogue.release(ground.connect(), scene, Ending("ingested", "given_back", ""), Account())
+        worker.attempts.release(scene, GIVEN_BACK, ParcelCounts())
+    assert worker.database.closed
+    assert worker.queue.give_back(scene, GIVEN_BACK, ParcelCounts())
     assert ground.status(scene.id) == "ingested"
 
 
-def test_a_narrow_status_column_takes_every_status(
-    ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
+def test_giving_back_over_a_session_that_breaks_just_then(ground: Ground, worker: Worker, scene: Scene) -> None:
+    ground.query("SELECT pg_terminate_backend(%s)", worker.session.info.backend_pid)
+    assert worker.queue.give_back(scene, GIVEN_BACK, ParcelCounts())
+    assert ground.status(scene.id) == "ingested"
+
+
+def test_giving_back_amid_a_transaction(ground: Ground, worker: Worker, scene: Scene) -> None:
+    """What a signal has left open is undone."""
+    worker.session.cursor().execute("UPDATE dias_catalogue SET status = 'half done'")
+    assert worker.queue.give_back(scene, GIVEN_BACK, ParcelCounts())
+    assert ground.status(scene.id) == "ingested"
+
+
+def test_what_could_not_be_written_is_written_before_the_next_claim(
+    ground: Ground, worker: Worker, scene: Scene
 ) -> None:
+    worker.queue.settle_later(scene, Outcome("failed", "failed", "the image is cut short"), ParcelCounts())
+    worker.queue.unlock()
+    # Still ours: nobody takes the worker for dead.
+    assert ground.worker().queue.claim() is None
+    assert ground.status(scene.id) == "inprogress"
+    assert worker.queue.claim() is None
+    assert ground.status(scene.id) == "failed"
+    assert [row["outcome"] for row in ground.log(scene.id)] == ["failed"]
+
+
+def test_a_living_worker_that_was_taken_for_dead_says_how_it_really_ended(
+    ground: Ground, worker: Worker, scene: Scene
+) -> None:
+    """Its session had ended, so another worker set the scene free, at the last attempt as failed."""
+    ground.query("UPDATE extraction_log SET attempt = 5")
+    worker.database.close()
+    assert ground.worker().queue.claim() is None
+    assert (ground.status(scene.id), ground.log(scene.id)[0]["outcome"]) == ("failed", "lost")
+    assert not worker.queue.give_back(scene, GIVEN_BACK, ParcelCounts())
+    assert (ground.status(scene.id), ground.log(scene.id)[0]["outcome"]) == ("ingested", "given_back")
+
+
+def test_a_narrow_status_column_takes_every_status(ground: Ground, worker: Worker, scene: Scene) -> None:
     for status in ("inprogress", "ingested", "extracted", "no_parcels", "notfound", "failed"):
         ground.set_status(scene.id, status)
     assert ground.one("SELECT max(length(status)) FROM dias_catalogue") <= 12
-    assert catalogue.claim(session) is None
+    assert worker.queue.claim() is None
 
 
-def test_for_which_areas_a_scene_was_extracted_before(
-    ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
-) -> None:
+def test_for_which_areas_a_scene_was_extracted_before(ground: Ground, worker: Worker, scene: Scene) -> None:
     def before() -> set[tuple[str, str]]:
-        with session, session.cursor() as cursor:
-            return catalogue.extracted_before(cursor, scene)
+        with worker.database.transaction("testing") as cursor:
+            return worker.attempts.extracted_before(cursor, scene)
 
     def earlier(obsid: int, aoi: str, results: str, outcome: str) -> None:
         """An attempt before the one that is under way: the numbers of attempts made by hand are below zero."""
@@ -194,20 +217,18 @@ def test_for_which_areas_a_scene_was_extracted_before(
     earlier(scene.id, "be", "public.signatures", "extracted")
     earlier(scene.id, "be", "public.signatures", "extracted")
     assert before() == {("nl", "public.other_table"), ("be", "public.signatures")}
-    assert finish(catalogue, session, scene)
+    assert finish(worker, scene)
     assert before() == {("nl", "public.other_table"), ("be", "public.signatures"), ("nl", "public.signatures")}
 
 
 def test_an_attempt_with_the_same_number_at_another_scene_is_not_ours(
-    ground: Ground, catalogue: Catalogue, session: Session, scene: Scene
+    ground: Ground, worker: Worker, scene: Scene
 ) -> None:
     """A server that has lost its last commits, the claim of a scene among them, gives the number again."""
     other = ground.add_scene(status="inprogress")
     of_the_past = Scene(other, scene.reference, scene.obstime, scene.run_id)
-    assert not catalogue.release(
-        session, of_the_past, Ending("ingested", "given_back", "the server crashed"), Account()
-    )
+    assert not worker.queue.give_back(of_the_past, GIVEN_BACK, ParcelCounts())
     (attempt,) = ground.log(scene.id)
     assert attempt["finished_at"] is None
-    assert finish(catalogue, session, scene)
+    assert finish(worker, scene)
     assert ground.status(scene.id) == "extracted"

@@ -14,27 +14,19 @@ from typing import Any
 
 import geopandas
 import numpy as np
-import psycopg2.extensions
 import pytest
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from extractors.database.catalogue import Catalogue, Scene
-from extractors.database.parcels import (
-    ParcelChunk,
-    ParcelTable,
-    Selection,
-    boxes_with_parcels,
-    count_without_geometry,
-    meets_any,
-    open_parcels,
-    select_parcels,
-)
+from extractors.database.connection import Database
+from extractors.database.copy import parcel_chunk
+from extractors.database.parcels import Parcels, Selection
+from extractors.database.tables import read_tables
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, SceneError
-from tests.integration.conftest import MORNING, Ground, Session
+from extractors.model import ParcelChunk, Scene
+from tests.integration.conftest import MORNING, Ground, Worker
 
-IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 UTM = 32633
 X, Y = 500_000, 5_100_000
 
@@ -48,33 +40,30 @@ def scene_of(number: int) -> Scene:
     return Scene(number, "S2A_x", MORNING, 1)
 
 
-class Parcels:
-    """What the tests ask: select for one scene, by one session."""
+class Asked:
+    """What the tests ask: select for one scene, by one worker."""
 
-    def __init__(self, ground: Ground, session: Session, scene: int) -> None:
-        self.ground, self.session, self.scene = ground, session, scene_of(scene)
-        self.catalogue: Catalogue = ground.open_catalogue(session)
-        self.table: ParcelTable = open_parcels(session, ground.settings, "db_config.json")
+    def __init__(self, worker: Worker, scene: int) -> None:
+        self.worker, self.scene = worker, scene_of(scene)
+        self.parcels = Parcels(worker.database, worker.tables, "nl")
 
     @contextmanager
     def select(self, epsg: int = UTM, chunk_size: int = 2000) -> Iterator[Selection]:
         with (
             tempfile.TemporaryDirectory() as folder,
-            select_parcels(
-                self.session, self.catalogue, self.table, self.scene, epsg, chunk_size, Path(folder)
-            ) as selection,
+            self.parcels.select(self.scene, epsg, chunk_size, Path(folder)) as selection,
         ):
             yield selection
 
     def chunks(self, epsg: int = UTM, chunk_size: int = 2000) -> list[ParcelChunk]:
         with self.select(epsg, chunk_size) as selection:
-            chunks = list(selection.chunks)
+            chunks = [parcel_chunk(block, epsg) for block in selection.blocks]
         assert sum(map(len, chunks)) == selection.total
-        assert self.session.info.transaction_status == IDLE
+        assert self.worker.idle
         return chunks
 
-    def pids(self) -> list[int]:
-        return [int(pid) for chunk in self.chunks() for pid in chunk.parcels["pid"]]
+    def pids(self, chunk_size: int = 2000) -> list[int]:
+        return [int(pid) for chunk in self.chunks(chunk_size=chunk_size) for pid in chunk.parcels["pid"]]
 
     def unusable(self) -> dict[str, int]:
         total: dict[str, int] = {}
@@ -84,15 +73,15 @@ class Parcels:
         return total
 
     def any(self) -> bool:
-        found = meets_any(self.session, self.catalogue, self.table, self.scene)
-        assert self.session.info.transaction_status == IDLE
+        found = self.parcels.meet(self.scene)
+        assert self.worker.idle
         return found
 
 
-def parcels(ground: Ground, srid: int = UTM, footprint: BaseGeometry | str | None = None) -> Parcels:
+def parcels(ground: Ground, footprint: BaseGeometry | str | None = None) -> Asked:
     """Over a parcel table that exists, with one scene (over the whole AOI and more, unless told)."""
     scene = ground.add_scene(footprint=footprint or shapely.box(13, 44, 17, 48))
-    return Parcels(ground, ground.connect(options="-c lock_timeout=5000"), scene)
+    return Asked(ground.worker(), scene)
 
 
 def geographic(geometry: BaseGeometry, srid: int = UTM) -> BaseGeometry:
@@ -206,7 +195,7 @@ def test_parcels_in_any_reference_system(srid: int, bare_ground: Ground) -> None
     bare_ground.add_aoi(geographic(square(0, 0, 1000)))
     shapes: Any = geopandas.GeoSeries([square(1, 1), square(12, 1), square(5, 5)], crs=UTM).to_crs(srid)
     first, _, third = bare_ground.add_parcels(list(shapes), srid)
-    (chunk,) = parcels(bare_ground, srid).chunks()
+    (chunk,) = parcels(bare_ground).chunks()
     found = {int(pid): shape for pid, shape in zip(chunk.parcels["pid"], chunk.parcels.geometry, strict=True)}
     assert found.keys() == {first, third}
     assert chunk.parcels.crs.to_epsg() == UTM
@@ -233,7 +222,7 @@ def test_a_table_whose_type_says_no_srid(ground: Ground) -> None:
 def test_an_empty_table_without_srid(ground: Ground) -> None:
     ground.query("CREATE TABLE parcels (ogc_fid serial, wkb_geometry geometry)")
     asked = parcels(ground)
-    assert asked.table.srid is None
+    assert asked.worker.tables.parcel_srid is None
     assert asked.chunks() == []
     assert not asked.any()
 
@@ -254,7 +243,10 @@ def test_parcels_without_geometry_are_counted_and_never_selected(ground: Ground)
     empty = [shapely.Polygon(), shapely.MultiPolygon(), shapely.GeometryCollection(), shapely.Point()]
     ground.add_parcels([square(), None, None, *empty], UTM)
     asked = parcels(ground)
-    assert count_without_geometry(asked.session, asked.table) == (2, 4)
+    assert asked.parcels.without_geometry() == (2, 4)
+    # Counted once.
+    ground.add_parcels([None], UTM)
+    assert asked.parcels.without_geometry() == (2, 4)
     assert len(asked.pids()) == 1
     assert asked.unusable() == {}
 
@@ -285,19 +277,18 @@ def test_parcels_without_geometry_are_counted_and_never_selected(ground: Ground)
     ],
     ids=["absent", "no id", "text as id", "no geometry", "no SRID"],
 )
-def test_parcel_tables_that_cannot_be_used(prepare: str, message: str, ground: Ground, session: Session) -> None:
+def test_parcel_tables_that_cannot_be_used(prepare: str, message: str, ground: Ground, database: Database) -> None:
     ground.query(prepare)
     with pytest.raises(ConfigurationError) as caught:
-        open_parcels(session, ground.settings, "db_config.json")
+        read_tables(database, ground.settings, "db_config.json", ["B4"], True)
     assert str(caught.value) == f"db_config.json: database.tables.parcel_table: {message}"
-    assert session.info.transaction_status == IDLE
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("int", "int4"), ("bigint", "int8"), ("smallint", "int2")])
-def test_the_type_of_the_ids(kind: str, expected: str, ground: Ground, session: Session) -> None:
+def test_the_type_of_the_ids(kind: str, expected: str, ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE parcels (ogc_fid {kind}, wkb_geometry geometry(Polygon, 32633))")
-    table = open_parcels(session, ground.settings, "db_config.json")
-    assert (table.srid, table.pid_type) == (UTM, expected)
+    tables = ground.read(database)
+    assert (tables.parcel_srid, tables.pid_type) == (UTM, expected)
 
 
 # What becomes of their shapes
@@ -376,8 +367,7 @@ def test_the_order_is_that_of_postgis(ground: Ground) -> None:
     asked = parcels(ground)
     assert expected != sorted(expected)
     assert asked.pids() == expected
-    with asked.select(chunk_size=10) as selection:
-        assert [int(pid) for chunk in selection.chunks for pid in chunk.parcels["pid"]] == expected
+    assert asked.pids(chunk_size=10) == expected
 
 
 def test_a_chunk_holds_neighbours(ground: Ground) -> None:
@@ -398,7 +388,7 @@ def test_chunk_sizes_and_total(ground: Ground) -> None:
     for size, expected in ((4, [4, 4, 2]), (5, [5, 5]), (1, [1] * 10), (10, [10]), (2000, [10])):
         with asked.select(chunk_size=size) as selection:
             assert selection.total == 10
-            chunks = list(selection.chunks)
+            chunks = [parcel_chunk(block, UTM) for block in selection.blocks]
         assert [len(chunk) for chunk in chunks] == expected
         assert sorted(int(pid) for chunk in chunks for pid in chunk.parcels["pid"]) == pids
 
@@ -437,9 +427,9 @@ def tile(column: int) -> tuple[float, float, float, float]:
     return X + 1000 * column, Y, X + 1000 * (column + 1), Y + 1000
 
 
-def boxes(asked: Parcels, *bounds: tuple[float, float, float, float], epsg: int = UTM) -> list[int]:
-    found = boxes_with_parcels(asked.session, asked.catalogue, asked.table, asked.scene, epsg, bounds)
-    assert asked.session.info.transaction_status == IDLE
+def boxes(asked: Asked, *bounds: tuple[float, float, float, float], epsg: int = UTM) -> list[int]:
+    found = asked.parcels.boxes_with_parcels(asked.scene, epsg, bounds)
+    assert asked.worker.idle
     return found
 
 
@@ -487,16 +477,16 @@ def test_nothing_is_open_or_locked_while_chunks_are_read(ground: Ground) -> None
             cursor.execute(
                 "SELECT state, xact_start, backend_xmin, backend_xid, "
                 "(SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid) FROM pg_stat_activity a WHERE pid = %s",
-                (asked.session.info.backend_pid,),
+                (asked.worker.session.info.backend_pid,),
             )
             return list(cursor.fetchall())
 
     nothing = [("idle", None, None, None, 0)]
     with asked.select(chunk_size=3) as selection:
         assert seen() == nothing
-        for _ in selection.chunks:
+        for _ in selection.blocks:
             assert seen() == nothing
-            assert asked.session.info.transaction_status == IDLE
+            assert asked.worker.idle
         # Others may change the tables meanwhile.
         with watcher.cursor() as cursor:
             cursor.execute("SET lock_timeout = '2s'")
@@ -508,10 +498,10 @@ def test_what_others_change_meanwhile_does_not_change_the_selection(ground: Grou
     ground.create_parcels(UTM)
     pids = ground.add_parcels([square(column) for column in range(6)], UTM)
     with parcels(ground).select(chunk_size=2) as selection:
-        first = next(selection.chunks)
+        blocks = [next(selection.blocks)]
         ground.query("DELETE FROM parcels")
-        rest = list(selection.chunks)
-    assert sorted(int(pid) for chunk in (first, *rest) for pid in chunk.parcels["pid"]) == pids
+        blocks += selection.blocks
+    assert sorted(int(pid) for block in blocks for pid in parcel_chunk(block, UTM).parcels["pid"]) == pids
 
 
 def test_nothing_is_left_beside_the_images(ground: Ground, tmp_path: Path) -> None:
@@ -520,9 +510,9 @@ def test_nothing_is_left_beside_the_images(ground: Ground, tmp_path: Path) -> No
     asked = parcels(ground)
     with (
         pytest.raises(ZeroDivisionError),
-        select_parcels(asked.session, asked.catalogue, asked.table, asked.scene, UTM, 2, tmp_path) as selection,
+        asked.parcels.select(asked.scene, UTM, 2, tmp_path) as selection,
     ):
-        next(selection.chunks)
+        next(selection.blocks)
         assert list(tmp_path.iterdir()) == []  # a file without a name
         _ = 1 / 0
     assert list(tmp_path.iterdir()) == []
@@ -533,7 +523,7 @@ def test_the_connection_breaks_while_parcels_come(ground: Ground) -> None:
     ground.create_parcels(UTM)
     ground.add_parcels([square(column) for column in range(6)], UTM)
     asked = parcels(ground)
-    ground.query("SELECT pg_terminate_backend(%s)", asked.session.info.backend_pid)
+    ground.query("SELECT pg_terminate_backend(%s)", asked.worker.session.info.backend_pid)
     with pytest.raises(DatabaseUnavailableError, match="broke while selecting parcels"), asked.select():
         pass
 
@@ -547,7 +537,7 @@ def test_no_room_for_the_parcels(ground: Ground, monkeypatch: pytest.MonkeyPatch
         patch.setattr(tempfile, "TemporaryFile", lambda dir: Path("/dev/full").open("wb"))  # noqa: A006, SIM115
         with pytest.raises(OSError, match="No space left"), asked.select(chunk_size=2):
             pass
-    assert asked.session.info.transaction_status == IDLE
+    assert asked.worker.idle
     assert len(asked.pids()) == 6
 
 
@@ -642,7 +632,7 @@ def test_the_careful_functions_leave_nothing_behind(ground: Ground) -> None:
         "SELECT DISTINCT nspname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE proname ~ '^careful_'"
     )
     assert all(schema.startswith("pg_temp") for (schema,) in ground.query(where))
-    asked.session.close()
+    asked.worker.database.close()
     again = parcels(ground)
     assert again.unusable() == {"broken_geometry": 1}
 
@@ -654,4 +644,4 @@ def test_a_footprint_that_cannot_be_transformed(ground: Ground) -> None:
     for ask in (asked.any, asked.pids):
         with pytest.raises(SceneError, match="the scene's footprint or the AOI cannot be used for selecting parcels"):
             ask()
-        assert asked.session.info.transaction_status == IDLE
+        assert asked.worker.idle

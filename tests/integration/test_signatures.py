@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import psycopg2.extensions
 import pytest
 
-from extractors.database import results as signatures
-from extractors.database.results import ResultsTable, Signatures, Spool, encode_hists, open_hists, open_results
-from extractors.errors import ConfigurationError
+from extractors.database import results
+from extractors.database.connection import Database
+from extractors.database.copy import add_result, encode_hists, encode_signatures
+from extractors.database.results import ResultsTable, Rows
+from extractors.database.tables import make_tables, read_tables
+from extractors.errors import ClaimLostError, ConfigurationError
+from extractors.model import Outcome, ParcelCounts
+from extractors.signatures import ChunkResult, Signatures
 from tests.helpers import Workspace, squares
-from tests.integration.conftest import Ground, Session
+from tests.integration.conftest import Ground, Worker
 
-IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+Cursor = psycopg2.extensions.cursor
+
 NUMBERS = np.array([[4.0, 8.5, 2.0, 6.0, 11.0, 6.75, 8.5, 10.25], [1.0, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5]])
 ROWS = Signatures("B4", np.array([101, 102]), NUMBERS)
 STORED = [(101, 7, "B4", 4, 8.5, 2, 6, 11, 6.75, 8.5, 10.25), (102, 7, "B4", 1, 0.5, 0, 0.5, 0.5, 0.5, 0.5, 0.5)]
@@ -25,34 +31,32 @@ ALL = "pid, obsid, band, count, mean, std, min, max, p25, p50, p75"
 STATISTIC_COLUMNS = "mean real, std real, min real, max real, p25 real, p50 real, p75 real"
 
 
-def opened(ground: Ground, session: Session, *labels: str) -> ResultsTable:
-    return open_results(session, ground.settings, "db_config.json", labels or ("B4", "B8", "SC"), "int4")
+def opened(ground: Ground, database: Database, *labels: str) -> ResultsTable:
+    return ResultsTable(ground.tables(database, *labels).results)
 
 
-def opened_hists(ground: Ground, session: Session) -> ResultsTable:
+def opened_hists(ground: Ground, database: Database) -> ResultsTable:
     ground.config["database"]["tables"]["hists_table"] = "hists"
-    table = open_hists(session, ground.settings, "db_config.json", "int4")
-    assert table is not None
-    return table
+    hists = ground.tables(database).hists
+    assert hists is not None
+    return ResultsTable(hists)
 
 
-def copy_rows(table: ResultsTable, cursor: psycopg2.extensions.cursor, obsid: int, parts: Iterable[Signatures]) -> None:
-    with closing(Spool(Path(tempfile.gettempdir()), 1000)) as rows:
+def copy_rows(table: ResultsTable, cursor: Cursor, obsid: int, parts: Iterable[Signatures]) -> None:
+    with Rows(Path(tempfile.gettempdir()), 1000) as rows:
         for part in parts:
-            rows.add(table.encode(obsid, part), len(part.pid))
-        table.copy(cursor, rows)
+            rows.signatures.add(encode_signatures(table, obsid, part), len(part.pid))
+        table.copy(cursor, rows.signatures)
 
 
-def copy_hists(
-    table: ResultsTable, cursor: psycopg2.extensions.cursor, of_parcels: list[tuple[int, dict[str, int]]]
-) -> None:
-    with closing(Spool(Path(tempfile.gettempdir()), 0)) as rows:
-        rows.add(encode_hists(7, of_parcels), len(of_parcels))
-        table.copy(cursor, rows)
+def copy_hists(table: ResultsTable, cursor: Cursor, of_parcels: list[tuple[int, dict[str, int]]]) -> None:
+    with Rows(Path(tempfile.gettempdir()), 0) as rows:
+        rows.hists.add(encode_hists(7, of_parcels), len(of_parcels))
+        table.copy(cursor, rows.hists)
 
 
-def copy(table: ResultsTable, session: Session, *parts: Signatures, obsid: int = 7) -> None:
-    with session, session.cursor() as cursor:
+def copy(table: ResultsTable, database: Database, *parts: Signatures, obsid: int = 7) -> None:
+    with database.transaction("testing") as cursor:
         copy_rows(table, cursor, obsid, parts or (ROWS,))
 
 
@@ -60,8 +64,8 @@ def stored(ground: Ground, columns: str = ALL, table: str = "signatures") -> lis
     return ground.query(f"SELECT {columns} FROM {table} ORDER BY pid")
 
 
-def test_rows_arrive_as_they_are(ground: Ground, session: Session) -> None:
-    copy(opened(ground, session), session)
+def test_rows_arrive_as_they_are(ground: Ground, database: Database) -> None:
+    copy(opened(ground, database), database)
     assert stored(ground) == STORED
 
 
@@ -81,129 +85,129 @@ def test_rows_arrive_as_they_are(ground: Ground, session: Session) -> None:
     ],
     ids=["another order", "more columns", "a column that fills itself", "float8", "numeric", "count int4", "a key"],
 )
-def test_established_tables_are_served(columns: str, ground: Ground, session: Session) -> None:
+def test_established_tables_are_served(columns: str, ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE signatures ({columns})")
-    copy(opened(ground, session), session)
+    copy(opened(ground, database), database)
     assert stored(ground) == STORED
 
 
-def test_stdev_is_another_spelling_of_std(ground: Ground, session: Session) -> None:
+def test_stdev_is_another_spelling_of_std(ground: Ground, database: Database) -> None:
     ground.query(
         "CREATE TABLE signatures (pid int, obsid int, band char(2), count real, mean real, stdev real, min real, "
         "max real, p25 real, p50 real, p75 real)"
     )
-    copy(opened(ground, session), session)
+    copy(opened(ground, database), database)
     assert stored(ground, ALL.replace("std", "stdev")) == STORED
 
 
-def test_std_is_filled_where_both_are_there(ground: Ground, session: Session) -> None:
+def test_std_is_filled_where_both_are_there(ground: Ground, database: Database) -> None:
     ground.query(
         f"CREATE TABLE signatures (pid int, obsid int, band char(2), stdev real, count real, {STATISTIC_COLUMNS})"
     )
-    copy(opened(ground, session), session)
+    copy(opened(ground, database), database)
     assert stored(ground, "std, stdev") == [(2, None), (0, None)]
 
 
-def test_float64_reaches_real_as_postgresql_rounds_it(ground: Ground, session: Session) -> None:
+def test_float64_reaches_real_as_postgresql_rounds_it(ground: Ground, database: Database) -> None:
     numbers = NUMBERS.copy()
     numbers[:, 1] = [1 / 3, 16_777_217.0]
-    copy(opened(ground, session), session, Signatures("B4", ROWS.pid, numbers))
+    copy(opened(ground, database), database, Signatures("B4", ROWS.pid, numbers))
     assert ground.query("SELECT mean::float8 FROM signatures ORDER BY pid") == [(0.3333333432674408,), (16_777_216.0,)]
 
 
-def test_float64_stays_float64(ground: Ground, session: Session) -> None:
+def test_float64_stays_float64(ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE signatures (pid int, obsid int, band text, count int, {STATISTIC_COLUMNS})")
     ground.query("ALTER TABLE signatures ALTER mean TYPE float8, ALTER std TYPE numeric")
     numbers = NUMBERS.copy()
     numbers[:, 1] = numbers[:, 2] = [1 / 3, 1e-20]
-    copy(opened(ground, session), session, Signatures("B4", ROWS.pid, numbers))
+    copy(opened(ground, database), database, Signatures("B4", ROWS.pid, numbers))
     assert ground.query("SELECT mean, std::float8 FROM signatures ORDER BY pid") == [(1 / 3, 1 / 3), (1e-20, 1e-20)]
 
 
-def test_many_rows_go_in_several_pieces(ground: Ground, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signatures, "ROWS_AT_ONCE", 3)
+def test_many_rows_go_in_several_pieces(ground: Ground, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "ROWS_AT_ONCE", 3)
     parts = [Signatures("B4", np.array([2 * n, 2 * n + 1]), NUMBERS) for n in range(5)]
-    copy(opened(ground, session), session, *parts, Signatures("B8", np.array([], np.int64), NUMBERS[:0]))
+    copy(opened(ground, database), database, *parts, Signatures("B8", np.array([], np.int64), NUMBERS[:0]))
     assert [row[0] for row in stored(ground, "pid")] == list(range(10))
 
 
 @pytest.mark.parametrize("kind", ["int2", "int4"])
-def test_ids_that_do_not_fit_are_told_of(kind: str, ground: Ground, session: Session) -> None:
+def test_ids_that_do_not_fit_are_told_of(kind: str, ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE signatures (pid {kind}, obsid int, band char(2), count real, {STATISTIC_COLUMNS})")
     largest = int(np.iinfo(f"i{kind[-1]}").max)
-    table = opened(ground, session)
-    copy(table, session, Signatures("B4", np.array([largest]), NUMBERS[:1]))
+    table = opened(ground, database)
+    copy(table, database, Signatures("B4", np.array([largest]), NUMBERS[:1]))
     with pytest.raises(
         ConfigurationError, match=rf"column pid of table public\.signatures is too narrow for {largest + 1}"
     ):
-        copy(table, session, Signatures("B4", np.array([largest + 1]), NUMBERS[:1]))
+        copy(table, database, Signatures("B4", np.array([largest + 1]), NUMBERS[:1]))
     assert [row[0] for row in stored(ground, "pid")] == [largest]
 
 
-def test_a_scene_s_number_that_does_not_fit_is_told_of(ground: Ground, session: Session) -> None:
+def test_a_scene_s_number_that_does_not_fit_is_told_of(ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE signatures (pid int, obsid int2, band char(2), count real, {STATISTIC_COLUMNS})")
     with pytest.raises(ConfigurationError, match=r"column obsid of table public\.signatures is too narrow for 40000"):
-        copy(opened(ground, session), session, obsid=40_000)
+        copy(opened(ground, database), database, obsid=40_000)
 
 
 @pytest.mark.parametrize("count", [32_767, 32_768, 70_000])
-def test_a_count_that_does_not_fit_is_told_of(count: int, ground: Ground, session: Session) -> None:
+def test_a_count_that_does_not_fit_is_told_of(count: int, ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE signatures (pid int, obsid int, band char(2), count int2, {STATISTIC_COLUMNS})")
     numbers = NUMBERS[:1].copy()
     numbers[0, 0] = count
     part = Signatures("B4", np.array([101]), numbers)
     if count <= 32_767:
-        copy(opened(ground, session), session, part)
+        copy(opened(ground, database), database, part)
         assert ground.one("SELECT count FROM signatures") == count
         return
     with pytest.raises(ConfigurationError, match=r"column count of table public\.signatures"):
-        copy(opened(ground, session), session, part)
+        copy(opened(ground, database), database, part)
 
 
-def test_a_table_with_an_odd_name(ground: Ground, session: Session) -> None:
+def test_a_table_with_an_odd_name(ground: Ground, database: Database) -> None:
     ground.query("CREATE SCHEMA nl")
     ground.config["database"]["tables"]["results_table"] = 'nl.Sigs "2020"; --'
-    table = opened(ground, session)
-    copy(table, session)
+    table = opened(ground, database)
+    copy(table, database)
     assert str(table.table) == 'nl.Sigs "2020"; --'
     assert ground.one('SELECT count(*) FROM nl."Sigs ""2020""; --"') == 2
 
 
-def test_copying_is_part_of_the_caller_s_transaction(ground: Ground, session: Session) -> None:
-    table = opened(ground, session)
-    with session.cursor() as cursor:
+def test_copying_is_part_of_the_caller_s_transaction(ground: Ground, database: Database) -> None:
+    table = opened(ground, database)
+    with pytest.raises(ZeroDivisionError), database.transaction("testing") as cursor:
         copy_rows(table, cursor, 7, [ROWS])
-    session.rollback()
+        _ = 1 / 0
     assert stored(ground) == []
 
 
-def test_no_rows_are_no_trouble(ground: Ground, session: Session) -> None:
-    copy(opened(ground, session), session, Signatures("B4", ROWS.pid[:0], NUMBERS[:0]))
+def test_no_rows_are_no_trouble(ground: Ground, database: Database) -> None:
+    copy(opened(ground, database), database, Signatures("B4", ROWS.pid[:0], NUMBERS[:0]))
     assert stored(ground) == []
 
 
 # Histograms
 
 
-def test_histograms_arrive_as_json(ground: Ground, session: Session) -> None:
-    table = opened_hists(ground, session)
-    with session, session.cursor() as cursor:
+def test_histograms_arrive_as_json(ground: Ground, database: Database) -> None:
+    table = opened_hists(ground, database)
+    with database.transaction("testing") as cursor:
         copy_hists(table, cursor, [(101, {"4": 3, "11": 1}), (103, {"8": 2})])
     assert stored(ground, "pid, obsid, hist", "hists") == [(101, 7, {"4": 3, "11": 1}), (103, 7, {"8": 2})]
     assert ground.one("SELECT sum((hist->>'4')::int) FROM hists") == 3
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonb", "text"])
-def test_histograms_in_established_tables(kind: str, ground: Ground, session: Session) -> None:
+def test_histograms_in_established_tables(kind: str, ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE hists (hist {kind}, obsid int, pid int, PRIMARY KEY (pid, obsid))")
-    table = opened_hists(ground, session)
-    with session, session.cursor() as cursor:
+    table = opened_hists(ground, database)
+    with database.transaction("testing") as cursor:
         copy_hists(table, cursor, [(101, {"4": 3})])
     assert stored(ground, "pid, hist::jsonb", "hists") == [(101, {"4": 3})]
 
 
-def test_no_hists_table_is_configured(ground: Ground, session: Session) -> None:
-    assert open_hists(session, ground.settings, "db_config.json", "int4") is None
+def test_no_hists_table_is_configured(ground: Ground, database: Database) -> None:
+    assert ground.tables(database).hists is None
     assert ground.one("SELECT to_regclass('hists')") is None
 
 
@@ -229,15 +233,15 @@ OWN, ANOTHER = {"nl"}, {"nl", "be"}
     ],
 )  # fmt: skip
 def test_what_a_scene_s_new_rows_replace(
-    made_here: bool, before: set[str], left: list[tuple[int, int]], ground: Ground, session: Session
+    made_here: bool, before: set[str], left: list[tuple[int, int]], ground: Ground, database: Database
 ) -> None:
     if not made_here:
         ground.query(f"CREATE TABLE signatures (pid int, obsid int, band char(2), count real, {STATISTIC_COLUMNS})")
-    table = opened(ground, session)
-    assert table.made_here == made_here
-    copy(table, session, ROWS, Signatures("B4", np.array([103]), NUMBERS[:1]))
-    copy(table, session, Signatures("SC", np.array([101]), NUMBERS[:1]), obsid=8)
-    with session, session.cursor() as cursor:
+    table = opened(ground, database)
+    assert table.table.made_here == made_here
+    copy(table, database, ROWS, Signatures("B4", np.array([103]), NUMBERS[:1]))
+    copy(table, database, Signatures("SC", np.array([101]), NUMBERS[:1]), obsid=8)
+    with database.transaction("testing") as cursor:
         table.clear(cursor, 7, "nl", before, iter([101, 102]))
     assert ground.query("SELECT pid, obsid FROM signatures ORDER BY 1, 2") == left
 
@@ -311,36 +315,91 @@ SIGNATURES = f"CREATE TABLE signatures (pid int, obsid int, band char(2), count 
     ids=["no p25", "no std", "text", "text as id", "a column nobody writes", "narrow band", "narrower band"],
 )
 def test_tables_that_cannot_be_served(
-    statement: str, labels: tuple[str, ...], message: str, ground: Ground, session: Session
+    statement: str, labels: tuple[str, ...], message: str, ground: Ground, database: Database
 ) -> None:
     ground.query(statement)
     with pytest.raises(ConfigurationError) as caught:
-        opened(ground, session, *labels)
+        ground.read(database, *labels)
     assert str(caught.value) == f"db_config.json: database.tables.results_table: {message}"
-    assert session.info.transaction_status == IDLE
 
 
-def test_a_hists_table_that_cannot_be_served(ground: Ground, session: Session) -> None:
+def test_a_hists_table_that_cannot_be_served(ground: Ground, database: Database) -> None:
     ground.query("CREATE TABLE hists (pid int, obsid int, hist int)")
     with pytest.raises(ConfigurationError, match=r"hists_table: column hist of table public\.hists has the type int4"):
-        opened_hists(ground, session)
+        opened_hists(ground, database)
 
 
-def test_a_schema_that_does_not_exist(ground: Ground, session: Session) -> None:
+def test_a_schema_that_does_not_exist(ground: Ground, database: Database) -> None:
     ground.config["database"]["tables"]["results_table"] = "nowhere.signatures"
     with pytest.raises(ConfigurationError, match=r"results_table.*nowhere"):
-        opened(ground, session)
-    assert session.info.transaction_status == IDLE
+        opened(ground, database)
 
 
-def test_no_right_to_create(ground: Ground) -> None:
+def test_no_right_to_create(ground: Ground, database: Database) -> None:
+    ground.read(database)
     ground.query("CREATE ROLE reader LOGIN PASSWORD 'reader'")
+    ground.query("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
     try:
-        session = ground.connect(user="reader", password="reader")
-        with pytest.raises(
-            ConfigurationError, match=r"the database user lacks a right while checking the table sig.*GRANT"
-        ):
-            opened(ground, session)
-        session.close()
+        ground.config["database"]["connection"] |= {"dbuser": "reader", "dbpasswd": "reader"}
+        with ground.database() as database_of_reader:
+            tables = read_tables(database_of_reader, ground.settings, "db_config.json", ["B4"], True)
+            with pytest.raises(
+                ConfigurationError,
+                match=r"the database user lacks a right while creating the table .*signatures.*GRANT",
+            ):
+                make_tables(database_of_reader, tables)
     finally:
+        ground.query("DROP OWNED BY reader")
         ground.query("DROP ROLE reader")
+
+
+# Published
+
+
+def filled(worker: Worker, scene: int, rows: Rows) -> ParcelCounts:
+    """What a chunk of three parcels gave, of which the last one has no row."""
+    result = ChunkResult(
+        3, np.array([101, 102, 103]), [ROWS], {"B4": Counter(nodata=1)}, [(101, {"4": 3}), (103, {"8": 2})]
+    )
+    add_result(rows, ResultsTable(worker.tables.results), scene, result)
+    counts = ParcelCounts(bands=("B4",))
+    counts.add(result)
+    return counts
+
+
+def test_rows_status_and_log_are_published_together(ground: Ground, tmp_path: Path) -> None:
+    ground.config["database"]["tables"]["hists_table"] = "hists"
+    worker = ground.worker()
+    scene = ground.add_scene()
+    for _ in range(2):  # the second time, in place of the first one's
+        ground.set_status(scene, "ingested")
+        claimed = worker.queue.claim()
+        assert claimed is not None
+        with Rows(tmp_path, 0) as rows:
+            counts = filled(worker, scene, rows)
+            worker.queue.publish(claimed, Outcome("extracted", "extracted", counts.in_words()), counts, rows)
+        assert ground.status(scene) == "extracted"
+        assert ground.query("SELECT pid, obsid FROM signatures ORDER BY 1") == [(101, scene), (102, scene)]
+        assert ground.query("SELECT pid, obsid FROM hists ORDER BY 1") == [(101, scene), (103, scene)]
+        attempt = ground.log(scene)[-1]
+        assert (attempt["outcome"], attempt["detail"]) == ("extracted", "B4: 2 of 3 parcels (1 nodata)")
+        assert (attempt["rows_written"], attempt["seconds"].keys()) == ({"B4": 2}, {"publish"})
+        assert worker.queue.published(claimed)
+        assert worker.idle
+
+
+def test_nothing_is_published_of_a_scene_that_is_not_ours_any_more(
+    ground: Ground, worker: Worker, tmp_path: Path
+) -> None:
+    scene = ground.add_scene()
+    claimed = worker.queue.claim()
+    assert claimed is not None
+    ground.set_status(scene, "Obsolete")
+    with Rows(tmp_path, 1000) as rows:
+        counts = filled(worker, scene, rows)
+        with pytest.raises(ClaimLostError, match="nothing was written"):
+            worker.queue.publish(claimed, Outcome("extracted", "extracted", ""), counts, rows)
+    assert (ground.status(scene), stored(ground)) == ("Obsolete", [])
+    assert ground.log(scene)[0]["outcome"] is None
+    assert not worker.queue.published(claimed)
+    assert worker.idle

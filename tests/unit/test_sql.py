@@ -14,12 +14,11 @@ import pytest
 from psycopg2 import sql
 
 import extractors
-from extractors.database.results import _sql_type
 from extractors.database.sql import BLOCK, statement
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(extractors.__file__).parent
-SQL_FILES = ("catalogue", "parcels", "session", "signatures", "tables")
+SQL_FILES = ("aoi", "attempts", "connection", "parcels", "queue", "results", "slots", "tables")
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -90,21 +89,24 @@ def test_a_block_is_one_statement(name: str, text: str) -> None:
 
 def test_an_unknown_block() -> None:
     with pytest.raises(KeyError):
-        statement("catalogue.nothing")
+        statement("queue.nothing")
     with pytest.raises(FileNotFoundError):
         statement("nothing.claim")
 
 
 def test_every_block_is_used() -> None:
-    code = " ".join("\n".join(path.read_text() for path in PACKAGE.rglob("*.py")).split())
-    for name, _ in BLOCKS:
-        file_name, block = name.split(".")
-        asked_for = [f'statement("{name}"', f'statement( "{name}"']
-        if file_name == "parcels":  # as `parcels.{what}`
-            asked_for += [f'_selection("{block}"']
-        if block in {"create_results", "create_hists"}:
-            asked_for += ['statement(f"tables.create_{kind}"']
-        assert any(text in code for text in asked_for), name
+    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    assert set(re.findall(r'statement\(\s*"([a-z_.]+)"', code)) == {name for name, _ in BLOCKS}
+
+
+def test_what_the_aoi_is_stands_in_one_place() -> None:
+    """Whatever looks for scenes or parcels puts it in."""
+    code = {name: without_comments(text) for name, text in BLOCKS}
+    assert [name for name, text in code.items() if "{aois}" in text] == ["aoi.areas", "tables.count_aois"]
+    assert [name for name, text in code.items() if "ST_Segmentize({" in text] == ["aoi.in_srid"]
+    assert {name for name, text in code.items() if "{areas}" in text} == {
+        "queue.claim", "queue.explain", "queue.waiting", "queue.foreign", "parcels.selection",
+    }  # fmt: skip
 
 
 # No SQL is put together in the code
@@ -136,7 +138,7 @@ def is_constant_or_composed(argument: ast.expr, function: ast.AST) -> bool:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == argument.id
         ]
         return bool(values) and all(is_constant_or_composed(value, ast.Module([], [])) for value in values)
-    return isinstance(argument, ast.Call) and isinstance(argument.func, ast.Name) and argument.func.id in COMPOSERS
+    return isinstance(argument, ast.Call) and ast.unparse(argument.func) in COMPOSERS
 
 
 def functions(path: Path) -> list[ast.FunctionDef]:
@@ -171,9 +173,8 @@ def test_that_test_sees_what_it_looks_for() -> None:
         assert not is_constant_or_composed(call.args[0], tree), text
 
 
-COMPUTED = {"_sql_type(pid_type)", "form", "query"}
-"""The texts that are computed: the type of the ids, COPY's format, and a statement whose values the driver has put in.
-They are looked at below."""
+COMPUTED = {"query"}
+"""The text that is computed: a statement whose values the driver has put in. It is looked at below."""
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -192,22 +193,6 @@ def test_a_query_within_copy_is_one_that_the_driver_made() -> None:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "query"
     ]
     assert [ast.unparse(value).split("(")[0] for value in made] == ["cursor.mogrify"]
-
-
-def test_the_format_of_copy_is_one_of_two_words() -> None:
-    tree = ast.parse((PACKAGE / "database" / "results.py").read_text())
-    made = [
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "form"
-    ]
-    assert [ast.unparse(value) for value in made] == ["'binary' if self._is_binary else 'csv'"]
-
-
-@pytest.mark.parametrize(
-    ("pid_type", "expected"),
-    [("int2", "integer"), ("int4", "integer"), ("int8", "bigint"), ("text; DROP TABLE x", "integer")],
-)
-def test_the_type_of_the_ids_is_one_of_two_words(pid_type: str, expected: str) -> None:
-    assert _sql_type(pid_type) == expected
 
 
 # Packaging
