@@ -35,7 +35,7 @@ class Attempts:
         }
 
     def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int]:
-        """Open the log row of an attempt; its number, and the how many-th attempt it is of those that count."""
+        """Open the log row of an attempt; returns its number there, and which attempt it is of those that count."""
         values = {"obsid": obsid, "reference": reference, "card": card, "aoi": aoi, "results": str(self._results)}
         values |= {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
         cursor.execute(statement("attempts.begin", **self._names), values)

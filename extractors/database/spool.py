@@ -78,7 +78,7 @@ class Received:
         """Take a message. An error is kept for `finish`: raised here, it would leave the connection amid the COPY."""
         row = message if self._begun else message[len(HEADER) :]
         self._begun = True
-        if row != END and self._error is None:
+        if row not in (b"", END) and self._error is None:
             try:
                 self._spool.add(row)
             except OSError as error:
