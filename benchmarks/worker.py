@@ -6,31 +6,27 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extractors.products.card import Card, Product
+from extractors.model import Product, Scene
+from extractors.products.card import Card
 from extractors.worker import main
 
 if TYPE_CHECKING:
-    from download_with_boto3 import ObjectStore
     from extractors.config import Extraction
-    from extractors.database.catalogue import Scene
-    from extractors.raster.bands import BandFile
+    from extractors.products.store import ObjectStore
 
 
 def with_bands(card: Card, bands: list[str]) -> Card:
     """The CARD reduced to some of its bands; only their files are downloaded."""
 
-    def find(scene: "Scene", store: "ObjectStore", extraction: "Extraction") -> Product:
+    def find(scene: Scene, store: "ObjectStore", extraction: "Extraction") -> Product:
         product = card.find(scene, store, extraction)
-
-        def chosen(folder: Path) -> "tuple[BandFile, ...]":
-            return tuple(file for file in product.bands(folder) if file.name in bands)
-
-        stems = {file.path.stem for file in chosen(Path())}
-        objects = tuple(item for item in product.objects if Path(item.file_name).stem in stems)
-        return Product(objects, chosen)
+        chosen = tuple(band for band in product.bands if band.name in bands)
+        # With the header of an image, which differs from it in its suffix.
+        stems = {Path(band.file_name).stem for band in chosen}
+        return Product(tuple(item for item in product.objects if Path(item.file_name).stem in stems), chosen)
 
     labels = {preset: {b: label for b, label in names.items() if b in bands} for preset, names in card.labels.items()}
-    return dataclasses.replace(card, bands=tuple(bands), labels=labels, find=find)
+    return dataclasses.replace(card, labels=labels, find=find)
 
 
 def peak_megabytes() -> float:

@@ -2,17 +2,16 @@
 
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extractors.products.card import Card, Product
+from extractors.model import BandFile, ImageFormat, Product, Scene
+from extractors.products import layouts
+from extractors.products.card import Card
 from extractors.worker import main
 
 if TYPE_CHECKING:
-    from download_with_boto3 import ObjectStore
     from extractors.config import Extraction
-    from extractors.database.catalogue import Scene
-    from extractors.raster.bands import BandFile
+    from extractors.products.store import ObjectStore
 
 BANDS = ("VV", "VH")
 # The products hold VH first; the established scripts took the first band for VV. With the setting
@@ -21,29 +20,21 @@ PRODUCT_ORDER = {"VH": 1, "VV": 2}
 HISTORICAL_ORDER = {"VV": 1, "VH": 2}
 
 
-def find(scene: "Scene", store: "ObjectStore", extraction: "Extraction") -> Product:
+def find(scene: Scene, store: "ObjectStore", extraction: "Extraction") -> Product:
     """Find the scene's GeoTIFF; the store files it by observation date."""
-    prefix = f"Sentinel-1/SAR/CARD-COH6/{scene.obstime:%Y/%m/%d}/{scene.reference}/"
-    objects = store.find_all([f"{prefix}{scene.reference}.tif"], prefix)
+    prefix = layouts.COHERENCE.format(date=scene.obstime, name=scene.reference)
+    file_name = f"{scene.reference}.tif"
+    objects = store.find_all([prefix + file_name], prefix)
     historical = extraction.coherence_band_order == "historical"
-
-    def bands(folder: Path) -> "tuple[BandFile, ...]":
-        from extractors.raster.bands import BandFile
-
-        path = folder / objects[0].file_name
-        order = HISTORICAL_ORDER if historical else PRODUCT_ORDER
-        return tuple(BandFile(band, path, order[band], described=not historical) for band in BANDS)
-
-    return Product(objects, bands)
+    order = HISTORICAL_ORDER if historical else PRODUCT_ORDER
+    return Product(objects, tuple(BandFile(band, file_name, order[band], described=not historical) for band in BANDS))
 
 
 CARD = Card(
     code="c6",
-    bands=BANDS,
     labels={"classic": {"VV": "VV", "VH": "VH"}, "api": {"VV": "VVc", "VH": "VHc"}},
     reference=re.compile(r"S1[A-D]_[A-Za-z0-9_-]{1,100}_CARD-COH6", re.ASCII),
-    driver="GTiff",
-    nodata=0,
+    format=ImageFormat("GTiff", nodata=0),
     find=find,
 )
 

@@ -1,4 +1,4 @@
-"""The two JSON configuration files, checked once at start and then frozen.
+"""The two JSON configuration files and the command line, checked once at start and then frozen.
 
 `db_config.json` says which database, which tables, which area of interest and which dates; `s3_config.json`
 says which store. Whatever is wrong with them is a `ConfigurationError` of one line: file, key, remedy.
@@ -137,7 +137,7 @@ class Database(Section):
 
 
 class Extraction(Section):
-    """How to extract: all optional, the defaults are the established ones."""
+    """How to extract: all optional; the defaults give what the established system gave."""
 
     chunk_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(default=2000, examples=[2000])
     engine: EngineName = Field(default="scanline", examples=["scanline"])
@@ -199,6 +199,27 @@ class StoreFile(Section):
     s3: Store
 
 
+@dataclass(frozen=True)
+class Options:
+    """A worker's command line, completed from the environment."""
+
+    db_config: Path
+    s3_config: Path
+    data_dir: Path
+    everything: bool
+    watch_seconds: float | None
+    scene: str | None
+    engine: str | None
+    adopt_foreign: bool
+    verbose: bool
+    log_format: str
+
+    @property
+    def burst(self) -> bool:
+        """Whether to extract everything that is there, and then end."""
+        return self.everything and self.watch_seconds is None and self.scene is None
+
+
 File = TypeVar("File", DatabaseFile, StoreFile)
 
 
@@ -252,7 +273,7 @@ def _read(path: Path, model: type[File]) -> File:
         ) from error
     except json.JSONDecodeError as error:
         raise ConfigurationError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); mend it there"
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); fix it there"
         ) from error
     try:
         return model.model_validate(_without_empty_keys(document))

@@ -1,8 +1,8 @@
-"""Whether a worker gets on, for the HEALTHCHECK of a container: a dead man's switch.
+"""Whether a worker is alive and on time, for the HEALTHCHECK of a container: a dead man's switch.
 
 With the environment variable HEALTH_FILE set, a worker writes there what it is doing, and by when at the latest it will
 write again. `python -m extractors.health` holds that against the clock: exit code 0 if the worker lives and is on
-time, else 1 with a line that says what is amiss. Every worker needs a file of its own.
+time, else 1 with a line that says what is wrong. Every worker needs a file of its own.
 
 Only light modules are imported here: the check runs every few seconds.
 """
@@ -19,9 +19,9 @@ SLACK_SECONDS = 300.0
 
 
 def report(doing: str, seconds: float = 0.0) -> None:
-    """Say what this process does now, and that it says so again within `seconds` and some slack.
+    """Say what this process does now, and that it reports again within `seconds` and some slack.
 
-    Nothing comes of a file that cannot be written, but one line in the log.
+    If the file cannot be written, log it once and continue.
     """
     file = os.environ.get(VARIABLE)
     if not file:
@@ -38,7 +38,7 @@ def report(doing: str, seconds: float = 0.0) -> None:
 
 
 def verdict(file: str) -> str | None:
-    """What is amiss with the worker that writes this file, in words; None if nothing is."""
+    """What is wrong with the worker that writes this file, in words; None if nothing is."""
     try:
         with open(file, encoding="utf-8") as there:  # noqa: PTH123
             beat = json.load(there)
@@ -57,10 +57,10 @@ def verdict(file: str) -> str | None:
 def main() -> int:
     """The check's command."""
     file = os.environ.get(VARIABLE)
-    amiss = verdict(file) if file else f"environment variable {VARIABLE} is not set"
-    if amiss is None:
+    wrong = verdict(file) if file else f"environment variable {VARIABLE} is not set"
+    if wrong is None:
         return 0
-    print(amiss)
+    print(wrong)
     return 1
 
 
@@ -84,7 +84,7 @@ def _birth(pid: int) -> str | None:
 
 @cache
 def _say_once(file: str, reason: str) -> None:
-    import logging
+    import logging  # noqa: PLC0415 (the check runs every few seconds and needs no log)
 
     logging.getLogger(__name__).warning(
         "%s: cannot be written (%s): nobody can see that this worker lives", file, reason

@@ -31,8 +31,11 @@ class SceneContext(logging.Filter):
         self._prefix = ""
 
     @contextmanager
-    def about(self, scene: Scene) -> Iterator[None]:
-        """A block in which this process is at this scene, and at no other."""
+    def about(self, scene: Scene | None) -> Iterator[None]:
+        """A block in which this process is at this scene, and at no other (None: at none)."""
+        if scene is None:
+            yield
+            return
         reference = scene.reference
         # It comes from a table that others fill: no line breaks, no escape sequences, no endless text.
         shown = (reference if reference.isprintable() else ascii(reference))[:LONGEST_REFERENCE]

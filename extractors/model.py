@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from extractors.errors import OutageError
+
 if TYPE_CHECKING:
     import geopandas
 
@@ -36,6 +38,7 @@ class Outcome:
 
     kind: what the log calls it. status: the scene's status afterwards. reason: why, in words. retry_after: seconds
     before another attempt may begin (None: at once, or never). exit_code: that of a worker which ends with it.
+    ends_worker: whether the next scene would end in the same way.
     """
 
     kind: str
@@ -43,6 +46,7 @@ class Outcome:
     reason: str
     exit_code: int = 0
     retry_after: float | None = None
+    ends_worker: bool = False
 
     @property
     def counts(self) -> bool:
@@ -50,9 +54,14 @@ class Outcome:
         return self.kind != GIVEN_BACK
 
     @property
-    def done(self) -> bool:
-        """Whether the scene needs no further attempt and did not fail."""
-        return self.kind in {"extracted", "no_parcels"}
+    def failed(self) -> bool:
+        """Whether the attempt ended without a result, for reasons that lie in the scene."""
+        return self.counts and self.kind not in {"extracted", "no_parcels"}
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether database, store or disk were missing."""
+        return self.exit_code == OutageError.exit_code
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,19 @@
 import datetime as dt
 import re
 import sys
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
-from extractors.products.card import Card, Product
+from extractors.model import BandFile, ImageFormat, Product, Scene, StoredObject
+from extractors.products import layouts
+from extractors.products.card import Card
 from extractors.worker import main
 
 if TYPE_CHECKING:
-    from download_with_boto3 import ObjectStore, StoredObject
     from extractors.config import Extraction
-    from extractors.database.catalogue import Scene
-    from extractors.raster.bands import BandFile
+    from extractors.products.store import ObjectStore
 
 RESOLUTIONS = {"B04": "10m", "B08": "10m", "SCL": "20m"}
-# Reprocessed products (Collection 1) lie beside the others; the baseline in the name does not tell which.
-COLLECTIONS = ("L2A", "L2A_N0500")
 REFERENCE = re.compile(
     r"S2[A-D]_MSIL2A_(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})T\d{6}_N\d{4}_R\d{3}"
     r"_T\d{2}[A-Z]{3}_\d{8}T\d{6}(?P<safe>\.SAFE)?",
@@ -27,7 +23,7 @@ REFERENCE = re.compile(
 )
 
 
-def find(scene: "Scene", store: "ObjectStore", _: "Extraction") -> Product:
+def find(scene: Scene, store: "ObjectStore", _: "Extraction") -> Product:
     """Find the product's band files by what their keys end with: the granule's name cannot be composed.
 
     Tried: the reference with and without `.SAFE`, as written first, in each collection.
@@ -42,22 +38,24 @@ def find(scene: "Scene", store: "ObjectStore", _: "Extraction") -> Product:
     bare = scene.reference.removesuffix(".SAFE")
     names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
     missing = []
-    for collection in COLLECTIONS:
+    for collection in layouts.SENTINEL_2_COLLECTIONS:
         for name in names:
-            prefix = f"Sentinel-2/MSI/{collection}/{date:%Y/%m/%d}/{name}/"
+            prefix = layouts.SENTINEL_2.format(collection=collection, date=date, name=name)
             listed = store.list_objects(prefix)
             found = {band: _band_object(band, listed) for band in RESOLUTIONS}
             objects = {band: item for band, item in found.items() if item is not None}
             if len(objects) == len(RESOLUTIONS):
-                return Product(tuple(objects.values()), partial(_bands, objects=objects))
+                bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
+                return Product(tuple(objects.values()), bands)
             if listed:
                 missing.append(f"{prefix} lacks {', '.join(band for band in RESOLUTIONS if band not in objects)}")
+    collections = " or ".join(layouts.SENTINEL_2_COLLECTIONS)
     raise SceneNotFoundError(
-        "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {' or '.join(COLLECTIONS)} of its date"
+        "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {collections} of its date"
     )
 
 
-def _band_object(band: str, listed: "list[StoredObject]") -> "StoredObject | None":
+def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:
     """The one object that holds a band; products before mid 2018 have file names that start with `L2A_`."""
     resolution = RESOLUTIONS[band]
     pattern = re.compile(
@@ -69,24 +67,16 @@ def _band_object(band: str, listed: "list[StoredObject]") -> "StoredObject | Non
     return matching[0] if matching else None
 
 
-def _bands(folder: Path, objects: "dict[str, StoredObject]") -> "tuple[BandFile, ...]":
-    from extractors.raster.bands import BandFile
-
-    return tuple(BandFile(band, folder / item.file_name) for band, item in objects.items())
-
-
 CARD = Card(
     code="s2",
-    bands=tuple(RESOLUTIONS),
     labels={
         "classic": {"B04": "B4", "B08": "B8", "SCL": "SC"},
         "api": {"B04": "B04", "B08": "B08", "SCL": "SC"},
     },
     reference=REFERENCE,
-    driver="JP2OpenJPEG",
-    nodata=0,
+    format=ImageFormat("JP2OpenJPEG", nodata=0),
     find=find,
-    classified="SCL",
+    categorical="SCL",
 )
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ STATISTICS = (
 )
 # Tables of statistics have a row per parcel and these columns.
 NAMES = tuple(statistic.name for statistic in STATISTICS)
+COUNT = NAMES.index("count")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from demo.servers import Postgis, S3Server
 from extractors.config import ENGINE_NAMES
 from tests.faults.season import Products, make_oracle
 from tests.faulty_s3 import FaultyS3
-from tests.helpers import Workspace
+from tests.support.workspace import Workspace
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,1 +1,1 @@
-"""Products: what a CARD is, where stores keep its files, and the store itself."""
+"""Products: what a CARD is, where providers keep its files, and the store itself."""

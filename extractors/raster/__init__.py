@@ -1,1 +1,1 @@
-"""Image files: whether they are whole, what they say of themselves, and their pixels where parcels are."""
+"""Image files: their integrity, what they say of themselves, and their pixels where parcels are."""

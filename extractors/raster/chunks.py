@@ -1,88 +1,90 @@
-"""One chunk of parcels in all bands of a scene."""
+"""One chunk of parcels in all layers of a request."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from extractors.database.parcels import ParcelChunk
-from extractors.database.results import Signatures
-from extractors.raster.bands import GridBands
-from extractors.raster.images import TileOfBand
-from extractors.statistics.zonal import COUNT, TOO_LARGE, Boxes, Grid, Integers, Polygons, reasons, verified
+from extractors.model import Layer, ParcelChunk, StatisticsRequest
+from extractors.raster.bands import GridBands, Part
+from extractors.raster.images import BandTile
+from extractors.signatures import COUNT, ChunkResult, Signatures
+from extractors.statistics.grid import Integers, Polygons, PolygonsOnGrid
+from extractors.statistics.zonal import TOO_LARGE, reasons, verified
 
-# Bounding box within the scene; at 10 m these are 4,000 square kilometres.
+# Bounding box within the scene; at 10 m these are 4,000 square kilometres. A single broken vertex can make a parcel as
+# large as the scene, and its pixels would not fit into memory.
 LARGEST_PARCEL_PIXELS = 40_000_000
 
 
 @dataclass(frozen=True)
-class How:
-    """How to compute: engine, parcels of each chunk that rasterstats computes as well, label of each band in the
-    results, and the band of which histograms are wanted, if any."""
+class ChunkOnGrid:
+    """A chunk on one grid: the bands and layers there, and the parcels that are not too large, with their numbers."""
 
-    engine: str
-    verified_parcels: int
-    labels: Mapping[str, str]
-    histograms_of: str | None
-
-
-@dataclass
-class ChunkResult:
-    """What a chunk gave. parcels: how many; pid: the numbers of those that could be computed. without_row: by label,
-    parcels without a row by reason. hists: parcel and pixels per class."""
-
-    parcels: int
+    bands: GridBands
+    layers: tuple[Layer, ...]
     pid: Integers
-    signatures: list[Signatures] = field(default_factory=list)
-    without_row: dict[str, Counter[str]] = field(default_factory=dict)
-    hists: list[tuple[int, dict[str, int]]] = field(default_factory=list)
-    recomputed: bool = False
+    polygons: PolygonsOnGrid
+    too_large: int
 
 
-def needs(chunk: ParcelChunk, grids: Sequence[GridBands]) -> list[TileOfBand]:
-    """The tiles that have to be decoded before a chunk can be computed."""
-    polygons = chunk.polygons
-    return [tile for group in grids for tile in group.tiles_under(polygons[_fitting(polygons, group.grid)])]
+class ChunkTask:
+    """Statistics of a chunk's parcels in every layer: a task for the pool, to be called when `needs` are decoded."""
 
+    def __init__(self, chunk: ParcelChunk, grids: Sequence[GridBands], request: StatisticsRequest) -> None:
+        self._chunk = chunk
+        self._request = request
+        self._pid: Integers = chunk.parcels["pid"].to_numpy()
+        polygons = Polygons(chunk.parcels.geometry.to_numpy())
+        self._on_grids = [self._on_grid(polygons, bands) for bands in grids]
 
-def compute(chunk: ParcelChunk, grids: Sequence[GridBands], how: How) -> ChunkResult:
-    """Statistics of a chunk's parcels in every band; each parcel gives a row or is counted under a reason."""
-    pid, polygons = chunk.parcels["pid"].to_numpy(), chunk.polygons
-    result = ChunkResult(len(chunk), pid)
-    for group in grids:
-        labels = [how.labels[band.name] for band in group.bands]
-        for label in labels:
-            result.without_row[label] = Counter(chunk.unusable)
-        fitting = _fitting(polygons, group.grid)
-        for label in labels:
-            result.without_row[label].update([TOO_LARGE] * (len(polygons) - len(fitting)))
-        if not fitting.size:
-            continue
-        pid_here, here = (pid, polygons) if len(fitting) == len(polygons) else (pid[fitting], polygons[fitting])
-        for part, grid, arrays in group.parts(here):
-            if grid is None:  # no pixel of the file is near
-                why = list(reasons(here[part], group.grid, None, np.zeros(part.stop - part.start, dtype=np.int64)))
-                for label in labels:
-                    result.without_row[label].update(why)
-                continue
-            nodata = group.bands[0].nodata
-            zones, tables, recomputed = verified(how.engine, here[part], grid, arrays, nodata, how.verified_parcels)
-            result.recomputed |= recomputed
-            for band, label, array, table in zip(group.bands, labels, arrays, tables, strict=True):
-                counts = table[:, COUNT].astype(np.int64)
-                result.signatures.append(Signatures(label, pid_here[part][counts > 0], table[counts > 0]))
-                result.without_row[label].update(reasons(here[part], grid, zones, counts))
-                if band.name == how.histograms_of:
-                    hists = zones.histograms(array, nodata)
-                    result.hists += [(int(p), hist) for p, hist in zip(pid_here[part], hists, strict=True) if hist]
-    return result
+    @property
+    def needs(self) -> list[BandTile]:
+        """The tiles that have to be decoded before."""
+        return [tile for here in self._on_grids for tile in here.bands.tiles_under(here.polygons)]
 
+    def __call__(self) -> ChunkResult:
+        """Compute it: each parcel gives a row in every layer or is counted under a reason."""
+        result = ChunkResult(len(self._chunk), self._pid)
+        for here in self._on_grids:
+            for layer in here.layers:
+                without = result.without_row[layer.label] = Counter(self._chunk.unusable)
+                without.update([TOO_LARGE] * here.too_large)
+            for part in here.bands.parts(here.polygons):
+                self._add(result, here, part)
+        return result
 
-def _fitting(polygons: Polygons, grid: Grid) -> Integers:
-    """Which geometries are not too large: a single broken vertex can make a parcel as large as the scene, and its
-    pixels would not fit into memory."""
-    boxes = Boxes.of(polygons, grid)
-    rows = np.clip(boxes.bottom, 0, grid.shape[0]) - np.clip(boxes.top, 0, grid.shape[0])
-    columns = np.clip(boxes.right, 0, grid.shape[1]) - np.clip(boxes.left, 0, grid.shape[1])
-    return np.flatnonzero(rows * columns <= LARGEST_PARCEL_PIXELS)
+    def _on_grid(self, polygons: Polygons, bands: GridBands) -> ChunkOnGrid:
+        names = {band.name for band in bands.bands}
+        layers = tuple(layer for layer in self._request.layers if layer.band in names)
+        here = polygons.on(bands.grid)
+        fitting = np.flatnonzero(here.boxes_within.areas <= LARGEST_PARCEL_PIXELS)
+        too_large = len(here) - len(fitting)
+        if too_large:
+            return ChunkOnGrid(bands, layers, self._pid[fitting], here[fitting], too_large)
+        return ChunkOnGrid(bands, layers, self._pid, here, 0)
+
+    def _add(self, result: ChunkResult, here: ChunkOnGrid, part: Part) -> None:
+        """Add what part of the parcels give on one grid."""
+        pid, polygons = here.pid[part.chosen], here.polygons[part.chosen]
+        if part.polygons is None:
+            why = list(reasons(polygons, None, np.zeros(len(polygons), dtype=np.int64)))
+            for layer in here.layers:
+                result.without_row[layer.label].update(why)
+            return
+        request, bands = self._request, here.bands.bands
+        nodata = bands[0].nodata
+        zones, tables, recomputed = verified(
+            request.engine, part.polygons, part.arrays, nodata, request.verified_parcels
+        )
+        result.recomputed |= recomputed
+        of_band = {band.name: pair for band, pair in zip(bands, zip(part.arrays, tables, strict=True), strict=True)}
+        for layer in here.layers:
+            array, table = of_band[layer.band]
+            counts = table[:, COUNT]
+            result.signatures.append(Signatures(layer.label, pid[counts > 0], table[counts > 0]))
+            result.without_row[layer.label].update(reasons(polygons, zones, counts))
+            if layer.histogram:
+                histograms = zip(pid.tolist(), zones.histograms(array, nodata), strict=True)
+                result.hists += [(number, histogram) for number, histogram in histograms if histogram]

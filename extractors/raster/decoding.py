@@ -1,7 +1,4 @@
-"""The images of a scene at work: opened and decoded as the files arrive, then chunk after chunk of parcels computed.
-
-Nothing heavy is loaded before the first file is there: GDAL takes a second, during which files can come already.
-"""
+"""The images of a scene at work: opened and decoded as the files arrive, then computed chunk by chunk."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,15 +6,13 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from extractors.products.card import Card, Product
+from extractors.model import BandFile, ImageFormat, ParcelChunk, StatisticsRequest
+from extractors.raster.bands import scene_bands
+from extractors.raster.chunks import ChunkTask
 from extractors.raster.pool import Pool
-
-if TYPE_CHECKING:
-    from extractors.database.parcels import ParcelChunk
-    from extractors.raster.bands import GridBands, SceneBands
-    from extractors.raster.chunks import ChunkResult, How
+from extractors.signatures import ChunkResult
 
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.
 CHUNKS_AHEAD_PER_CORE = 4
@@ -26,61 +21,57 @@ CHUNKS_AHEAD_PER_CORE = 4
 Occupied = Callable[[int, Sequence[tuple[float, float, float, float]]], Sequence[int]]
 
 
-class Imagery:
-    """A scene's bands and the threads that work on them; both are ended with the block."""
+class Decoding:
+    """A scene's bands, and the threads that decode them and compute statistics; both end with the block.
 
-    def __init__(self, card: Card, product: Product, folder: Path, cores: int, occupied: Occupied) -> None:
-        self._card = card
-        self._product = product
-        self._folder = folder
+    Methods raise SceneError for files that cannot be used.
+    """
+
+    def __init__(
+        self, bands: Sequence[BandFile], folder: Path, image_format: ImageFormat, cores: int, occupied: Occupied
+    ) -> None:
         self._cores = cores
         self._occupied = occupied
-        self._pool = Pool(cores)
         self._stack = ExitStack()
-        self._bands: SceneBands | None = None
+        self._opened = scene_bands(bands, folder, image_format)
+        self._pool = Pool(cores)
 
     def __enter__(self) -> Self:
-        self._pool.__enter__()
+        with ExitStack() as stack:
+            # Files are closed last, when no thread reads any more.
+            self._bands = stack.enter_context(self._opened)
+            stack.enter_context(self._pool)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Files are closed when no thread reads any more.
-        with self._stack:
-            self._pool.__exit__(kind, error, traceback)
+        self._stack.__exit__(kind, error, traceback)
 
     def arrived(self, path: Path) -> None:
-        """Start decoding the tiles of this file that hold parcels, while other files still come and the database
-        selects the parcels. What goes wrong in a tile is reported to the chunk that needs it."""
-        grids = self._opened().arrived(path)
+        """Start decoding the tiles of this file that hold parcels, while other files still arrive and the database
+        selects the parcels. An error in a tile is reported to the chunks that need it."""
+        grids = self._bands.arrived(path)
         if not grids:
             return
         tiles = [tile for group in grids for tile in group.all_tiles()]
         for index in self._occupied(grids[0].bands[0].epsg, [bounds for _, bounds in tiles]):
             self._pool.prepare(tiles[index][0])
 
-    def grids(self) -> "list[GridBands]":
-        """All bands; their files must be there now."""
-        return self._opened().grids()
+    @property
+    def epsg(self) -> int:
+        """EPSG code of the scene's CRS; all files must be there now."""
+        return self._bands.grids()[0].bands[0].epsg
 
-    def compute(self, chunks: "Iterable[ParcelChunk]", how: "How") -> "Iterator[ChunkResult]":
-        """Results in the order of the chunks, of which only a few are under way at any time: memory stays bounded."""
-        from extractors.raster.chunks import compute, needs
-
-        grids = self.grids()
+    def compute(self, chunks: Iterable[ParcelChunk], request: StatisticsRequest) -> Iterator[ChunkResult]:
+        """Results in the order of the chunks, of which only a few are in progress at any time: memory stays bounded."""
+        grids = self._bands.grids(dict.fromkeys(layer.band for layer in request.layers))
         running: deque[Future[ChunkResult]] = deque()
         for chunk in chunks:
-            running.append(self._pool.submit(compute, chunk, grids, how, needs=needs(chunk, grids)))
+            task = ChunkTask(chunk, grids, request)
+            running.append(self._pool.submit(task, needs=task.needs))
             if len(running) > CHUNKS_AHEAD_PER_CORE * self._cores:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
-
-    def _opened(self) -> "SceneBands":
-        if self._bands is None:
-            from extractors.raster.bands import scene_bands
-
-            files = self._product.bands(self._folder)
-            self._bands = self._stack.enter_context(scene_bands(files, self._card.driver, self._card.nodata))
-        return self._bands

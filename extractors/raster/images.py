@@ -1,9 +1,7 @@
-"""Pixels in files, for several threads at once: read by windows, or, where reading means decoding, decoded tile by
-tile into memory, each tile once and only where parcels are."""
+"""Pixels in files, for several threads at once: read by windows, or decoded tile by tile into memory."""
 
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import rasterio.errors
 import rasterio.windows
 
 from extractors.errors import SceneError, one_line
-from extractors.statistics.zonal import Array, Boxes
+from extractors.statistics.grid import Array, Boxes
 
 Tile = tuple[int, int]
 
@@ -33,8 +31,7 @@ class ImageFile:
 
     @contextmanager
     def borrow(self) -> Iterator[Any]:
-        """An open dataset for the calling thread. Raises SceneError if the file cannot be opened as what it should
-        be, or read."""
+        """An open dataset for the calling thread. Raises SceneError if the file cannot be read by its driver."""
         try:
             with self._lock:
                 dataset = self._idle.pop() if self._idle else None
@@ -62,7 +59,7 @@ class ImageFile:
         return pixels
 
     def close(self) -> None:
-        """Close all datasets; one that a thread still has, when that is done: to take it away would crash."""
+        """Close all datasets; one that a thread is using is closed when it comes back: closing it now would crash."""
         with self._lock:
             self._closed = True
             while self._idle:
@@ -70,9 +67,9 @@ class ImageFile:
 
 
 class DecodedBand:
-    """One band in memory, filled tile by tile. What no tile has filled takes no memory.
+    """One band in memory, filled tile by tile; parts that no tile has filled take no memory.
 
-    array: rows x columns of the whole band; only tiles that `decode` was called for hold pixels, the rest is 0.
+    array: rows x columns of the whole band; only decoded tiles hold pixels, the rest is 0.
     """
 
     def __init__(self, file: ImageFile, index: int, shape: tuple[int, int], tile_shape: tuple[int, int], dtype: str):
@@ -80,42 +77,23 @@ class DecodedBand:
         self.tile_shape = tile_shape
         self._file = file
         self._index = index
-        self._tiles: dict[Tile, Future[None]] = {}
-        self._lock = threading.Lock()
 
-    def decode(self, tiles: Iterable[Tile]) -> None:
-        """Return when these tiles are in the array: decoded here, unless another thread has begun with them."""
-        others = []
-        for tile in tiles:
-            with self._lock:
-                done = self._tiles.get(tile)
-                mine = done is None
-                if done is None:
-                    done = self._tiles[tile] = Future()
-            if not mine:
-                others.append(done)
-                continue
-            try:
-                rows, columns = tile_window(tile, self.tile_shape, self.array.shape)
-                self._file.read(self._index, rows, columns, self.array[rows, columns])
-            except BaseException as error:
-                done.set_exception(error)
-                raise
-            done.set_result(None)
-        for done in others:
-            done.result()
+    def decode(self, tile: Tile) -> None:
+        """Decode a tile into the array. Raises SceneError if the file cannot be read."""
+        rows, columns = tile_window(tile, self.tile_shape, self.array.shape)
+        self._file.read(self._index, rows, columns, self.array[rows, columns])
 
 
 @dataclass(frozen=True)
-class TileOfBand:
-    """One tile of one band."""
+class BandTile:
+    """One tile of one band: a job for the pool, which decodes each tile once."""
 
-    image: DecodedBand
+    band: DecodedBand
     tile: Tile
 
     def __call__(self) -> None:
-        """Decode it, unless that has been done."""
-        self.image.decode([self.tile])
+        """Decode it."""
+        self.band.decode(self.tile)
 
 
 def tile_window(tile: Tile, tile_shape: tuple[int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -124,18 +102,16 @@ def tile_window(tile: Tile, tile_shape: tuple[int, int], shape: tuple[int, ...])
     return slice(top, min(top + tile_shape[0], shape[0])), slice(left, min(left + tile_shape[1], shape[1]))
 
 
-def tiles_under(boxes: Boxes, tile_shape: tuple[int, int], shape: tuple[int, int]) -> list[Tile]:
-    """The tiles that boxes touch, in the order of the boxes."""
-    rows, columns = shape
-    meets = (boxes.top < rows) & (boxes.bottom > 0) & (boxes.left < columns) & (boxes.right > 0)
+def tiles_under(boxes: Boxes, tile_shape: tuple[int, int]) -> list[Tile]:
+    """The tiles under boxes that were cut to the image, in the order of the boxes."""
     corners = np.column_stack(
         [
-            np.clip(boxes.top, 0, rows - 1) // tile_shape[0],
-            np.clip(boxes.bottom - 1, 0, rows - 1) // tile_shape[0],
-            np.clip(boxes.left, 0, columns - 1) // tile_shape[1],
-            np.clip(boxes.right - 1, 0, columns - 1) // tile_shape[1],
+            boxes.top // tile_shape[0],
+            (boxes.bottom - 1) // tile_shape[0],
+            boxes.left // tile_shape[1],
+            (boxes.right - 1) // tile_shape[1],
         ]
-    )[meets].astype(int)
+    )[boxes.areas > 0].astype(int)
     _, first = np.unique(corners, axis=0, return_index=True)
     found = {
         (row, column): None

@@ -1,7 +1,7 @@
-"""Whether a local file is whole.
+"""The integrity of local files.
 
-A file that has lost its end is dangerous: GDAL reads the missing part of JPEG 2000 and ENVI files as zeros, which is
-nodata, without an error. So each format is checked before the first pixel is used.
+GDAL reads the missing part of a truncated JPEG 2000 or ENVI file as zeros, which is nodata, without an error. So each
+file is checked before its first pixel is used.
 """
 
 import re
@@ -17,13 +17,13 @@ JPEG2000_SIGNATURE = bytes.fromhex("0000000c6a5020200d0a870a")
 LONG_BOX = b"\0\0\0\1"
 SIZE_MARKER, TILE_MARKER, END_OF_CODESTREAM = b"\xff\x51", b"\xff\x90", b"\xff\xd9"
 SHORTEST_TILE_PART = 14
-# As much of a marker segment as is looked at, marker included; and what must follow the marker.
+# Bytes of a marker segment that are read, marker included; and the bytes that must follow the marker.
 LONGEST_READ = 38
 SHORTEST_BODY = {SIZE_MARKER: 36, TILE_MARKER: 8}
 
 
-def check_whole(path: Path, driver: str) -> None:
-    """Raise SceneError if the file has lost its end (JPEG 2000, ENVI) or its header."""
+def check_integrity(path: Path, driver: str) -> None:
+    """Raise SceneError if the file is missing, truncated (JPEG 2000, ENVI) or has lost its header."""
     if not path.exists():
         raise SceneError(f"{path.name} is missing")
     if driver == JPEG2000:
@@ -69,7 +69,7 @@ def _check_jpeg2000(path: Path) -> None:
 def _count_tiles(file: IO[bytes], begin: int, end: int) -> tuple[int, int]:
     """How many tiles a JPEG 2000 codestream (annex A) announces, and how many different ones it holds."""
     announced, tiles = 0, set()
-    position = begin + 2  # behind the marker of its start
+    position = begin + 2  # after the marker of its start
     while position < end:
         file.seek(position)
         found = file.read(min(LONGEST_READ, end - position))
@@ -100,7 +100,7 @@ def _check_envi(path: Path) -> None:
     if not text.startswith("ENVI"):
         raise SceneError(f"{header_path.name} is not an ENVI header; see what the store holds under this name")
     fields = {key: int(value) for key, value in re.findall(r"^\s*([a-z ]+?)\s*=\s*(\d+)\s*$", text, re.MULTILINE)}
-    # Sizes of the data type codes that statistics can be made of: byte, int16, int32, float32, float64, uint16, uint32.
+    # By data type code, only types that have statistics: byte, int16, int32, float32, float64, uint16, uint32.
     bytes_per_pixel = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 12: 2, 13: 4}.get(fields.get("data type", 0))
     if bytes_per_pixel is None or not {"samples", "lines"} <= fields.keys():
         raise SceneError(f"{header_path.name} lacks samples, lines or a usable data type; replace the object")

@@ -2,6 +2,7 @@
 both, and another worker takes the scene."""
 
 import faulthandler
+import logging
 import os
 import sys
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from extractors.logs import SceneLines
+log = logging.getLogger(__name__)
 
 EXIT_CODE = 70
 # A native call that holds Python's lock stops our own watch as well; then a thread outside Python ends the process
@@ -18,11 +19,11 @@ GRACE_SECONDS = 5.0
 
 
 @contextmanager
-def deadline(seconds: float, lines: SceneLines) -> Iterator[None]:
+def deadline(seconds: float) -> Iterator[None]:
     """End the process with EXIT_CODE if the block takes longer, whatever it is doing."""
 
     def end() -> None:
-        lines.error("this scene took longer than %g s (extraction.deadline_seconds): this worker ends", seconds)
+        log.error("this scene took longer than %g s (extraction.deadline_seconds): this worker ends", seconds)
         sys.stdout.flush()
         os._exit(EXIT_CODE)
 

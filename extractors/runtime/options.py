@@ -3,32 +3,10 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from extractors.config import ENGINE_NAMES
+from extractors.config import ENGINE_NAMES, Options
 from extractors.logs import LOG_FORMATS
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line, completed from the environment."""
-
-    db_config: Path
-    s3_config: Path
-    data_dir: Path
-    everything: bool
-    watch_seconds: float | None
-    scene: str | None
-    engine: str | None
-    adopt_foreign: bool
-    verbose: bool
-    log_format: str
-
-    @property
-    def burst(self) -> bool:
-        """Whether all that there is is to be done, and then no more."""
-        return self.everything and self.watch_seconds is None and self.scene is None
 
 
 def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Options:

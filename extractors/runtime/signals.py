@@ -1,8 +1,9 @@
-"""Being asked to stop. A signal interrupts only where that is harmless: while a worker waits, downloads or computes.
+"""Signals: a worker can be asked to stop, but is interrupted only where that does no harm: waiting, downloading,
+computing.
 
-While the catalogue is written, a signal is noted and heeded afterwards, so that no claim and no file is left behind.
-Python looks for signals only between its own instructions; so that a long database query does not keep it from that,
-a thread of its own, woken by the system, has the query cancelled.
+While the catalogue is written, a signal is noted and obeyed afterwards, so that no claim and no file is left behind.
+Python looks for signals only between its own instructions. So that a long database query does not delay that, a thread
+of its own, woken by the system, cancels the query.
 """
 
 import os
@@ -25,8 +26,8 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
-class Stopping:
-    """Installs the handlers of a process's main thread."""
+class Signals:
+    """The signals that ask a worker to stop. Without `install` none is handled: for attempts that others schedule."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -34,6 +35,9 @@ class Stopping:
         self._cancellable = False
         self._cancelling = threading.Lock()
         self._cancel: Callable[[], None] | None = None
+
+    def install(self) -> None:
+        """Handle the process's signals from now on; to be called in its main thread."""
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
@@ -43,8 +47,8 @@ class Stopping:
             raise Stopped(self._number)
 
     def behind(self, error: BaseException) -> BaseException:
-        """What is behind an error that nobody expected: the signal, if one has come. Raised amid Python's own locks, it
-        may come out as another error."""
+        """The cause of an unexpected error: the signal, if one has come. Raised inside Python's own locks, it may turn
+        into another error."""
         return error if self._number is None else Stopped(self._number)
 
     def cancel_with(self, cancel: Callable[[], None]) -> None:
@@ -78,7 +82,7 @@ class Stopping:
                 self._cancelling.release()
 
     def _handle(self, number: int, _: object) -> None:
-        # The first one counts. What follows it is clean-up, which a second one must not interrupt.
+        # The first one counts. Clean-up follows, which a second one must not interrupt.
         if self._number is None:
             self._number = number
             if self._interruptible:

@@ -1,6 +1,6 @@
 """The engine `rasterstats`: the numbers of the established system, by the library that it used.
 
-It is the definition of what the statistics are, and the judge of the other engine.
+It is the definition of the statistics; the other engine is checked against it.
 """
 
 from collections.abc import Iterator
@@ -12,34 +12,27 @@ import rasterio.features
 import rasterstats
 import shapely
 
-from extractors.statistics.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
+from extractors.signatures import COUNT, STATISTICS
+from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 
-NAMES = tuple({"p25": "percentile_25", "p50": "percentile_50", "p75": "percentile_75"}.get(n, n) for n in STATISTICS)
+# What rasterstats calls the statistics.
+NAMES = [statistic.reference for statistic in STATISTICS]
 
-# rasterstats allocates a parcel's whole bounding box: with that many pixels outside the raster, it gets none.
+# rasterstats allocates a parcel's whole bounding box. It is not given one with so many pixels more than the raster.
 LARGEST_OVERHANG_PIXELS = 4_000_000
 
 
 class RasterstatsZones:
-    """Parcels on a grid. geometries: polygons and multipolygons in the grid's CRS, valid or not, none empty."""
+    """Parcels on a grid."""
 
-    def __init__(self, geometries: Geometries | Polygons, grid: Grid) -> None:
-        polygons = Polygons.of(geometries)
-        self._grid = grid
-        self._geometries = polygons.geometries
-        boxes = Boxes.of(polygons, grid)
-        rows, columns = grid.shape
+    def __init__(self, polygons: PolygonsOnGrid) -> None:
+        self._grid = polygons.grid
+        self._geometries = polygons.polygons.geometries
         # Only parcels near the grid are asked for: an empty box (a parcel without extent on a pixel's edge) is an
         # error in rasterstats, and one far away could be any size.
-        near = (
-            (boxes.bottom > boxes.top)
-            & (boxes.right > boxes.left)
-            & (boxes.top < rows)
-            & (boxes.bottom > 0)
-            & (boxes.left < columns)
-            & (boxes.right > 0)
-        )
-        overhanging = (boxes.bottom - boxes.top) * (boxes.right - boxes.left) > rows * columns + LARGEST_OVERHANG_PIXELS
+        near = polygons.boxes_within.areas > 0
+        rows, columns = self._grid.shape
+        overhanging = polygons.boxes.areas > rows * columns + LARGEST_OVERHANG_PIXELS
         self._near = np.flatnonzero(near & ~overhanging)
         self._overhanging = np.flatnonzero(near & overhanging)
 
@@ -54,8 +47,8 @@ class RasterstatsZones:
     def statistics(self, array: Array, nodata: float) -> Floats:
         """Parcels x STATISTICS; count 0 and NaN elsewhere for a parcel without a valid pixel."""
         table = np.full((len(self._geometries), len(STATISTICS)), np.nan)
-        table[:, 0] = 0
-        for index, row in self._rows(array, nodata, stats=list(NAMES)):
+        table[:, COUNT] = 0
+        for index, row in self._rows(array, nodata, stats=NAMES):
             table[index] = [row[name] for name in NAMES]
         return table
 
@@ -67,12 +60,12 @@ class RasterstatsZones:
         return histograms
 
     def _rows(self, array: Array, nodata: float, **options: Any) -> Iterator[tuple[int, dict[Any, Any]]]:
-        """What rasterstats has for each parcel, with the parcel's position."""
+        """The position of each parcel near the grid, and what rasterstats has for it."""
         common = {"affine": self._grid.transform, "nodata": nodata, **options}
         shapes = list(self._geometries[self._near])
         yield from zip(self._near.tolist(), rasterstats.zonal_stats(shapes, array, **common), strict=True)
         for index in self._overhanging.tolist():
-            # Its pixels by the same rasterisation, but on the grid alone; then everything but them is nodata.
+            # Its pixels by the same rasterisation, but on the grid alone; all others are set to nodata.
             inside = rasterio.features.rasterize(
                 [(self._geometries[index], 1)], self._grid.shape, transform=self._grid.transform, dtype="uint8"
             )

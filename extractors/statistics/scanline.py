@@ -1,29 +1,30 @@
 """The engine `scanline`: the pixels of many polygons at once, and their statistics, with numpy alone.
 
 A polygon's pixels are found as GDAL finds them: along the centre line of every pixel row, the crossings with the
-polygon's edges are sorted and filled in pairs, each crossing rounded to the next pixel edge. All polygons of a chunk
-go through that together, as arrays of edges and crossings. Every polygon has its own list of pixels, so overlaps,
-repetitions and islands in lakes cost nothing special, and one list serves all bands on the same grid.
+polygon's edges are sorted and filled in pairs, each crossing rounded to the next pixel edge. This is done for all
+polygons of a chunk together, as arrays of edges and crossings. Every polygon has its own list of pixels, so overlaps,
+repetitions and islands need no special care, and one list serves all bands on the same grid.
 
 The arithmetic follows, operation by operation, what `rasterstats` has GDAL do (pixel coordinates relative to the
-polygon's own bounding box), so that the pixels are the same ones even where an edge passes within a rounding error of a
-centre. Only edges that lie exactly on a centre line are left to GDAL itself: there it treats upper and lower edges
-differently.
+polygon's own bounding box), so the pixels are the same even where an edge passes within a rounding error of a centre.
+Only polygons with an edge exactly on a centre line are left to GDAL itself, which treats upper and lower edges
+differently there.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import rasterio.features
-import shapely
 from numpy.typing import NDArray
 
-from extractors.statistics.zonal import STATISTICS, Array, Boxes, Floats, Geometries, Grid, Integers, Polygons
+from extractors.signatures import COUNT, STATISTICS
+from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 
-# Pixels that are worked on at once: bounds the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
+# Pixels processed at once: limits the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000
-# A polygon that is left to GDAL gets an array of its whole bounding box, up to this size.
+# A polygon that is left to GDAL gets an array of its whole bounding box up to this size, else of the part on the grid.
 LARGEST_BOX_PIXELS = 16_000_000
 LARGEST_INT32 = 2**31 - 1
 # Of so many pixels of 16 bits, the square of the sum and the number times the sum of the squares fit into 63 bits.
@@ -42,12 +43,12 @@ class Spans:
 
 
 class ScanlineZones:
-    """Parcels on a grid. geometries: polygons and multipolygons in the grid's CRS, valid or not, none empty."""
+    """Parcels on a grid."""
 
-    def __init__(self, geometries: Geometries | Polygons, grid: Grid) -> None:
-        self._spans = rasterize(geometries, grid)
+    def __init__(self, polygons: PolygonsOnGrid) -> None:
+        self._spans = rasterize(polygons)
 
-    @property
+    @cached_property
     def pixels(self) -> Integers:
         """How many pixel centres lie in each parcel."""
         spans = self._spans
@@ -62,11 +63,10 @@ class ScanlineZones:
         return histograms(self._spans, array, nodata)
 
 
-def rasterize(geometries: Geometries | Polygons, grid: Grid) -> Spans:
+def rasterize(polygons: PolygonsOnGrid) -> Spans:
     """The pixels of each polygon: those whose centre lies inside it, cut to the grid."""
-    polygons = Polygons.of(geometries)
-    boxes, outlines = Boxes.of(polygons, grid), polygons.outlines
-    transform, (rows, columns) = grid.transform, grid.shape
+    boxes, within, outlines = polygons.boxes, polygons.boxes_within, polygons.polygons.outlines
+    transform, (rows, columns) = polygons.grid.transform, polygons.grid.shape
     start, zone, part, zone_of_part = outlines.edge, outlines.zone_of_edge, outlines.part_of_edge, outlines.zone_of_part
     end = start + 1
     # Coordinates in pixels from the corner of the zone's box. Divisions and products as in GDAL's inverse transform.
@@ -90,13 +90,14 @@ def rasterize(geometries: Geometries | Polygons, grid: Grid) -> Spans:
     edge = np.repeat(np.arange(len(crossings)), crossings)
     row = _counting(crossings) + first[edge]
     crossing = (row + 0.5 - top[edge]) * (bottom_x - top_x)[edge] / (bottom - top)[edge] + top_x[edge]
-    lowest, highest = np.clip(boxes.left, 0, columns), np.clip(boxes.right, 0, columns)
     zone_of_crossing = zone[edge]
     column = np.clip(
-        np.floor(crossing + 0.5) + boxes.left[zone_of_crossing], lowest[zone_of_crossing], highest[zone_of_crossing]
+        np.floor(crossing + 0.5) + boxes.left[zone_of_crossing],
+        within.left[zone_of_crossing],
+        within.right[zone_of_crossing],
     )
 
-    # One number orders the crossings by part, row and column; neighbours in that order are a run's two ends.
+    # Sorted by part, row and column (as one number), each two crossings in turn are the ends of a run.
     key = (part[edge] * rows + (row + offset[edge]).astype(np.int64)) * (columns + 1) + column.astype(np.int64)
     key.sort()
     line, first_column = np.divmod(key[0::2], columns + 1)
@@ -106,10 +107,10 @@ def rasterize(geometries: Geometries | Polygons, grid: Grid) -> Spans:
     part_of_line, row_of_line = np.divmod(line, rows)
     spans = Spans(zone_of_part[part_of_line], row_of_line * columns + first_column, length, len(polygons))
 
-    # Parts of one parcel that overlap would bring pixels twice.
+    # Overlapping parts of one parcel would repeat pixels.
     spans = _each_pixel_once(spans, np.bincount(zone_of_part, minlength=len(polygons)) > 1)
     if left_to_gdal.size:
-        by_gdal = [_by_gdal(polygons.geometries[index], index, boxes, grid) for index in left_to_gdal]
+        by_gdal = [_by_gdal(polygons[index : index + 1]) for index in left_to_gdal]
         spans = _replaced(
             spans, left_to_gdal, np.repeat(left_to_gdal, [len(p) for p in by_gdal]), np.concatenate(by_gdal)
         )
@@ -140,19 +141,21 @@ def _each_pixel_once(spans: Spans, suspects: NDArray[np.bool_]) -> Spans:
     return _replaced(spans, repeated, pixels[0], pixels[1])
 
 
-def _by_gdal(geometry: shapely.Geometry, index: int, boxes: Boxes, grid: Grid) -> Integers:
-    """A polygon's pixels as GDAL rasterises them, as positions in the flattened raster."""
-    shape = grid.shape
-    top, bottom = int(boxes.top[index]), int(boxes.bottom[index])
-    left, right = int(boxes.left[index]), int(boxes.right[index])
-    if (bottom - top) * (right - left) > LARGEST_BOX_PIXELS:
-        top, bottom, left, right = max(top, 0), min(bottom, shape[0]), max(left, 0), min(right, shape[1])
-    if bottom <= top or right <= left:
+def _by_gdal(polygon: PolygonsOnGrid) -> Integers:
+    """One polygon's pixels as GDAL rasterises them, as positions in the flattened raster."""
+    grid = polygon.grid
+    box = polygon.boxes if polygon.boxes.areas[0] <= LARGEST_BOX_PIXELS else polygon.boxes_within
+    if box.areas[0] == 0:
         return np.empty(0, dtype=np.int64)
-    corner = grid.cut(slice(top, bottom), slice(left, right)).transform
+    top, bottom, left, right = (int(side[0]) for side in (box.top, box.bottom, box.left, box.right))
     mask = rasterio.features.rasterize(
-        [(geometry, 1)], out_shape=(bottom - top, right - left), transform=corner, fill=0, dtype="uint8"
+        [(polygon.polygons.geometries[0], 1)],
+        out_shape=(bottom - top, right - left),
+        transform=grid.cut(slice(top, bottom), slice(left, right)).transform,
+        fill=0,
+        dtype="uint8",
     )
+    shape = grid.shape
     rows, columns = np.nonzero(mask)
     rows, columns = rows + top, columns + left
     inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
@@ -176,16 +179,16 @@ def _replaced(spans: Spans, zones: Integers, zone: Integers, pixels: Integers) -
 def statistics(spans: Spans, array: Array, nodata: float) -> Floats:
     """Statistics of every zone in one array of the rows and columns that the spans were made for.
 
-    Returns zones x (count, mean, std, min, max, p25, p50, p75); count 0 and NaN elsewhere for a zone without a valid
-    pixel. Sums of integers are exact; mean and std of floats are computed in float64, their percentiles in the
-    array's own type, as numpy does it.
+    Returns zones x STATISTICS; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are exact;
+    mean and std of floats are computed in float64, their percentiles in the array's own type, as numpy does it.
     """
     table = np.full((spans.zones, len(STATISTICS)), np.nan)
-    table[:, 0] = 0
+    table[:, COUNT] = 0
     for zones, values, counts in _valid_values(spans, array, nodata):
         filled = np.flatnonzero(counts)
         if filled.size:
-            table[zones.start + filled] = _of_sorted(_sorted_by_zone(values, counts[filled]), counts[filled])
+            zones_sorted = SortedZones(_sorted_by_zone(values, counts[filled]), counts[filled])
+            table[zones.start + filled] = np.column_stack([statistic.of(zones_sorted) for statistic in STATISTICS])
     return table
 
 
@@ -288,33 +291,51 @@ def _ordered_bits(values: Array) -> tuple[Array, Callable[[Array], Array]]:
     )
 
 
-def _of_sorted(values: Array, counts: Integers) -> Floats:
-    """The eight statistics of zones, each with at least one value, from values sorted within the zones."""
-    ends = np.cumsum(counts)
-    begin = ends - counts
-    sums = np.add.reduceat(values, begin, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
-    mean = sums / counts
-    if values.dtype.kind in "ui" and values.dtype.itemsize <= 2 and counts.max() <= MOST_PIXELS_EXACT:
-        # No rounding before the end, and a fifth of the time.
-        squares = np.multiply(values, values, dtype=np.dtype(f"{values.dtype.kind}{2 * values.dtype.itemsize}"))
-        std = np.sqrt(counts * np.add.reduceat(squares, begin, dtype=np.int64) - sums * sums) / counts
-    else:
-        deviation = values - np.repeat(mean, counts)
-        np.multiply(deviation, deviation, out=deviation)
-        std = np.sqrt(np.add.reduceat(deviation, begin) / counts)
-    percentiles = [_percentile(values, begin, counts, fraction) for fraction in (0.25, 0.5, 0.75)]
-    return np.column_stack([counts, mean, std, values[begin], values[ends - 1], *percentiles])
+class SortedZones:
+    """The valid values of zones, each with at least one, sorted within the zones: see `signatures.SortedValues`."""
 
+    def __init__(self, values: Array, counts: Integers) -> None:
+        ends = np.cumsum(counts)
+        self._values = values
+        self._begin = ends - counts
+        self.counts = counts
+        self.lowest: Array = values[self._begin]
+        self.highest: Array = values[ends - 1]
 
-def _percentile(values: Array, begin: Integers, counts: Integers, fraction: float) -> Array:
-    """Linear interpolation between the two nearest ranks, rounded as `numpy.percentile` rounds it."""
-    kind = values.dtype.type if values.dtype.kind == "f" else np.float64
-    rank = (counts - 1) * kind(fraction)
-    below = np.floor(rank).astype(np.int64)
-    weight = (rank - below).astype(kind)
-    low = values[begin + below]
-    high = values[begin + np.minimum(below + 1, counts - 1)]
-    # Sorted, so the difference of unsigned integers does not wrap.
-    difference = high - low
-    result: Array = np.where(weight >= 0.5, high - difference * (1 - weight), low + difference * weight)
-    return result
+    @cached_property
+    def _sums(self) -> Array:
+        kind = np.float64 if self._values.dtype.kind == "f" else np.int64
+        return np.add.reduceat(self._values, self._begin, dtype=kind)
+
+    @cached_property
+    def means(self) -> Floats:
+        """Mean of each zone."""
+        return self._sums / self.counts
+
+    @cached_property
+    def deviations(self) -> Floats:
+        """Standard deviation (of the population) of each zone."""
+        values, counts = self._values, self.counts
+        if values.dtype.kind in "ui" and values.dtype.itemsize <= 2 and counts.max() <= MOST_PIXELS_EXACT:
+            # No rounding before the end, and a fifth of the time.
+            squares = np.multiply(values, values, dtype=np.dtype(f"{values.dtype.kind}{2 * values.dtype.itemsize}"))
+            sums_of_squares = np.add.reduceat(squares, self._begin, dtype=np.int64)
+            deviations: Floats = np.sqrt(counts * sums_of_squares - self._sums * self._sums) / counts
+        else:
+            distances = values - np.repeat(self.means, counts)
+            np.multiply(distances, distances, out=distances)
+            deviations = np.sqrt(np.add.reduceat(distances, self._begin) / counts)
+        return deviations
+
+    def percentile(self, fraction: float) -> Array:
+        """Linear interpolation between the two nearest ranks, rounded as `numpy.percentile` rounds it."""
+        kind = self._values.dtype.type if self._values.dtype.kind == "f" else np.float64
+        rank = (self.counts - 1) * kind(fraction)
+        below = np.floor(rank).astype(np.int64)
+        weight = (rank - below).astype(kind)
+        low = self._values[self._begin + below]
+        high = self._values[self._begin + np.minimum(below + 1, self.counts - 1)]
+        # Sorted, so the difference of unsigned integers does not wrap.
+        difference = high - low
+        result: Array = np.where(weight >= 0.5, high - difference * (1 - weight), low + difference * weight)
+        return result

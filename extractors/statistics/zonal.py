@@ -1,28 +1,24 @@
-"""Zonal statistics: parcels and pixels in, numbers out. Pure numerics, no I/O.
+"""Zonal statistics: the engines, how they are checked, and why a parcel has no statistics.
 
 A parcel's pixels are those whose centre lies inside it; pixels equal to nodata and NaN are left out. The numbers are
-by definition those of `rasterstats.zonal_stats`. An engine takes the parcels of a chunk and a grid and makes zones of
-them, once for all bands on that grid; zones take the pixels of a band and return the table.
+by definition those of `rasterstats.zonal_stats`. An engine makes zones of polygons on a grid, once for all bands on
+that grid; zones take the pixels of a band and return its table of statistics.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
 
-from extractors.signatures import STATISTICS
-
-__all__ = ["STATISTICS"]
+from extractors.signatures import COUNT, NAMES, STATISTICS
+from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
+from extractors.statistics.rasterstats import RasterstatsZones
+from extractors.statistics.scanline import ScanlineZones
 
 log = logging.getLogger(__name__)
-
-COUNT, MEAN, STD = 0, 1, 2
 
 # Why a parcel has no statistics.
 OUTSIDE = "outside"
@@ -30,109 +26,13 @@ NO_PIXEL = "no_pixel"
 NODATA = "nodata"
 TOO_LARGE = "too_large"
 
-# How far mean and std of an engine may be from rasterstats', relative to the parcel's largest value. rasterstats sums
-# float32 pixels in float32, so there its own rounding is what limits the comparison.
+# How far statistics that are not exact may be from rasterstats', relative to the parcel's largest value. rasterstats
+# sums float32 pixels in float32, so there its own rounding limits the comparison.
 TOLERANCE = 1e-9
 TOLERANCE_FLOAT32 = 1e-5
 
-Geometries = NDArray[np.object_]
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Rows and columns of pixels, north up. transform: (column, row) to CRS coordinates; shape: (rows, columns)."""
-
-    transform: Affine
-    shape: tuple[int, int]
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north in CRS units."""
-        west, north = self.transform * (0, 0)
-        east, south = self.transform * (self.shape[1], self.shape[0])
-        return west, south, east, north
-
-    def cut(self, rows: slice, columns: slice) -> "Grid":
-        """The grid of a window of this one."""
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        return Grid(self.transform * Affine.translation(columns.start, rows.start), shape)
-
-
-@dataclass(frozen=True)
-class Outlines:
-    """The boundaries of polygons as arrays. Vertices: coordinates (n x 2) and the polygon (zone) that each belongs to.
-    Edges: position of the first vertex (the second one follows it), zone, and part. zone_of_part: one number for each
-    part of the polygons, in their order."""
-
-    coordinates: Floats
-    zone_of_vertex: Integers
-    edge: Integers
-    zone_of_edge: Integers
-    part_of_edge: Integers
-    zone_of_part: Integers
-
-
-class Polygons:
-    """Polygons and multipolygons in a grid's CRS, valid or not, none empty; what several grids and bands need of them
-    is worked out once."""
-
-    def __init__(self, geometries: Geometries) -> None:
-        self.geometries = geometries
-
-    @classmethod
-    def of(cls, geometries: "Geometries | Polygons") -> "Polygons":
-        """Geometries as such, if they are not yet."""
-        return geometries if isinstance(geometries, Polygons) else cls(geometries)
-
-    def __len__(self) -> int:
-        return len(self.geometries)
-
-    def __getitem__(self, chosen: "slice | Integers") -> "Polygons":
-        everything = isinstance(chosen, slice) and chosen == slice(0, len(self))
-        return self if everything else Polygons(self.geometries[chosen])
-
-    @cached_property
-    def bounds(self) -> Floats:
-        """n x (west, south, east, north)."""
-        bounds: Floats = shapely.bounds(self.geometries)
-        return bounds
-
-    @cached_property
-    def outlines(self) -> Outlines:
-        """Their boundaries."""
-        parts, zone_of_part = shapely.get_parts(self.geometries, return_index=True)
-        rings, part_of_ring = shapely.get_rings(parts, return_index=True)
-        coordinates, ring = shapely.get_coordinates(rings, return_index=True)
-        zone = zone_of_part[part_of_ring[ring]]
-        edge = np.flatnonzero(ring[1:] == ring[:-1])
-        return Outlines(coordinates, zone, edge, zone[edge], part_of_ring[ring[edge]], zone_of_part)
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """The bounding boxes of geometries in whole pixels of a grid, rounded outwards, possibly reaching beyond it.
-
-    top, bottom, left, right: one number each per geometry; bottom and right are the first row and column outside.
-    """
-
-    top: Floats
-    bottom: Floats
-    left: Floats
-    right: Floats
-
-    @classmethod
-    def of(cls, geometries: Geometries | Polygons, grid: Grid) -> "Boxes":
-        """Boxes by the same arithmetic as rasterstats', which it decides by which pixels it looks at."""
-        bounds, transform = Polygons.of(geometries).bounds, grid.transform
-        return cls(
-            top=np.floor((bounds[:, 3] - transform.f) / transform.e),
-            bottom=np.ceil((bounds[:, 1] - transform.f) / transform.e),
-            left=np.floor((bounds[:, 0] - transform.c) / transform.a),
-            right=np.ceil((bounds[:, 2] - transform.c) / transform.a),
-        )
+EXACT = np.array([statistic.exact for statistic in STATISTICS])
+LOWEST, HIGHEST = NAMES.index("min"), NAMES.index("max")
 
 
 class Zones(Protocol):
@@ -149,42 +49,21 @@ class Zones(Protocol):
         """Pixels per value for each parcel, for an array of classes; {} without a valid pixel."""
 
 
-Engine = Callable[[Geometries | Polygons, Grid], Zones]
+Engine = Callable[[PolygonsOnGrid], Zones]
+REFERENCE = "rasterstats"
+ENGINES: Mapping[str, Engine] = {"scanline": ScanlineZones, REFERENCE: RasterstatsZones}
 
 
-def scanline(geometries: Geometries | Polygons, grid: Grid) -> Zones:
-    """The fast engine: see `extractors.scanline`."""
-    from extractors.statistics.scanline import ScanlineZones
-
-    return ScanlineZones(geometries, grid)
-
-
-def rasterstats(geometries: Geometries | Polygons, grid: Grid) -> Zones:
-    """The reference: see `extractors.reference`."""
-    from extractors.statistics.rasterstats import RasterstatsZones
-
-    return RasterstatsZones(geometries, grid)
-
-
-ENGINES: Mapping[str, Engine] = {"scanline": scanline, "rasterstats": rasterstats}
-
-
-def reasons(
-    geometries: Geometries | Polygons, grid: Grid | None, zones: Zones | None, counts: Integers
-) -> Iterator[str]:
-    """Why each parcel without a valid pixel (counts == 0) has none: `outside` if it does not overlap the grid (None:
-    nothing there), `no_pixel` if it holds no pixel centre (zones None: none of them does), else `nodata`."""
+def reasons(polygons: PolygonsOnGrid, zones: Zones | None, counts: Array) -> Iterator[str]:
+    """Why each parcel without a valid pixel (counts == 0) has none: `outside` if it does not overlap the grid,
+    `no_pixel` if it holds no pixel centre (zones None: none of them does), else `nodata`."""
     without = np.flatnonzero(counts == 0)
-    if grid is None:
-        yield from (OUTSIDE for _ in without)
-        return
     if not without.size:
         return
-    west, south, east, north = grid.bounds
-    bounds = Polygons.of(geometries).bounds
-    pixels = np.zeros(len(geometries)) if zones is None else zones.pixels
+    west, south, east, north = polygons.grid.bounds
+    pixels = np.zeros(len(polygons)) if zones is None else zones.pixels
     for index in without:
-        left, bottom, right, top = bounds[index]
+        left, bottom, right, top = polygons.polygons.bounds[index]
         if left >= east or right <= west or bottom >= north or top <= south:
             yield OUTSIDE
         else:
@@ -192,49 +71,46 @@ def reasons(
 
 
 def verified(
-    engine: str, geometries: Geometries | Polygons, grid: Grid, arrays: Sequence[Array], nodata: float, sample: int
+    engine: str, polygons: PolygonsOnGrid, arrays: Sequence[Array], nodata: float, sample: int
 ) -> tuple[Zones, list[Floats], bool]:
-    """Zones and the statistics of each array by the engine, with rasterstats as the judge.
+    """Zones and the statistics of each array by the engine, checked against rasterstats.
 
-    `sample` parcels, spread over those given, are computed by rasterstats as well, each in one of the arrays. If any
-    number differs, everything given here is computed by rasterstats instead, and the last value returned is True.
+    `sample` parcels, spread over those given, are computed by rasterstats as well, each in one of the arrays. On any
+    difference everything given here is recomputed with rasterstats, and the last value returned is True.
     """
-    polygons = Polygons.of(geometries)
-    zones = ENGINES[engine](polygons, grid)
+    zones = ENGINES[engine](polygons)
     tables = [zones.statistics(array, nodata) for array in arrays]
-    if engine == "rasterstats" or sample == 0 or not len(polygons):
+    if engine == REFERENCE or sample == 0 or not len(polygons):
         return zones, tables, False
     chosen = np.unique(np.linspace(0, len(polygons) - 1, min(sample, len(polygons))).astype(int))
     for turn, (array, table) in enumerate(zip(arrays, tables, strict=True)):
         # Each parcel in one of the bands, in turn: they share their pixels, and rasterstats is slow.
-        mine = chosen[turn :: len(arrays)]
-        if not mine.size:
+        checked = chosen[turn :: len(arrays)]
+        if not checked.size:
             continue
-        expected = ENGINES["rasterstats"](polygons[mine], grid).statistics(array, nodata)
-        wrong = ~agree(table[mine], expected, array.dtype)
-        if wrong.any():
-            first = np.flatnonzero(wrong)[0]
+        expected = ENGINES[REFERENCE](polygons[checked]).statistics(array, nodata)
+        wrong = np.flatnonzero(~agree(table[checked], expected, array.dtype))
+        if wrong.size:
             log.warning(
-                "engine %s: %s for a parcel of %d vertices where rasterstats has %s; computing these %d parcels again "
+                "engine %s: %s for a parcel of %d vertices where rasterstats has %s; recomputing these %d parcels "
                 "with rasterstats",
                 engine,
-                table[mine][first].tolist(),
-                shapely.get_num_coordinates(polygons.geometries[mine][first]),
-                expected[first].tolist(),
+                table[checked][wrong[0]].tolist(),
+                shapely.get_num_coordinates(polygons.polygons.geometries[checked[wrong[0]]]),
+                expected[wrong[0]].tolist(),
                 len(polygons),
             )
-            zones = ENGINES["rasterstats"](polygons, grid)
+            zones = ENGINES[REFERENCE](polygons)
             return zones, [zones.statistics(array, nodata) for array in arrays], True
     return zones, tables, False
 
 
 def agree(table: Floats, expected: Floats, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Whether rows of statistics are the same: count, min, max and percentiles equal, mean and std but for rounding."""
-    exact = [index for index in range(len(STATISTICS)) if index not in (MEAN, STD)]
-    same = ((table == expected) | (np.isnan(table) & np.isnan(expected)))[:, exact].all(axis=1)
+    """Which rows of statistics are the same: exact statistics equal, the others but for rounding."""
+    same = (table == expected) | (np.isnan(table) & np.isnan(expected))
     tolerance = TOLERANCE_FLOAT32 if dtype == np.float32 else TOLERANCE
-    scale = np.fmax(np.abs(expected[:, 3]), np.abs(expected[:, 4]))[:, None]
-    close = np.abs(table - expected)[:, [MEAN, STD]] <= tolerance * scale
-    empty = expected[:, COUNT] == 0
-    result: NDArray[np.bool_] = same & (close.all(axis=1) | empty)
+    scale = np.fmax(np.abs(expected[:, LOWEST]), np.abs(expected[:, HIGHEST]))[:, None]
+    close = np.abs(table - expected) <= tolerance * scale
+    empty = (expected[:, COUNT] == 0)[:, None]
+    result: NDArray[np.bool_] = np.where(EXACT, same, close | empty).all(axis=1)
     return result

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tests.faulty_s3 import FaultyS3
-from tests.helpers import Signatures, Workspace, assert_same, optical, radar, squares
+from tests.support.ground import optical, radar, squares
+from tests.support.scenes import Signatures, assert_same
+from tests.support.workspace import Workspace
 
 S2 = "S2A_MSIL2A_20200401T100031_{}_R122_T33TWM_20200401T135108"
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -12,18 +12,9 @@ import shapely
 from psycopg2 import sql
 
 from demo import tables
-from tests.helpers import (
-    GRID,
-    NOTHING_LEFT,
-    SIDE,
-    Outcome,
-    Workspace,
-    cell,
-    footprint,
-    ground,
-    squares,
-    to_epsg,
-)
+from tests.support.ground import GRID, SIDE, cell, footprint, ground, squares, to_epsg
+from tests.support.running import NOTHING_LEFT, Outcome
+from tests.support.workspace import Workspace
 
 LEFT, TOP = GRID.left, GRID.top
 WEST = shapely.box(LEFT - 200, TOP - SIDE - 200, LEFT + 200, TOP + 200)

@@ -8,7 +8,10 @@ from datetime import datetime
 import pytest
 
 from tests.faulty_s3 import FaultyS3
-from tests.helpers import NOTHING_LEFT, Workspace, s2_reference, squares, wait_until
+from tests.support.ground import squares
+from tests.support.running import NOTHING_LEFT, wait_until
+from tests.support.scenes import s2_reference
+from tests.support.workspace import Workspace
 
 # --scene
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from demo import tables
-from tests.helpers import NOTHING_LEFT, Outcome, Workspace, changed, footprint, ground, squares
+from tests.support.ground import footprint, ground, squares
+from tests.support.running import NOTHING_LEFT, Outcome
+from tests.support.workspace import Workspace
 
 TABLES = ("database", "tables")
 ARGS = ("database", "args")
+
+
+def changed(config: Mapping[str, Any], path: Iterable[str], value: object) -> dict[str, Any]:
+    """A copy of a configuration with one value set, e.g. at ("database", "connection", "port")."""
+    result = copy.deepcopy(dict(config))
+    *parents, last = path
+    at = result
+    for name in parents:
+        at = at[name]
+    at[last] = value
+    return result
 
 
 def refused(outcome: Outcome, *words: str) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.faulty_s3 import FaultyS3
-from tests.helpers import ROOT, Outcome, Running, Workspace, wait_until
+from tests.support.environment import ROOT
+from tests.support.running import Outcome, Running, wait_until
+from tests.support.workspace import Workspace
 
 BODY = bytes(range(256)) * 400
 KEY = "Sentinel-2/MSI/L2A/2020/04/01/one/B04.jp2"

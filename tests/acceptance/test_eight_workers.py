@@ -1,6 +1,9 @@
 """Eight workers at once on twelve scenes: every scene once, every signature once, no worker fails."""
 
-from tests.helpers import NOTHING_LEFT, Workspace, assert_same, optical, squares
+from tests.support.ground import optical, squares
+from tests.support.running import NOTHING_LEFT
+from tests.support.scenes import assert_same
+from tests.support.workspace import Workspace
 
 
 def test_eight_workers_share_twelve_scenes(workspace: Workspace) -> None:

@@ -16,7 +16,10 @@ import pytest
 
 from demo.servers import S3Server
 from tests.faulty_s3 import FaultyS3
-from tests.helpers import Outcome, Scene, Workspace, radar, red, squares, wait_until
+from tests.support.ground import radar, red, squares
+from tests.support.running import Outcome, wait_until
+from tests.support.scenes import Scene
+from tests.support.workspace import Workspace
 
 DONE, SCENE_FAILED, MEND_IT, NOT_THERE = 0, 1, 2, 75
 

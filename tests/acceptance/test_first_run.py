@@ -1,6 +1,8 @@
 """With nothing but the two files of the design, in an empty folder: one scene per run, oldest first, then nothing."""
 
-from tests.helpers import NOTHING_LEFT, Workspace, optical, squares
+from tests.support.ground import optical, squares
+from tests.support.running import NOTHING_LEFT
+from tests.support.workspace import Workspace
 
 
 def test_one_scene_per_run_oldest_first(workspace: Workspace) -> None:

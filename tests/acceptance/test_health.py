@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from demo.servers import free_port
-from tests.helpers import ROOT, Workspace, environment, squares, wait_until
+from tests.support.environment import ROOT, environment
+from tests.support.ground import squares
+from tests.support.running import wait_until
+from tests.support.workspace import Workspace
 
 
 def check(file: Path) -> tuple[int, str]:

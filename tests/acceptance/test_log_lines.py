@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import NOTHING_LEFT, Outcome, Workspace, squares
+from tests.support.ground import squares
+from tests.support.running import NOTHING_LEFT, Outcome
+from tests.support.workspace import Workspace
 
 JSON = {"LOG_FORMAT": "json"}
 

@@ -12,20 +12,10 @@ import shapely
 
 from demo import tables
 from demo.servers import Postgis, S3Server
-from tests.helpers import (
-    GRID,
-    SIDE,
-    Outcome,
-    Signatures,
-    Workspace,
-    cell,
-    classes,
-    footprint,
-    ground,
-    optical,
-    red,
-    squares,
-)
+from tests.support.ground import GRID, SIDE, cell, classes, footprint, ground, optical, red, squares
+from tests.support.running import Outcome
+from tests.support.scenes import Signatures
+from tests.support.workspace import Workspace
 
 LEFT, TOP = GRID.left, GRID.top
 FOOTPRINT = ground(150)

@@ -13,7 +13,10 @@ import rasterio
 from affine import Affine
 
 from demo import tables
-from tests.helpers import ROOT, Array, Signatures, Workspace, assert_same, footprint, s2_reference, zonal
+from tests.support.environment import ROOT
+from tests.support.ground import Array, footprint
+from tests.support.scenes import Signatures, assert_same, s2_reference, zonal
+from tests.support.workspace import Workspace
 
 REAL = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared")) / "real"
 

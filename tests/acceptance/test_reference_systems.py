@@ -9,19 +9,9 @@ import pytest
 from demo import products, tables
 from demo.products import Grid
 from demo.servers import Postgis, S3Server
-from tests.helpers import (
-    GRID,
-    Workspace,
-    assert_same,
-    cell,
-    footprint,
-    ground,
-    optical,
-    radar,
-    red,
-    squares,
-    to_epsg,
-)
+from tests.support.ground import GRID, cell, footprint, ground, optical, radar, red, squares, to_epsg
+from tests.support.scenes import assert_same
+from tests.support.workspace import Workspace
 
 NORTH = GRID
 SOUTH = Grid(epsg=32733, left=499980.0, top=7500000.0, pixel=10.0)

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from tests.helpers import Workspace, assert_same, cell, classes, optical, red, squares
+from tests.support.ground import cell, classes, optical, red, squares
+from tests.support.scenes import assert_same
+from tests.support.workspace import Workspace
 
 ORDER = ["pid", "obsid", "band", "count", "mean", "std", "min", "max", "p25", "p50", "p75"]
 COLUMNS = (

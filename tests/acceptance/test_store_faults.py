@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.faulty_s3 import FaultyS3, Kind
-from tests.helpers import Scene, Workspace, assert_same, squares
+from tests.support.ground import squares
+from tests.support.scenes import Scene, assert_same
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture

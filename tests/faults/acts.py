@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.season import Season
-from tests.helpers import Running, Workspace, wait_until
+from tests.support.running import Running, wait_until
+from tests.support.workspace import Workspace
 
 LOCKS = 1128418561
 """The class of the workers' advisory locks."""

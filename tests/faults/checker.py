@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.helpers import Workspace
+from tests.support.workspace import Workspace
 
 OUR_LOCKS = 1128418561
 """The first half of the key of every advisory lock that a worker takes."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from demo.servers import S3Server
-from tests.faults.network import Network, TcpProxy, missing_for_network, skip_unless
+from tests.faults.network import Network, TcpProxy, missing_for_network
 from tests.faults.own_postgis import own_postgis
 from tests.faults.season import Products, Season
-from tests.helpers import Outcome, Running
+from tests.support.environment import skip_unless
+from tests.support.running import Outcome, Running
 
 
 @dataclass(frozen=True)

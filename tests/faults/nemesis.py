@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.faults.season import Season
-from tests.helpers import Outcome, Running
+from tests.support.running import Outcome, Running
 
 ENDED_BY_FAULTS = {-signal.SIGKILL, 75}
 """Exit codes of workers to which something was done: killed, or left alone by the world."""

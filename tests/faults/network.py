@@ -33,8 +33,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import pytest
-
 LOOPBACK = "127.0.0.1"
 LINGER_NOT = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends a reset instead of a farewell."""
@@ -348,14 +346,6 @@ def missing_for_network() -> str:
         return "network namespaces need root"
     programs = [name for name in ("ip", "iptables", "nsenter", "unshare") if shutil.which(name) is None]
     return f"not installed: {', '.join(programs)} (Debian: iproute2, iptables, util-linux)" if programs else ""
-
-
-def skip_unless(reason_not: str) -> None:
-    """Skip a test that cannot run here, for the given reason; in CI that is a failure, nothing may be skipped."""
-    if reason_not and os.environ.get("CI"):
-        pytest.fail(f"cannot run in CI: {reason_not}")
-    if reason_not:
-        pytest.skip(reason_not)
 
 
 def call(*command: str, where: subprocess.Popen[bytes] | None = None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg2
 
 from demo.servers import LOOPBACK, START_SECONDS, Postgis, ServerError
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 NETWORK_RULE = "host all all 198.18.0.0/15 scram-sha-256\n"
 

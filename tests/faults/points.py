@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.faults.season import CHUNKS, Season
-from tests.helpers import Outcome, Running
+from tests.support.running import Outcome, Running
 
 AT_ONCE = 3
 """Workers side by side: a little more than there are cores, because they also wait."""

@@ -18,20 +18,10 @@ import shapely
 from demo import products, tables
 from demo.servers import Postgis, S3Server
 from tests.faults import checker
-from tests.helpers import (
-    GRID,
-    NOTHING_LEFT,
-    Outcome,
-    Running,
-    Workspace,
-    cell,
-    classes,
-    footprint,
-    ground,
-    radar,
-    red,
-    s2_reference,
-)
+from tests.support.ground import GRID, cell, classes, footprint, ground, radar, red
+from tests.support.running import NOTHING_LEFT, Outcome, Running
+from tests.support.scenes import s2_reference
+from tests.support.workspace import Workspace
 
 SHAPE = (200, 200)
 CARDS = ("s2", "bs", "c6")

@@ -24,7 +24,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from demo.servers import S3Server
-from tests.helpers import Workspace
+from tests.support.workspace import Workspace
 
 PASSED_ON = ("content-type", "last-modified", "content-range", "accept-ranges", "etag")
 LONGEST_STALL_SECONDS = 600

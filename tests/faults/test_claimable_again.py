@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.acts import Gate
 from tests.faults.conftest import MakeSeason
-from tests.helpers import NOTHING_LEFT, wait_until
+from tests.support.running import NOTHING_LEFT, wait_until
 
 
 @pytest.mark.parametrize("point", ["claim_committed", "chunk_spooled", "before_commit"])

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.acts import Gate, claimed, has_ended, terminate
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
-from tests.helpers import NOTHING_LEFT, Running, wait_until
+from tests.support.running import NOTHING_LEFT, Running, wait_until
 
 WAITING = "1 scenes are still being worked on by other workers; waiting in case one is given back"
 Fault = Callable[[Season, Running], object]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.faults.conftest import MakeSeason
-from tests.helpers import NOTHING_LEFT
+from tests.support.running import NOTHING_LEFT
 
 WORKERS = 8
 SCENES = 200

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.acts import Gate, claimed, holder, terminate
 from tests.faults.conftest import MakeSeason
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 
 # Where Python itself cannot run, a thread outside it ends the process; that one knows no other code than 1.

@@ -15,7 +15,8 @@ from demo import products
 from tests.faults.acts import Gate
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
-from tests.helpers import GRID, Running
+from tests.support.ground import GRID
+from tests.support.running import Running
 
 SIDE = 12_000
 NEEDED = 2 * SIDE * SIDE * 2

@@ -13,7 +13,7 @@ import time
 from extractors.failpoints import POINTS
 from tests.faults.acts import Gate, has_ended, terminate
 from tests.faults.conftest import MakeSeason
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 
 def test_f08_at_every_point(make_season: MakeSeason) -> None:

@@ -15,7 +15,7 @@ from tests.faults.acts import Gate
 from tests.faults.conftest import MakeSeason
 from tests.faults.network import TcpProxy
 from tests.faults.season import Season
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 
 @pytest.fixture

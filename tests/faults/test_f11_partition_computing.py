@@ -18,7 +18,7 @@ from demo.servers import S3Server
 from tests.faults.acts import Gate, claimed
 from tests.faults.far import Far, far_season
 from tests.faults.season import Products
-from tests.helpers import NOTHING_LEFT, wait_until
+from tests.support.running import NOTHING_LEFT, wait_until
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from demo.servers import S3Server
 from tests.faults.acts import Gate, claimed, has_ended, holder
 from tests.faults.far import Far, far_season
 from tests.faults.season import Products
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 
 @pytest.fixture

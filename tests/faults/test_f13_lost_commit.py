@@ -19,7 +19,7 @@ from tests.faults.conftest import MakeSeason
 from tests.faults.far import Far, far_season
 from tests.faults.network import TcpProxy
 from tests.faults.season import Products, Season
-from tests.helpers import Running, wait_until
+from tests.support.running import Running, wait_until
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from demo.servers import S3Server
 from tests.faults.acts import Gate, claimed, has_ended, holder, terminate
 from tests.faults.far import Far, far_season
 from tests.faults.season import Products
-from tests.helpers import Outcome, wait_until
+from tests.support.running import Outcome, wait_until
 
 FORGOTTEN_SECONDS = 2
 COMPUTING_SECONDS = 6

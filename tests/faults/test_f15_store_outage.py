@@ -14,7 +14,7 @@ import pytest
 from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 THROTTLED = [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")]
 

@@ -16,7 +16,7 @@ from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 FILES = {"s2": "B08", "bs": "Gamma0_VH.img", "c6": "tif"}
 """A file of each card that is spoilt."""

@@ -41,7 +41,7 @@ def part(share: float) -> Callable[[bytes], bytes]:
 def test_f18_truncated(make_season: MakeSeason, spoilt: SpoiltStore, card: str) -> None:
     """Two scenes of a card have lost half and a thousandth of a file.
 
-    Without: wholeness
+    Without: integrity
     """
     season = make_season(**{card: 4})
     season.short(max_attempts=2)

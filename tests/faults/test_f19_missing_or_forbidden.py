@@ -18,7 +18,7 @@ from demo.servers import S3Server, free_port
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import FIRST_DAY, Season
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import s2_reference
+from tests.support.scenes import s2_reference
 
 MORE = 8
 """Scenes of the catalogue beyond those of the season: more than may be touched."""

@@ -21,10 +21,10 @@ import pytest
 from demo.servers import S3Server
 from tests.faults.acts import Gate
 from tests.faults.conftest import MakeSeason
-from tests.faults.network import skip_unless
 from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import Running, wait_until
+from tests.support.environment import skip_unless
+from tests.support.running import Running, wait_until
 
 DISK_BYTES = 2 * 1024**2
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import MakeSeason
-from tests.faults.network import skip_unless
+from tests.support.environment import skip_unless
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.faults.acts import Gate, this_scene
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
-from tests.helpers import NOTHING_LEFT
+from tests.support.running import NOTHING_LEFT
 
 
 def plant(season: Season, scene: int, other: int) -> list[Path]:

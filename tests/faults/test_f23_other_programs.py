@@ -21,7 +21,7 @@ from demo import tables
 from tests.faults.acts import APPLICATION, Gate, this_scene
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import WHERE, Season
-from tests.helpers import NOTHING_LEFT, Running, wait_until
+from tests.support.running import NOTHING_LEFT, Running, wait_until
 
 
 def set_status(season: Season, scene: int, status: str) -> None:

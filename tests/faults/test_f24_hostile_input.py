@@ -25,7 +25,8 @@ from tests.faults import checker
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import SHAPE, WHERE, Season
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import GRID, Running, footprint, ground, wait_until
+from tests.support.ground import GRID, footprint, ground
+from tests.support.running import Running, wait_until
 
 MEMORY_BYTES = 700_000_000
 """What a worker on these scenes may use at most; without anything special it is a third of that."""
@@ -283,7 +284,7 @@ def test_f24_huge_header(
     Without the first, the decoder makes room for all tiles; without the second, the worker for all pixels. (The ENVI
     file GDAL would refuse as well.)
 
-    Without: wholeness
+    Without: integrity
     Without: decoded_limit
     """
     season = make_season(**{card: 3})

@@ -23,9 +23,9 @@ import pytest
 
 from demo.servers import LOOPBACK, Postgis, S3Server, free_port
 from tests.faults.conftest import MakeSeason
-from tests.faults.network import skip_unless
 from tests.faults.spoilt_store import SpoiltStore, flipped
-from tests.helpers import wait_until
+from tests.support.environment import skip_unless
+from tests.support.running import wait_until
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 

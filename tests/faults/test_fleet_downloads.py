@@ -16,7 +16,7 @@ from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 SLOT_LOCKS = 1128418562
 """The first half of the key of the advisory locks that are the places."""

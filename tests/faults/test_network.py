@@ -14,8 +14,9 @@ from typing import get_args
 import psycopg2
 import pytest
 
-from tests.faults.network import LOOPBACK, Lost, Network, TcpProxy, missing_for_network, skip_unless
-from tests.helpers import Workspace
+from tests.faults.network import LOOPBACK, Lost, Network, TcpProxy, missing_for_network
+from tests.support.environment import skip_unless
+from tests.support.workspace import Workspace
 
 
 def echo(connection: socket.socket) -> None:

@@ -20,7 +20,7 @@ from tests.faults import checker
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore, flipped
-from tests.helpers import Outcome, wait_until
+from tests.support.running import Outcome, wait_until
 
 PASSWORD = 'canary-pass\' "word" %s 100% \\ = canary-end'
 KEY = "canary-key/+ %%\"'=canary-end"

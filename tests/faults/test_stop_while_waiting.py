@@ -14,7 +14,8 @@ import pytest
 from tests.faults.acts import APPLICATION, Gate, claimed, has_ended
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
-from tests.helpers import Running, Workspace, wait_until
+from tests.support.running import Running, wait_until
+from tests.support.workspace import Workspace
 
 SOON_SECONDS = 5
 

@@ -6,10 +6,9 @@ For seeing that a test of that mechanism can fail. Nothing of this is in the pac
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
-import os
 import shutil
-import socket
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -18,18 +17,18 @@ from typing import Any
 
 from psycopg2 import sql
 
-import download_with_boto3
-from extractors import config, endings, patience, worker
-from extractors import resources as session
-from extractors.database import catalogue
-from extractors.database import connection as database
-from extractors.database import results as signatures
-from extractors.database.catalogue import Catalogue, Ending, Scene
-from extractors.database.sql import statement
+from extractors import attempt, config, scene, worker
+from extractors.database import attempts as attempt_log
+from extractors.database import connection, queue
+from extractors.database.parcels import Parcels
+from extractors.database.queue import Queue
+from extractors.database.results import ResultsTable
+from extractors.database.spool import Spool
+from extractors.model import Outcome, Scene
+from extractors.products import store, store_errors
 from extractors.products.card import Card
 from extractors.raster import bands, chunks, images
-from extractors.runtime import signals as stopping  # fmt: skip
-from extractors.runtime.options import Options
+from extractors.runtime import signals
 
 MANY = 10**9
 Usage = namedtuple("Usage", "total used free")
@@ -55,74 +54,70 @@ def _with_statements(module: Any, **instead: str) -> None:
 def skip_locked_claim() -> None:
     """As the established system: look for a scene, then update it, whether or not that changes a row."""
 
-    def claim(self: Catalogue, connection: Any, reference: str | None = None) -> Scene | None:
-        with connection, connection.cursor() as cursor:
+    def claim(self: Any, _: str | None = None) -> Scene | None:
+        names = {"catalogue": self._tables.catalogue.identifier, "log": self._tables.log.identifier}
+        with self._database.transaction("claiming") as cursor:
             cursor.execute(
                 sql.SQL(
-                    "SELECT id, reference, obstime FROM {} WHERE status = 'ingested' AND card = %s "
-                    "AND NOT EXISTS (SELECT FROM {} r WHERE r.obsid = id AND r.retry_after > now()) "
+                    "SELECT id, reference, obstime FROM {catalogue} WHERE status = 'ingested' AND card = %s "
+                    "AND NOT EXISTS (SELECT FROM {log} r WHERE r.obsid = id AND r.retry_after > now()) "
                     "ORDER BY obstime, id LIMIT 1"
-                ).format(self.table.identifier, self.log.identifier),
-                (self.card,),
+                ).format(**names),
+                (self._card,),
             )
             row = cursor.fetchone()
         if row is None:
             return None
-        with connection, connection.cursor() as cursor:
+        with self._database.transaction("claiming") as cursor:
             cursor.execute(
-                sql.SQL("UPDATE {} SET status = 'inprogress' WHERE id = %s AND status = 'ingested'").format(
-                    self.table.identifier
+                sql.SQL("UPDATE {catalogue} SET status = 'inprogress' WHERE id = %s AND status = 'ingested'").format(
+                    **names
                 ),
                 (row[0],),
             )
-            cursor.execute(
-                statement("catalogue.open_run", log=self.log.identifier),
-                {"obsid": row[0], "reference": row[1], "card": self.card, "aoi": self.args.name, "versions": "{}"}
-                | {"results": str(self.results), "worker": f"{socket.gethostname()}:{os.getpid()}"},
-            )
-            (run_id, attempt) = cursor.fetchone()
-        return Scene(row[0], row[1], row[2], run_id, attempt)
+            run_id, number = self._attempts.begin(cursor, row[0], row[1], self._card, self._args.name)
+        return Scene(row[0], row[1], row[2], run_id, number)
 
-    put(Catalogue, claim=claim)
+    put(Queue, claim=claim)
     rescue()
     fence()
 
 
 def advisory_lock() -> None:
     """Nothing tells that a worker is alive."""
-    _with_statements(catalogue, lock="SELECT true", lock_for_now="SELECT true")
+    _with_statements(queue, lock="SELECT true", lock_for_now="SELECT true")
 
 
 def rescue() -> None:
     """Nobody looks after dead workers, or waits for their scenes."""
-    put(Catalogue, rescue=lambda *_: None)
+    put(Queue, _rescue=lambda _: None)
     wait_for_others()
 
 
 def fence() -> None:
     """Finish whatever has become of the scene meanwhile."""
     _with_statements(
-        catalogue,
+        attempt_log,
         set_status="UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s",
-        close_run="UPDATE {log} SET finished_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, "
+        end="UPDATE {log} SET finished_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s, "
         "detail = %(detail)s WHERE run_id = %(run_id)s",
     )
-    finish = Catalogue.finish
+    finish = attempt_log.Attempts.finish
 
     def finished(*arguments: Any) -> bool:
         finish(*arguments)
         return True
 
-    put(Catalogue, finish=finished)
+    put(attempt_log.Attempts, finish=finished)
 
 
 def one_transaction() -> None:
     """Each block of rows is committed by itself."""
-    original = signatures.Spool.blocks
-    copy = signatures.ResultsTable.copy
+    original = Spool.blocks
+    copy = ResultsTable.copy
 
-    def committing(self: signatures.ResultsTable, cursor: Any, rows: signatures.Spool) -> None:
-        def blocks() -> Iterator[bytes]:
+    def committing(self: ResultsTable, cursor: Any, rows: Spool) -> None:
+        def blocks() -> Iterator[list[bytes]]:
             for block in original(rows):
                 yield block
                 cursor.connection.commit()
@@ -131,40 +126,43 @@ def one_transaction() -> None:
         copy(self, cursor, rows)
         cursor.connection.commit()
 
-    put(signatures.ResultsTable, copy=committing)
+    put(ResultsTable, copy=committing)
 
 
 def journal_lookup() -> None:
     """An unanswered COMMIT counts as failed."""
-    put(session.Session, published=lambda *_: False)
+    put(Queue, published=lambda *_: False)
 
 
 def failure_classes() -> None:
     """Whatever goes wrong, the scene has failed."""
-    put(worker, ending_of=lambda *_: Ending("failed", "failed", "something"))
+    put(attempt, outcome_of=lambda *_: Outcome("failed", "failed", "something", 1))
+    put(worker, outcome_of=lambda *_: Outcome("failed", "failed", "something", 1))
 
 
 def attempts() -> None:
     """Try again for ever."""
-    original, rescue_scene = endings.ending_of, Catalogue.rescue
+    original = attempt.outcome_of
+    put(attempt, outcome_of=lambda error, _, settings: original(error, 1 - MANY, settings))
+    made = Queue.__init__
 
-    def ending(cause: BaseException, scene: Scene, extraction: Any) -> Ending:
-        return original(cause, Scene(scene.id, scene.reference, scene.obstime, scene.run_id, 1 - MANY), extraction)
+    def endless(self: Any, *arguments: Any) -> None:
+        made(self, *arguments)
+        self._most_attempts = MANY
 
-    put(worker, ending_of=ending)
-    put(Catalogue, rescue=lambda self, connection, _: rescue_scene(self, connection, MANY))
+    put(Queue, __init__=endless)
 
 
 def back_off() -> None:
     """Try again at once."""
-    original = endings.ending_of
+    original = attempt.outcome_of
 
-    def ending(*arguments: Any) -> Ending:
-        end = original(*arguments)
-        return Ending(end.status, end.outcome, end.reason, None if end.pause is None else 0)
+    def outcome_of(*arguments: Any) -> Outcome:
+        outcome = original(*arguments)
+        return dataclasses.replace(outcome, retry_after=None if outcome.retry_after is None else 0)
 
-    put(worker, ending_of=ending)
-    put(patience, LONGEST_OUTAGE_PAUSE_SECONDS=0)
+    put(attempt, outcome_of=outcome_of)
+    put(worker, LONGEST_OUTAGE_PAUSE_SECONDS=0)
 
 
 @contextlib.contextmanager
@@ -174,25 +172,25 @@ def _nothing(*_: object) -> Iterator[None]:
 
 def deadline() -> None:
     """A scene may take for ever."""
-    put(worker, deadline=_nothing)
+    put(attempt, deadline=_nothing)
 
 
 def stopping_() -> None:
     """No signal handlers."""
-    put(stopping, SIGNALS=())
+    put(signals, SIGNALS=())
 
 
 def cancel() -> None:
     """A signal does not reach a running query."""
-    put(stopping.Stopping, cancel_with=lambda *_: None)
+    put(signals.Signals, cancel_with=lambda *_: None)
 
 
 def keepalives() -> None:
     """Neither end asks whether the other is alive, nor limits how long anything takes."""
     original = config.Connection.libpq
-    put(database, CLIENT_SETTINGS={"keepalives": 0})
-    put(database, SERVER_SETTINGS={"TimeZone": "UTC"})
-    put(database, _configure=lambda *_: None)
+    put(connection, CLIENT_SETTINGS={"keepalives": 0})
+    put(connection, SERVER_SETTINGS={"TimeZone": "UTC"})
+    put(connection, _configure=lambda *_: None)
 
     def libpq(self: config.Connection) -> dict[str, Any]:
         return {k: v for k, v in original(self).items() if not k.startswith(("keepalives", "tcp_"))}
@@ -202,7 +200,7 @@ def keepalives() -> None:
 
 def sweep() -> None:
     """What dead workers leave, stays."""
-    put(session, sweep=lambda _: None)
+    put(worker, sweep=lambda _: None)
 
 
 def private_scratch() -> None:
@@ -212,14 +210,14 @@ def private_scratch() -> None:
     def shared(data_dir: Path, _: int) -> Iterator[Path]:
         yield data_dir
 
-    original = download_with_boto3.ObjectStore._download
+    original = store.ObjectStore._download
 
     def download(self: Any, transfer: Any, item: Any, path: Path, shared: Any) -> None:
         if not path.exists():
             original(self, transfer, item, path, shared)
 
-    put(worker, scratch=shared)
-    put(download_with_boto3.ObjectStore, _download=download)
+    put(attempt, scratch=shared)
+    put(store.ObjectStore, _download=download)
 
 
 def free_space() -> None:
@@ -229,19 +227,19 @@ def free_space() -> None:
 
 def size_check() -> None:
     """Any number of bytes will do."""
-    original = download_with_boto3._difference
-    put(download_with_boto3, _difference=lambda p, i: None if p.stat().st_size != i.size else original(p, i))
+    original = store._difference
+    put(store, _difference=lambda p, i: None if p.stat().st_size != i.size else original(p, i))
 
 
 def md5_check() -> None:
     """Any bytes will do, if there are enough."""
-    original = download_with_boto3._difference
-    put(download_with_boto3, _difference=lambda p, i: original(p, i) if p.stat().st_size != i.size else None)
+    original = store._difference
+    put(store, _difference=lambda p, i: original(p, i) if p.stat().st_size != i.size else None)
 
 
-def wholeness() -> None:
+def integrity() -> None:
     """Whatever GDAL opens is whole."""
-    put(bands, check_whole=lambda *_: None)
+    put(bands, check_integrity=lambda *_: None)
 
 
 def retry() -> None:
@@ -251,15 +249,15 @@ def retry() -> None:
         try:
             return attempt()
         except Exception as error:
-            raise self._translated(error, doing)[0] from error
+            raise store_errors.translated(error, doing, self._settings, self._config_name)[0] from error
 
-    put(download_with_boto3.ObjectStore, _retrying=once)
-    put(download_with_boto3, ATTEMPTS_PER_REQUEST=1)
+    put(store.ObjectStore, _retrying=once)
+    put(store, ATTEMPTS_PER_REQUEST=1)
 
 
 def pooler_check() -> None:
     """Whatever answers is a database."""
-    put(database, _refuse_pooling=lambda *_: None)
+    put(connection, _refuse_pooling=lambda *_: None)
 
 
 def driver() -> None:
@@ -281,12 +279,12 @@ def quoting() -> None:
 
 def fleet_limit() -> None:
     """Everybody downloads at once."""
-    put(session.Session, download_slot=_nothing)
+    put(scene, download_slot=_nothing)
 
 
 def no_key_update() -> None:
     """Claim with a lock that keeps other programs' foreign keys waiting."""
-    original = catalogue.__dict__["statement"]
+    original = queue.__dict__["statement"]
 
     def changed(name: str, **identifiers: sql.Composable) -> sql.Composed:
         composed = original(name, **identifiers)
@@ -296,41 +294,39 @@ def no_key_update() -> None:
         ]
         return sql.Composed(parts)
 
-    put(catalogue, statement=changed)
+    put(queue, statement=changed)
 
 
 def short_transactions() -> None:
     """Between its statements, a worker leaves a transaction open."""
-    claim, prospects = session.Session.claim, Catalogue.prospects
-    select = worker.__dict__["select_parcels"]
+    claim, pending, select = Queue.claim, Queue.pending, Parcels.select
 
-    def look(connection: Any) -> None:
-        connection.cursor().execute("SELECT count(*) FROM pg_class")
+    def look(owner: Any) -> None:
+        owner._database._connection.cursor().execute("SELECT count(*) FROM pg_class")
 
-    def claimed(self: session.Session) -> Scene | None:
-        scene = claim(self)
-        look(self.connection)
-        return scene
+    def claimed(self: Any, *arguments: Any) -> Scene | None:
+        taken = claim(self, *arguments)
+        look(self)
+        return taken
 
-    def asked(self: Catalogue, connection: Any, *arguments: Any) -> Any:
-        found = prospects(self, connection, *arguments)
-        look(connection)
+    def asked(self: Any, *arguments: Any) -> Any:
+        found = pending(self, *arguments)
+        look(self)
         return found
 
     @contextlib.contextmanager
-    def selected(connection: Any, *arguments: Any) -> Iterator[Any]:
-        with select(connection, *arguments) as selection:
-            look(connection)
+    def selected(self: Any, *arguments: Any) -> Iterator[Any]:
+        with select(self, *arguments) as selection:
+            look(self)
             yield selection
 
-    put(session.Session, claim=claimed)
-    put(Catalogue, prospects=asked)
-    put(worker, select_parcels=selected)
+    put(Queue, claim=claimed, pending=asked)
+    put(Parcels, select=selected)
 
 
 def wait_for_others() -> None:
     """At the end of a burst, what other workers are at is none of our business."""
-    _with_statements(catalogue, under_way="SELECT 0")
+    _with_statements(queue, under_way="SELECT 0")
 
 
 def bounded_wait() -> None:
@@ -340,7 +336,7 @@ def bounded_wait() -> None:
 
 def only_bursts() -> None:
     """Whatever a worker is to do, it waits for the others."""
-    put(Options, burst=property(lambda _: True))
+    put(config.Options, burst=property(lambda _: True))
 
 
 def decoded_limit() -> None:
@@ -358,7 +354,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
     for function in (
         skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
-        wholeness, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large,
+        integrity, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large,
         no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit,
     )
 }  # fmt: skip

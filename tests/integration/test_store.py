@@ -26,7 +26,8 @@ import pytest
 
 import download_with_boto3
 from demo.servers import S3Server, free_port
-from download_with_boto3 import ObjectStore, StoredObject, main
+from download_with_boto3 import main
+from extractors.backoff import Backoff
 from extractors.config import Store
 from extractors.errors import (
     ConfigurationError,
@@ -37,6 +38,9 @@ from extractors.errors import (
     StoreUnavailableError,
 )
 from extractors.logs import PACKAGE_LOGGERS
+from extractors.model import StoredObject
+from extractors.products.store import ObjectStore
+from extractors.products.transfer import BYTES_PER_REQUEST
 from extractors.runtime.signals import SIGNALS
 from tests.faulty_s3 import FaultyS3
 from tests.helpers import ROOT, environment
@@ -100,8 +104,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_with_boto3, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(download_with_boto3, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("extractors.products.store.PAUSES", Backoff(first=0.01, longest=0.01, least=0.0))
 
 
 def left_in(folder: Path) -> list[str]:
@@ -433,8 +436,7 @@ def test_a_file_that_waits_for_its_turn_loses_no_time(
 def test_the_next_file_is_asked_for_when_all_parts_of_the_one_before_are(
     bucket: Bucket, folder: Path, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = download_with_boto3.BYTES_PER_REQUEST
-    for name, size in (("first.img", 3 * part), ("second.img", 3 * part + 1)):
+    for name, size in (("first.img", 3 * BYTES_PER_REQUEST), ("second.img", 3 * BYTES_PER_REQUEST + 1)):
         bucket.put(name, bytes(size))
     store = bucket.store(host=proxy.endpoint, connections=2)
     store.download({folder / item.file_name: item for item in bucket.store().list_objects("")})
@@ -656,6 +658,11 @@ def test_a_store_that_starts_late(bucket: Bucket, monkeypatch: pytest.MonkeyPatc
 
 
 # The command
+
+
+def test_scripts_find_the_store_where_they_always_did() -> None:
+    assert download_with_boto3.ObjectStore is ObjectStore
+    assert download_with_boto3.StoredObject is StoredObject
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.faults.network import call, end_holder, hold, hold_network
-from tests.helpers import ROOT, wait_until
+from tests.support.environment import ROOT
+from tests.support.running import wait_until
 from tests.swarm import images
 
 START_SECONDS = 60

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from demo.servers import S3Server
-from tests.faults.network import TcpProxy, skip_unless
+from tests.faults.network import TcpProxy
 from tests.faults.own_postgis import OwnPostgis, own_postgis
 from tests.faults.season import Products, Season
+from tests.support.environment import skip_unless
 from tests.swarm.cloud import Cloud, missing
 from tests.swarm.stack import STACK_CONNECTION, Burst, configure, database_of, deployed
 

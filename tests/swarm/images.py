@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from extractors import __version__
-from tests.helpers import ROOT
+from tests.support.environment import ROOT
 
 BASE = "debian:trixie-slim"
 PROJECT = f"parcel-extraction:{__version__}"

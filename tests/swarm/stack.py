@@ -16,7 +16,8 @@ from psycopg2.extensions import connection
 
 from tests.faults.network import TcpProxy
 from tests.faults.season import AREA, Season
-from tests.helpers import ROOT, wait_until
+from tests.support.environment import ROOT
+from tests.support.running import wait_until
 from tests.swarm.cloud import Cloud, DockerError, Node
 
 DATABASE = "sentinel"

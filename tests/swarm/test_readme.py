@@ -1,4 +1,4 @@
-"""The README's own code blocks, word by word and in their order, on the manager and two VMs."""
+"""The code blocks of README.md and docs/operating.md, word by word and in their order, on the manager and two VMs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from demo.servers import S3Server
 from tests.faults.network import TcpProxy
 from tests.faults.own_postgis import own_postgis
 from tests.faults.season import Products, Season
-from tests.helpers import NOTHING_LEFT, ROOT, wait_until
+from tests.support.environment import ROOT
+from tests.support.running import NOTHING_LEFT, wait_until
 from tests.swarm.cloud import Cloud
 from tests.swarm.stack import STACK_CONNECTION, Stack, configure, database_of
 
@@ -22,10 +23,10 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "_
 CONFIGURATION = ("db_config.json", "s3_config.json")
 
 
-def blocks(section: str) -> list[str]:
-    """The shell commands of a section of the README."""
-    text = (ROOT / "README.md").read_text()
-    (body,) = re.findall(rf"^### {re.escape(section)}\n(.*?)(?=^##)", text, re.DOTALL | re.MULTILINE)
+def blocks(file: str, section: str) -> list[str]:
+    """The shell commands of a section of a page."""
+    text = (ROOT / file).read_text()
+    (body,) = re.findall(rf"^##+ {re.escape(section)}\n(.*?)(?=^##|\Z)", text, re.DOTALL | re.MULTILINE)
     found: list[str] = re.findall(r"^```bash\n(.*?)^```", body, re.DOTALL | re.MULTILINE)
     return found
 
@@ -66,9 +67,10 @@ def test_docker_swarm_and_vms(
     cloud = operator.cloud
     store_address = f"http://{far_store.host}:{far_store.port}"
     name = f"t{uuid.uuid4().hex[:12]}"
-    build, single = blocks("One scene, with Docker")
-    set_up, database, workers, again, end, another_card = blocks("A whole period, on a swarm")
-    (on_a_vm,) = blocks("On worker VMs, without a swarm")
+    build, single = blocks("README.md", "One scene, with Docker")
+    set_up, database, workers, again, end = blocks("README.md", "A whole period, on a swarm")
+    (on_a_vm,) = blocks("README.md", "On VMs without a swarm")
+    (another_card,) = blocks("docs/operating.md", "CARDs beside each other")
 
     operator.types(build)
     with own_postgis(cloud.here) as server:

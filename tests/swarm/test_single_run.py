@@ -18,7 +18,7 @@ from demo.servers import S3Server
 from tests.faults.network import TcpProxy
 from tests.faults.own_postgis import own_postgis
 from tests.faults.season import Products, Season
-from tests.helpers import ROOT
+from tests.support.environment import ROOT
 from tests.swarm import images
 from tests.swarm.cloud import Cloud
 from tests.swarm.stack import PASSWORD, SECRET_KEY, configure

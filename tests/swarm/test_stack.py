@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from tests.helpers import NOTHING_LEFT, wait_until
+from tests.support.running import NOTHING_LEFT, wait_until
 from tests.swarm.cloud import DockerError, Node
 from tests.swarm.conftest import MakeBurst
 from tests.swarm.stack import PASSWORD, SECRET_KEY, Burst, Stack, last_lines

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psycopg2
 
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 from tests.swarm.cloud import Cloud, Node
 from tests.swarm.conftest import MakeBurst
 from tests.swarm.stack import Burst

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from extractors.runtime.signals import SIGNALS, Stopping
+from extractors.runtime.signals import SIGNALS, Signals
+from tests.support.environment import WORKER_VARIABLES
 
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
 settings.register_profile(
@@ -21,8 +22,6 @@ settings.register_profile(
 )
 settings.register_profile("explore", derandomize=False, deadline=None, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-
-WORKER_VARIABLES = ("DB_CONFIG", "S3_CONFIG", "DATA_DIR", "ALL", "WATCH", "SCENE", "ENGINE", "VERBOSE", "LOG_FORMAT")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,9 +38,11 @@ def _no_options_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stopping() -> Iterator[Stopping]:
+def signals() -> Iterator[Signals]:
     """Its handlers, taken away afterwards."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield Stopping()
+    installed = Signals()
+    installed.install()
+    yield installed
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -565,5 +565,5 @@ def test_not_json(text: str, where: str, tmp_path: Path) -> None:
         read_store_config(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: not valid JSON at {where} (")
-    assert message.endswith("); mend it there")
+    assert message.endswith("); fix it there")
     assert CANARY not in message

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from extractors.database.catalogue import Prospects, Scene
-from extractors.patience import FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS, pause_for
-from extractors.resources import Session
-from extractors.runtime.options import Options, read_options
-from extractors.worker import take
+from extractors.config import Options
+from extractors.model import Pending, Scene
+from extractors.resources import Resources
+from extractors.runtime.options import read_options
+from extractors.runtime.signals import Signals
+from extractors.worker import LOOKS, pause_for, take
 
 SCENE = Scene(7, "S2A_x", dt.datetime(2020, 4, 1), 1)
 ALL = read_options("s2", ["--all"])
@@ -24,42 +27,41 @@ OTHERS = {
 }
 
 
-def session(*claims: Scene | None, under_way: int = 0) -> Session:
-    """One whose claims have these results."""
+def resources(folder: Path, options: Options, *claims: Scene | None, under_way: int = 0) -> Resources:
+    """Those of a worker whose claims have these results."""
     waiting = list(claims)
     fake: Any = SimpleNamespace(
-        connection=None,
-        claim=lambda: waiting.pop(0),
-        catalogue=SimpleNamespace(prospects=lambda *_: Prospects(under_way=under_way)),
+        options=dataclasses.replace(options, data_dir=folder),
+        queue=SimpleNamespace(claim=lambda _: waiting.pop(0), pending=lambda _: Pending(under_way=under_way)),
         config=SimpleNamespace(extraction=SimpleNamespace(deadline_seconds=1)),
     )
-    return cast(Session, fake)
+    return cast(Resources, fake)
 
 
-def test_what_is_given_back_between_two_questions_is_taken() -> None:
-    assert take(session(None, SCENE), ALL) == (SCENE, Prospects())
-    assert take(session(None, None), ALL) == (None, Prospects())
-    assert take(session(None, under_way=1), ALL) == (None, Prospects(under_way=1))
+def test_what_is_given_back_between_two_questions_is_taken(tmp_path: Path) -> None:
+    assert take(resources(tmp_path, ALL, None, SCENE), Signals()) == SCENE
+    assert take(resources(tmp_path, ALL, None, None), Signals()) == Pending()
+    assert take(resources(tmp_path, ALL, None, under_way=1), Signals()) == Pending(under_way=1)
 
 
 @pytest.mark.parametrize("options", OTHERS.values(), ids=OTHERS)
-def test_nobody_else_asks_twice(options: Options) -> None:
-    assert take(session(None), options) == (None, Prospects())
+def test_nobody_else_asks_twice(options: Options, tmp_path: Path) -> None:
+    assert take(resources(tmp_path, options, None), Signals()) == Pending()
 
 
 def test_looking_again_soon_then_seldom() -> None:
-    pauses = [pause_for(Prospects(under_way=1), looks, ALL) or 0.0 for looks in range(2000)]
-    assert 0 < pauses[0] <= FIRST_LOOK_SECONDS
-    assert all(LONGEST_LOOK_SECONDS / 2 <= pause <= LONGEST_LOOK_SECONDS for pause in pauses[4:])
+    pauses = [pause_for(Pending(under_way=1), looks, ALL) or 0.0 for looks in range(2000)]
+    assert 0 < pauses[0] <= LOOKS.first
+    assert all(LOOKS.longest / 2 <= pause <= LOOKS.longest for pause in pauses[4:])
     assert len(set(pauses)) > 1900
 
 
 @pytest.mark.parametrize("options", OTHERS.values(), ids=OTHERS)
 def test_only_a_burst_waits_for_others(options: Options) -> None:
-    assert pause_for(Prospects(under_way=1), 0, options) is None
+    assert pause_for(Pending(under_way=1), 0, options) is None
 
 
 def test_scenes_that_wait_for_their_next_attempt() -> None:
-    assert 20 < (pause_for(Prospects(1, 20.0, 1), 0, ALL) or 0) < 21
-    assert pause_for(Prospects(1, 20.0), 0, OTHERS["watch"]) is None
-    assert pause_for(Prospects(), 0, ALL) is None
+    assert 20 < (pause_for(Pending(1, 20.0, 1), 0, ALL) or 0) < 21
+    assert pause_for(Pending(1, 20.0), 0, OTHERS["watch"]) is None
+    assert pause_for(Pending(), 0, ALL) is None

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from extractors import errors
-from extractors.endings import cause_of
+from extractors.attempt import cause_of
 from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
@@ -17,12 +17,12 @@ from extractors.errors import (
     ExtractionError,
     NoDatabaseError,
     ObjectNotFoundError,
+    OutageError,
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
     UnusableSceneError,
     UserError,
-    WorldError,
 )
 from extractors.runtime.signals import Stopped
 
@@ -35,7 +35,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     SceneNotFoundError: 1,
     ClaimLostError: 1,
     ObjectNotFoundError: 1,
-    WorldError: 75,
+    OutageError: 75,
     DatabaseUnavailableError: 75,
     NoDatabaseError: 75,
     StoreUnavailableError: 75,
@@ -71,7 +71,7 @@ def test_every_error_explains_itself_and_belongs_to_one_branch(error: type[Extra
     # Its own docstring, not one that it inherits.
     assert len((error.__dict__.get("__doc__") or "").split()) > 5
     if error is not ExtractionError:
-        assert issubclass(error, UserError) != issubclass(error, WorldError)
+        assert issubclass(error, UserError) != issubclass(error, OutageError)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from extractors.logs import PACKAGE_LOGGERS, SceneLines, configure, progress
+from extractors.logs import PACKAGE_LOGGERS, about, configure, progress
+from extractors.model import Scene
 
 REFERENCE = "S2A_MSIL2A_20201001T103031_N0214_R108_T32UNF_20201001T135108.SAFE"
+
+
+def scene(reference: str = REFERENCE) -> Scene:
+    return Scene(7, reference, dt.datetime(2020, 10, 1), 1)
 
 
 @pytest.fixture
@@ -31,25 +38,51 @@ def _logging_as_it_was() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> SceneLines:
-    caplog.set_level(logging.INFO)
-    return SceneLines(logging.getLogger("extractors.worker"), 7, REFERENCE)
+def messages(captured: str) -> list[str]:
+    """The lines without their time."""
+    return [line.split(maxsplit=1)[1] for line in captured.splitlines()]
 
 
-def test_a_line_starts_with_the_scene(lines: SceneLines, caplog: pytest.LogCaptureFixture) -> None:
-    lines.info("downloaded %d files in %.1f s", 3, 1.25)
-    assert caplog.messages == [f"[scene 7 {REFERENCE}] downloaded 3 files in 1.2 s"]
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_a_line_starts_with_the_scene(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    log = logging.getLogger("extractors.worker")
+    with about(scene()):
+        log.info("downloaded %d files in %.1f s", 3, 1.25)
+        threading.Thread(target=logging.getLogger("download_with_boto3").warning, args=("trying again",)).start()
+    with about(None):
+        log.info("nothing to do")
+    assert messages(capsys.readouterr().err) == [
+        f"INFO [scene 7 {REFERENCE}] downloaded 3 files in 1.2 s",
+        f"WARNING [scene 7 {REFERENCE}] trying again",
+        "INFO nothing to do",
+    ]
 
 
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_after_an_error_lines_are_about_no_scene(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    with suppress(ValueError), about(scene()):
+        raise ValueError
+    logging.getLogger("extractors.worker").info("next")
+    assert messages(capsys.readouterr().err) == ["INFO next"]
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
 @pytest.mark.parametrize("reference", ["100%", "%s", "%(name)s", "%d%d"])
-def test_a_percent_sign_in_a_reference_stays_what_it_is(reference: str, caplog: pytest.LogCaptureFixture) -> None:
-    lines = SceneLines(logging.getLogger("extractors.worker"), 7, reference)
-    lines.warning("given back")
-    lines.warning("given back after %d s", 5)
-    assert caplog.messages == [f"[scene 7 {reference}] given back", f"[scene 7 {reference}] given back after 5 s"]
+def test_a_percent_sign_in_a_reference_stays_what_it_is(reference: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    log = logging.getLogger("extractors.worker")
+    with about(scene(reference)):
+        log.warning("given back")
+        log.warning("given back after %d s", 5)
+    assert messages(capsys.readouterr().err) == [
+        f"WARNING [scene 7 {reference}] given back",
+        f"WARNING [scene 7 {reference}] given back after 5 s",
+    ]
 
 
+@pytest.mark.usefixtures("_logging_as_it_was")
 @pytest.mark.parametrize(
     ("reference", "shown"),
     [
@@ -61,12 +94,14 @@ def test_a_percent_sign_in_a_reference_stays_what_it_is(reference: str, caplog: 
     ],
     ids=["line break", "escape sequence", "right to left", "endless", "endless line breaks"],
 )
-def test_a_reference_cannot_spoil_the_log(reference: str, shown: str, caplog: pytest.LogCaptureFixture) -> None:
-    SceneLines(logging.getLogger("extractors.worker"), 7, reference).warning("%s", "gone")
-    (message,) = caplog.messages
+def test_a_reference_cannot_spoil_the_log(reference: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    with about(scene(reference)):
+        logging.getLogger("extractors.worker").warning("%s", "gone")
+    (message,) = messages(capsys.readouterr().err)
     assert message.isprintable()
-    assert message.startswith(f"[scene 7 {shown[:100]}")
-    assert len(message) < 150
+    assert message.startswith(f"WARNING [scene 7 {shown[:100]}")
+    assert len(message) < 160
 
 
 @pytest.mark.usefixtures("_logging_as_it_was")
@@ -120,26 +155,26 @@ def test_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     configure(log_format="json", worker="here:1", card="s2")
     log = logging.getLogger("extractors.worker")
     log.info("%d scenes", 3)
-    lines = SceneLines(log, 7, REFERENCE)
-    lines.warning("given back after %d s: 100%%", 5)
-    lines.error("100%")
+    with about(scene()):
+        log.warning("given back after %d s: 100%%", 5)
+        log.error("100%")
     first, second, third = objects(capsys.readouterr().err)
     moment = dt.datetime.fromisoformat(first.pop("time"))
     assert moment.utcoffset() == dt.timedelta()
     assert abs(dt.datetime.now(dt.UTC) - moment) < dt.timedelta(minutes=1)
     always = {"worker": "here:1", "card": "s2"}
     assert first == {"level": "INFO", "message": "3 scenes"} | always
-    about = always | {"scene": 7, "reference": REFERENCE}
+    about_it = always | {"scene": 7, "reference": REFERENCE}
     del second["time"], third["time"]
-    assert second == {"level": "WARNING", "message": "given back after 5 s: 100%"} | about
-    assert third == {"level": "ERROR", "message": "100%"} | about
+    assert second == {"level": "WARNING", "message": "given back after 5 s: 100%"} | about_it
+    assert third == {"level": "ERROR", "message": "100%"} | about_it
 
 
 @pytest.mark.usefixtures("_logging_as_it_was")
 def test_what_is_logged_while_a_scene_is_in_hand_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
     configure(log_format="json")
     log = logging.getLogger("download_with_boto3")
-    with SceneLines(log, 7, REFERENCE).in_hand():
+    with about(scene()):
         log.warning("trying again")
         log.warning("another one's", extra={"scene": 8})
     log.warning("done")
@@ -153,7 +188,8 @@ def test_what_is_logged_while_a_scene_is_in_hand_is_about_it(capsys: pytest.Capt
 @pytest.mark.parametrize("text", ["a\nb", 'a "quote"', "\x1b[31m", "\u2028", "\udcff"])
 def test_a_line_of_json_stays_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure(log_format="json")
-    SceneLines(logging.getLogger("extractors.worker"), 7, text + 200 * "x").warning(text)
+    with about(scene(text + 200 * "x")):
+        logging.getLogger("extractors.worker").warning(text)
     written = capsys.readouterr().err
     assert written.isascii()
     assert written.count("\n") == 1

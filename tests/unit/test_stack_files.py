@@ -7,7 +7,7 @@ import re
 import pytest
 
 from extractors import __version__
-from tests.helpers import ROOT
+from tests.support.environment import ROOT
 
 CARDS = ("s2", "bs", "c6")
 
@@ -28,7 +28,7 @@ def test_they_differ_by_one_word(card: str) -> None:
 def test_the_image_has_the_version_of_the_package() -> None:
     name = f"parcel-extraction:{__version__}"
     assert f"${{EXTRACTION_IMAGE:-{name}}}" in stack_file("s2")
-    for file in ("Dockerfile", "README.md"):
+    for file in ("Dockerfile", "README.md", "docs/operating.md"):
         assert set(re.findall(r"parcel-extraction:[\w.]+", (ROOT / file).read_text())) == {name}
 
 
@@ -36,11 +36,11 @@ def test_every_variable_is_explained() -> None:
     text = stack_file("s2")
     comment, rest = text.split("version:")
     variables = set(re.findall(r"(?<!\$)\$\{(\w+)", rest))
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/operating.md").read_text()
     assert "REPLICAS" in variables
     for variable in variables:
         assert re.search(rf"\b{variable}\b", comment), variable
-        assert f"`{variable}`" in readme, variable
+        assert f"`{variable}`" in page, variable
 
 
 def test_the_lock_files_hold_everything_with_hashes() -> None:

@@ -1,4 +1,4 @@
-"""The account of a scene: for each band, parcels selected = rows written + parcels without a row."""
+"""What came of a scene's parcels: for each band, parcels selected = rows written + parcels without a row."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections import Counter
 
 import numpy as np
 
-from extractors.database.results import Signatures
-from extractors.model import Account
-from extractors.raster.chunks import ChunkResult
+from extractors.model import ParcelCounts
+from extractors.signatures import ChunkResult, Signatures
 
 
-def account() -> Account:
-    return Account(
+def counts() -> ParcelCounts:
+    return ParcelCounts(
         bands=("B4", "SC"),
         parcels_selected=10,
         rows_written=Counter({"B4": 7, "SC": 10}),
@@ -31,7 +30,7 @@ def rows(label: str, *pids: int) -> Signatures:
 
 
 def test_chunks_add_up() -> None:
-    total = Account(bands=("B4", "SC"))
+    total = ParcelCounts(bands=("B4", "SC"))
     total.add(
         ChunkResult(
             3,
@@ -57,13 +56,13 @@ def test_chunks_add_up() -> None:
         assert total.rows_written[band] + sum(total.parcels_without_row[band].values()) == total.parcels_selected
 
 
-def test_the_account_in_words() -> None:
-    assert account().in_words() == "B4: 7 of 10 parcels (1 nodata, 2 outside); SC: 10 of 10 parcels"
-    assert Account(bands=("VV",)).in_words() == "VV: 0 of 0 parcels"
+def test_the_counts_in_words() -> None:
+    assert counts().in_words() == "B4: 7 of 10 parcels (1 nodata, 2 outside); SC: 10 of 10 parcels"
+    assert ParcelCounts(bands=("VV",)).in_words() == "VV: 0 of 0 parcels"
 
 
-def test_the_account_in_the_log_s_columns() -> None:
-    columns = account().as_parameters()
+def test_the_counts_in_the_log_s_columns() -> None:
+    columns = counts().as_parameters()
     assert (columns.pop("parcels_selected"), columns.pop("chunks_recomputed")) == (10, 1)
     assert {name: json.loads(text) for name, text in columns.items()} == {
         "rows_written": {"B4": 7, "SC": 10},
@@ -75,7 +74,7 @@ def test_the_account_in_the_log_s_columns() -> None:
 
 
 def test_an_attempt_that_wrote_nothing_says_so() -> None:
-    columns = account().without_rows().as_parameters()
+    columns = counts().without_rows().as_parameters()
     assert columns["parcels_selected"] == columns["chunks_recomputed"] == 0
     assert json.loads(columns["rows_written"]) == {"B4": 0, "SC": 0}
     assert json.loads(columns["parcels_without_row"]) == {"B4": {}, "SC": {}}

@@ -1,0 +1,162 @@
+"""One attempt at one scene: extract it, then publish its rows or give it back. The unit that any scheduler can run."""
+
+import gc
+import logging
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import psycopg2
+
+from extractors import failpoints
+from extractors.backoff import Backoff
+from extractors.config import Extraction
+from extractors.database.results import Rows
+from extractors.errors import (
+    NO_ROOM,
+    ClaimLostError,
+    ConfigurationError,
+    DiskFullError,
+    ExtractionError,
+    NoDatabaseError,
+    OutageError,
+    SceneError,
+    one_line,
+)
+from extractors.health import report
+from extractors.logs import about
+from extractors.model import GIVEN_BACK, Outcome, ParcelCounts, Scene
+from extractors.resources import Resources
+from extractors.runtime.deadline import deadline
+from extractors.runtime.scratch import scratch
+from extractors.runtime.signals import Signals, Stopped
+
+log = logging.getLogger(__name__)
+
+LONGEST_RETRY_PAUSE_SECONDS = 900.0
+
+
+def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) -> Outcome:
+    """Try a claimed scene once. Whatever happens, catalogue and log say it, no row is left without its scene, and the
+    local files are removed; the outcome says it too: nothing is raised."""
+    signals = signals or Signals()
+    counts = ParcelCounts(bands=tuple(layer.label for layer in resources.request.layers))
+    seconds = resources.config.extraction.deadline_seconds
+    report(f"working on scene {scene.id}", seconds)
+    with about(scene):
+        try:
+            with deadline(seconds):
+                with scratch(resources.options.data_dir, scene.id) as folder:
+                    outcome = extract_and_publish(resources, scene, folder, counts, signals)
+                failpoints.reach("files_removed")
+        except (Exception, Stopped) as error:
+            outcome = give_back(resources, scene, error, counts, signals)
+        finally:
+            resources.queue.unlock()
+    if outcome.exit_code:
+        # Exceptions form reference cycles that keep images alive.
+        gc.collect()
+    return outcome
+
+
+def extract_and_publish(
+    resources: Resources, scene: Scene, folder: Path, counts: ParcelCounts, signals: Signals
+) -> Outcome:
+    """The way of a scene that meets no trouble."""
+    with signals.interruptible():
+        rows = heavy_code().extract_scene(scene, resources, folder, counts)
+    kind = "no_parcels" if rows is None else "extracted"
+    outcome = Outcome(kind, kind, counts.in_words())
+    with closing(rows or Rows(folder, 0)) as rows:
+        resources.queue.publish(scene, outcome, counts, rows)
+    if kind == "no_parcels":
+        log.info("no_parcels: no parcel meets the footprint and the AOI")
+    else:
+        log.info(
+            "extracted: %d signatures written in %.1f s; %s",
+            counts.rows_written.total(),
+            counts.seconds["publish"],
+            outcome.reason,
+        )
+    return outcome
+
+
+@cache
+def heavy_code() -> ModuleType:
+    """The one door to GDAL, GeoPandas and boto3. They take a second to load, so it is opened with the first scene: a
+    worker that finds nothing to do never waits for them."""
+    try:
+        from extractors import scene as room  # noqa: PLC0415 (the one door)
+    except (ImportError, OSError) as error:
+        raise ConfigurationError(f"a library cannot be loaded ({one_line(error)}); install the package anew") from error
+    # All that was loaded stays: the garbage collector need not go through it again and again (2 % of the time).
+    gc.freeze()
+    return room
+
+
+def give_back(
+    resources: Resources, scene: Scene, error: BaseException, counts: ParcelCounts, signals: Signals
+) -> Outcome:
+    """Write down how an attempt failed, in catalogue and log table, and say it."""
+    expected = isinstance(error, ExtractionError | Stopped)
+    cause = error if expected else signals.behind(error)
+    if isinstance(cause, Stopped) and not expected:
+        log.warning("after a signal, %s: %s", type(error).__name__, one_line(error))
+    settings, verbose = resources.config.extraction, resources.options.verbose
+    outcome = outcome_of(cause, scene.attempt, settings)
+    try:
+        ours = resources.queue.give_back(scene, outcome, counts)
+        published = not ours and resources.queue.published(scene)
+    except ExtractionError as second:
+        resources.queue.settle_later(scene, outcome, counts)
+        reason = f"{outcome.reason}; it stays 'inprogress', because that cannot be written now ({second})"
+        return outcome_of(type(second)(reason), scene.attempt, settings)
+    failpoints.reach("released")
+    if published:
+        log.warning("its rows are written, though the database's answer was lost (%s)", outcome.reason)
+        return Outcome("extracted", "extracted", counts.in_words())
+    if not ours:
+        log.warning("somebody else has set its status meanwhile, which stays")
+    elif not outcome.counts:
+        log.warning("given back, its status is 'ingested' again", exc_info=error if verbose else None)
+    if outcome.counts:
+        prospect = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
+        log.error("%s: %s%s", outcome.kind, outcome.reason, prospect, exc_info=error if verbose else None)
+    return outcome
+
+
+def outcome_of(error: BaseException, attempt: int, settings: Extraction) -> Outcome:
+    """What becomes of a scene whose `attempt`-th attempt ended with this error. Only what lies in the scene itself
+    counts against it."""
+    cause = cause_of(error)
+    reason = one_line(cause)
+    if isinstance(cause, Stopped):
+        return Outcome(GIVEN_BACK, "ingested", reason, cause.exit_code, ends_worker=True)
+    if isinstance(cause, OutageError | ConfigurationError):
+        final = isinstance(cause, ConfigurationError | NoDatabaseError)
+        return Outcome(GIVEN_BACK, "ingested", reason, cause.exit_code, ends_worker=final)
+    if isinstance(cause, ClaimLostError):
+        return Outcome("claim_lost", "ingested", reason, cause.exit_code)
+    if not cause.retryable or attempt >= settings.max_attempts:
+        return Outcome(cause.status, cause.status, reason, cause.exit_code)
+    pause = Backoff(settings.retry_pause_seconds, LONGEST_RETRY_PAUSE_SECONDS).limit(attempt)
+    return Outcome("error", "ingested", reason, cause.exit_code, retry_after=pause)
+
+
+def cause_of(error: BaseException) -> Stopped | OutageError | ConfigurationError | SceneError:
+    """What an error means for a scene: one of ours, or the reason of an unexpected one in words."""
+    if isinstance(error, Stopped | OutageError | ConfigurationError | SceneError):
+        return error
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return DiskFullError(f"no room for the scene's files ({error.strerror}); make some, or name another --data-dir")
+    if isinstance(error, psycopg2.Error):
+        return ConfigurationError(f"the database reports: {one_line(error)}")
+    return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")
+
+
+def next_attempt_in_words(outcome: Outcome, attempt: int, most: int) -> str:
+    """Which attempt that was, and when the next one may begin; as the end of a sentence."""
+    if outcome.retry_after is not None:
+        return f"; attempt {attempt} of {most}, the next one in about {outcome.retry_after:.0f} s"
+    return f"; attempt {attempt} of {most}" if attempt > 1 else ""

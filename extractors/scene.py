@@ -1,0 +1,107 @@
+"""The work on one scene: files in, encoded rows out. It sets no status, handles no signal and ends no process."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import rasterio
+import rasterstats
+
+from extractors import failpoints
+from extractors.database.copy import add_result, parcel_chunk
+from extractors.database.parcels import Selection
+from extractors.database.results import ResultsTable, Rows
+from extractors.database.slots import download_slot
+from extractors.logs import progress
+from extractors.model import ParcelCounts, Scene
+from extractors.products.store import ObjectStore
+from extractors.raster.decoding import Decoding
+from extractors.resources import Resources
+from extractors.signatures import ChunkResult
+
+log = logging.getLogger(__name__)
+
+
+def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: ParcelCounts) -> Rows | None:
+    """Download a claimed scene, select its parcels and compute their statistics: the rows to publish, to be closed.
+
+    None: no parcel meets the footprint and the AOI. Files go into `folder`, which belongs to this attempt alone; what
+    came of the parcels, and the seconds of each step, go into `counts`. Raises SceneError, OutageError,
+    ConfigurationError.
+    """
+    card, parcels, settings = resources.card, resources.parcels, resources.config.extraction
+    log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
+    card.check_reference(scene.reference)
+    count_parcels_without_geometry(resources, counts)
+    with counts.step("parcels"):
+        if not parcels.meet(scene):
+            return None
+    with counts.step("download"):
+        store = open_store(resources)
+        product = card.find(scene, store, settings)
+    failpoints.reach("s3_listed")
+    counts.versions |= {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
+    objects = {folder / item.file_name: item for item in product.objects}
+    occupied = partial(parcels.boxes_with_parcels, scene)
+    table = ResultsTable(resources.tables.results)
+    with ExitStack() as on_failure, Decoding(product.bands, folder, card.format, resources.cores, occupied) as images:
+        rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
+        with counts.step("download"), download_slot(resources.database, resources.store_config.s3.fleet_downloads):
+            store.download(objects, f"scene {scene.id}", images.arrived)
+        say_downloaded([item.size for item in product.objects], counts)
+        with selected(scene, resources, images.epsg, folder, counts) as selection, counts.step("statistics"):
+            chunks = (parcel_chunk(block, images.epsg) for block in selection.blocks)
+            for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
+                counts.add(chunk)
+                add_result(rows, table, scene.id, chunk)
+        on_failure.pop_all()
+    log.info("computed statistics in %.1f s", counts.seconds["statistics"])
+    return rows
+
+
+def count_parcels_without_geometry(resources: Resources, counts: ParcelCounts) -> None:
+    """Parcels that no scene ever meets are counted and named, so that nobody looks for their rows in vain."""
+    counts.null_geometries, counts.empty_geometries = resources.parcels.without_geometry()
+    if counts.null_geometries or counts.empty_geometries:
+        log.warning(
+            "%d parcels have no geometry and %d an empty one: no scene meets them",
+            counts.null_geometries,
+            counts.empty_geometries,
+        )
+
+
+def open_store(resources: Resources) -> ObjectStore:
+    """The store; one client serves all scenes of a worker."""
+    if resources.store is None:
+        resources.store = ObjectStore(resources.store_config.s3, str(resources.options.s3_config))
+    return resources.store
+
+
+def say_downloaded(sizes: list[int], counts: ParcelCounts) -> None:
+    """All files are there, with the sizes and checksums that the store announces."""
+    failpoints.reach("files_verified")
+    log.info("downloaded %d files, %.1f MB in %.1f s", len(sizes), sum(sizes) / 1e6, counts.seconds["download"])
+
+
+@contextmanager
+def selected(scene: Scene, resources: Resources, epsg: int, folder: Path, counts: ParcelCounts) -> Iterator[Selection]:
+    """The scene's parcels in EPSG:`epsg`, kept in a file in `folder` until the block ends."""
+    with ExitStack() as stack:
+        with counts.step("parcels"):
+            chunk_size = resources.config.extraction.chunk_size
+            selection = stack.enter_context(resources.parcels.select(scene, epsg, chunk_size, folder))
+        failpoints.reach("parcels_selected")
+        log.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, counts.seconds["parcels"], epsg)
+        yield selection
+
+
+def with_progress(results: Iterator[ChunkResult], total: int, scene: Scene) -> Iterator[ChunkResult]:
+    """The results as they come, with a progress bar where somebody looks at a terminal."""
+    with progress(total, "parcel", f"scene {scene.id}") as bar:
+        for result in results:
+            failpoints.reach("chunk_computed")
+            yield result
+            failpoints.reach("chunk_spooled")
+            bar.update(result.parcels)

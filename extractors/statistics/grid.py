@@ -1,0 +1,142 @@
+"""What a grid of pixels is, and polygons on it.
+
+What several engines, bands or grids need of the same polygons is computed here, once.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Array = NDArray[Any]
+Geometries = NDArray[np.object_]
+# Which of some polygons: a range, or their positions.
+Chosen = slice | Integers
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows and columns of pixels, north up. transform: (column, row) to CRS coordinates; shape: (rows, columns)."""
+
+    transform: Affine
+    shape: tuple[int, int]
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in CRS units."""
+        west, north = self.transform * (0, 0)
+        east, south = self.transform * (self.shape[1], self.shape[0])
+        return west, south, east, north
+
+    def cut(self, rows: slice, columns: slice) -> "Grid":
+        """The grid of a window of this one."""
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        return Grid(self.transform * Affine.translation(columns.start, rows.start), shape)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The bounding boxes of polygons in whole pixels of a grid, rounded outwards, possibly reaching beyond it.
+
+    top, bottom, left, right: one number each per polygon; bottom and right are the first row and column outside.
+    """
+
+    top: Floats
+    bottom: Floats
+    left: Floats
+    right: Floats
+
+    def __getitem__(self, chosen: Chosen) -> "Boxes":
+        return Boxes(self.top[chosen], self.bottom[chosen], self.left[chosen], self.right[chosen])
+
+    def within(self, shape: tuple[int, int]) -> "Boxes":
+        """These boxes cut to the rows and columns of a grid; what lies outside has no area."""
+        rows, columns = shape
+        return Boxes(
+            np.clip(self.top, 0, rows),
+            np.clip(self.bottom, 0, rows),
+            np.clip(self.left, 0, columns),
+            np.clip(self.right, 0, columns),
+        )
+
+    @property
+    def areas(self) -> Floats:
+        """Pixels of each box."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """The boundaries of polygons as arrays. Vertices: coordinates (n x 2) and the polygon (zone) that each belongs to.
+    Edges: position of the first vertex (the second one follows it), zone, and part. zone_of_part: one number for each
+    part of the polygons, in their order."""
+
+    coordinates: Floats
+    zone_of_vertex: Integers
+    edge: Integers
+    zone_of_edge: Integers
+    part_of_edge: Integers
+    zone_of_part: Integers
+
+
+class Polygons:
+    """Polygons and multipolygons in a scene's CRS, valid or not, none empty."""
+
+    def __init__(self, geometries: Geometries) -> None:
+        self.geometries = geometries
+
+    def on(self, grid: Grid) -> "PolygonsOnGrid":
+        """The polygons on a grid in their CRS, with boxes by the same arithmetic as rasterstats', which decides by
+        them which pixels it looks at."""
+        bounds, transform = self.bounds, grid.transform
+        boxes = Boxes(
+            top=np.floor((bounds[:, 3] - transform.f) / transform.e),
+            bottom=np.ceil((bounds[:, 1] - transform.f) / transform.e),
+            left=np.floor((bounds[:, 0] - transform.c) / transform.a),
+            right=np.ceil((bounds[:, 2] - transform.c) / transform.a),
+        )
+        return PolygonsOnGrid(self, grid, boxes)
+
+    @cached_property
+    def bounds(self) -> Floats:
+        """n x (west, south, east, north)."""
+        bounds: Floats = shapely.bounds(self.geometries)
+        return bounds
+
+    @cached_property
+    def outlines(self) -> Outlines:
+        """Their boundaries."""
+        parts, zone_of_part = shapely.get_parts(self.geometries, return_index=True)
+        rings, part_of_ring = shapely.get_rings(parts, return_index=True)
+        coordinates, ring = shapely.get_coordinates(rings, return_index=True)
+        zone = zone_of_part[part_of_ring[ring]]
+        edge = np.flatnonzero(ring[1:] == ring[:-1])
+        return Outlines(coordinates, zone, edge, zone[edge], part_of_ring[ring[edge]], zone_of_part)
+
+
+@dataclass(frozen=True, eq=False)
+class PolygonsOnGrid:
+    """Polygons with their boxes on a grid."""
+
+    polygons: Polygons
+    grid: Grid
+    boxes: Boxes
+
+    def __len__(self) -> int:
+        return len(self.polygons.geometries)
+
+    def __getitem__(self, chosen: Chosen) -> "PolygonsOnGrid":
+        if isinstance(chosen, slice) and chosen == slice(0, len(self)):
+            return self  # with what is computed already
+        return PolygonsOnGrid(Polygons(self.polygons.geometries[chosen]), self.grid, self.boxes[chosen])
+
+    @cached_property
+    def boxes_within(self) -> Boxes:
+        """Their boxes cut to the grid."""
+        return self.boxes.within(self.grid.shape)

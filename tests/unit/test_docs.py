@@ -1,0 +1,130 @@
+"""The pages name all that there is to set and to see, their links lead somewhere, and their examples can be used."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from extractors import config, errors
+from extractors.health import VARIABLE
+from extractors.runtime.options import read_options
+from tests.helpers import ROOT
+
+PAGES = [
+    ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "docs/configuration.md", "docs/operating.md")
+]
+PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
+STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed"}
+OUTCOMES = {"extracted", "no_parcels", "notfound", "failed", "error", "lost", "claim_lost", "given_back"}
+DEADLINE = 70
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def section(text: str, title: str) -> str:
+    """What stands between a heading and the next one."""
+    found = re.search(rf"^(##+) {re.escape(title)}\n(.*?)(?=^##|\Z)", text, re.DOTALL | re.MULTILINE)
+    assert found is not None, title
+    return found[2]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of all tables, by each name in code that their first cell holds; the other cells."""
+    table: dict[str, list[str]] = {}
+    for line in re.findall(r"^\| (.*) \|$", text, re.MULTILINE):
+        first, *others = line.split(" | ")
+        table |= dict.fromkeys(re.findall(r"`([^`]+)`", first) or [first], others)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [
+        ("database.connection", config.Connection),
+        ("database.tables", config.Tables),
+        ("database.args", config.Args),
+        ("extraction", config.Extraction),
+        ("s3", config.Store),
+    ],
+)
+def test_every_key_with_its_default(title: str, model: type[BaseModel]) -> None:
+    explained = rows(section(page("configuration.md"), title))
+    for key, field in model.model_fields.items():
+        default = explained[key][0].strip("`")
+        if field.is_required():
+            assert default == "required", key
+        elif field.default not in (None, config.NO_SECRET):
+            assert default == str(field.default), key
+
+
+def test_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_options("s2", ["--help"])
+    usage = capsys.readouterr().out
+    text = section(page("operating.md"), "Options")
+    for option in set(re.findall(r"--[a-z][a-z0-9-]+", usage)) - {"--help"}:
+        assert re.search(rf"`{option}\b", text), option
+    variables = re.findall(r"\b[A-Z][A-Z0-9_]*[A-Z0-9]\b", usage.rpartition("environment:")[2])
+    assert "DB_CONFIG" in variables
+    for variable in (*variables, VARIABLE):
+        assert re.search(rf"`{variable}\b", text), variable
+
+
+def all_errors(kind: type[errors.ExtractionError] = errors.ExtractionError) -> list[type[errors.ExtractionError]]:
+    return [kind, *(one for below in kind.__subclasses__() for one in all_errors(below))]
+
+
+def test_every_status_outcome_and_exit_code() -> None:
+    text = page("operating.md")
+    statuses = STATUSES | {kind.status for kind in all_errors() if issubclass(kind, errors.SceneError)}
+    assert statuses <= rows(section(text, "Statuses")).keys()
+    assert statuses - {"ingested", "inprogress"} <= OUTCOMES <= rows(section(text, "Outcomes")).keys()
+    codes = {str(kind.exit_code) for kind in all_errors()} | {"0", str(DEADLINE), "128 + number"}
+    assert codes <= rows(section(text, "Exit codes")).keys()
+
+
+def test_every_column_of_the_log() -> None:
+    created = re.search(
+        r"-- :create_log\n(.*?)\n\)", (ROOT / "extractors/database/sql/tables.sql").read_text(), re.DOTALL
+    )
+    assert created is not None
+    columns = set(re.findall(r"^    (\w+)", created[1], re.MULTILINE))
+    assert {"run_id", "versions"} <= columns <= rows(section(page("operating.md"), "The log table")).keys()
+
+
+def anchors(text: str) -> set[str]:
+    """What headings can be linked to by, as GitHub makes it."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", [str(path.relative_to(ROOT)) for path in PAGES])
+def test_links_lead_somewhere(name: str) -> None:
+    path = ROOT / name
+    text = path.read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", text):
+        target = link[0] or link[1]
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(Path(there).read_text()), target
+
+
+def test_examples_of_the_configuration() -> None:
+    """Each is one of the files, or goes beside `database` in the first of them."""
+    database, store, more = (
+        json.loads(block)
+        for block in re.findall(r"^```json\n(.*?)^```", page("configuration.md"), re.DOTALL | re.MULTILINE)
+    )
+    config.DatabaseFile.model_validate(database)
+    config.DatabaseFile.model_validate(database | more)
+    config.StoreFile.model_validate(store)
