@@ -147,7 +147,8 @@ def test_wrong_keys(workspace: Workspace, strict_store: Callable[[], None], card
     one = workspace.add_s2() if card == "s2" else workspace.add_bs()
     strict_store()
     line = assert_clean(workspace, one, workspace.run(card), MEND_IT, "ingested")
-    assert re.search("access_key|secret_key|key", line)
+    assert "access_key" in line
+    assert "secret_key" in line
 
 
 def test_right_keys_are_taken_by_the_same_store(
@@ -343,8 +344,7 @@ def test_disk_that_fills_meanwhile(workspace: Workspace, small_disk: Path, proxy
 def test_data_folder_that_cannot_be_made(workspace: Workspace, scene: Scene) -> None:
     (workspace.cwd / "a file").write_text("no folder")
     outcome = workspace.run("s2", "--data-dir", "a file/data")
-    line = assert_clean(workspace, scene, outcome, outcome.code, "ingested")
-    assert outcome.code in (MEND_IT, NOT_THERE)
+    line = assert_clean(workspace, scene, outcome, MEND_IT, "ingested")
     assert "a file" in line
 
 
