@@ -17,6 +17,7 @@ from demo.servers import Postgis, S3Server
 from extractors.config import ENGINE_NAMES
 from tests.faults.season import Products, make_oracle
 from tests.faulty_s3 import FaultyS3
+from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.workspace import Workspace
 
 
@@ -81,6 +82,15 @@ def shared_workspace(
     world = Workspace(postgis, store, tmp_path_factory.mktemp("shared"))
     yield world
     world.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of 2 MB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    with small_disk(folder) as made:
+        yield made
 
 
 @pytest.fixture
