@@ -63,7 +63,7 @@ def test_wrong_password(workspace: Workspace, scene: Scene) -> None:
     workspace.db_config["database"]["connection"]["dbpasswd"] = "certainly-not-this-one"
     outcome = workspace.run("s2")
     line = assert_clean(workspace, scene, outcome, FIX_IT, "ingested")
-    assert "password" in line
+    assert "dbpasswd" in line
     assert "certainly-not-this-one" not in outcome.output
     assert workspace.log(scene) == []
 
