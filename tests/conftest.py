@@ -69,9 +69,9 @@ def season_products(postgis: Postgis, store: S3Server, tmp_path_factory: pytest.
 
 @pytest.fixture
 def workspace(postgis: Postgis, store: S3Server, tmp_path: Path) -> Iterator[Workspace]:
-    world = Workspace(postgis, store, tmp_path)
-    yield world
-    world.close()
+    made = Workspace(postgis, store, tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,9 @@ def shared_workspace(
     postgis: Postgis, store: S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workspace]:
     """For tests that look at one run from several sides."""
-    world = Workspace(postgis, store, tmp_path_factory.mktemp("shared"))
-    yield world
-    world.close()
+    made = Workspace(postgis, store, tmp_path_factory.mktemp("shared"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

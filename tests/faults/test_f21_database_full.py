@@ -44,19 +44,19 @@ def test_f21_disk_full(make_season: MakeSeason, disk: SmallDisk) -> None:
     """
     season = make_season(bs=1)
     season.short(outages_in_a_row=3, outage_pause_seconds=0.05, max_attempts=2)
-    world = season.workspace
-    tablespace = world.database
+    workspace = season.workspace
+    tablespace = workspace.database
     # A worker makes the results table, even if there is no scene for it.
     assert season.run("bs", "--scene", "none of this name").code == 0
-    world.query(f"CREATE TABLESPACE {tablespace} LOCATION '{disk.folder / TABLESPACE}'")
+    workspace.query(f"CREATE TABLESPACE {tablespace} LOCATION '{disk.folder / TABLESPACE}'")
     try:
-        world.query(f"ALTER TABLE signatures SET TABLESPACE {tablespace}")
+        workspace.query(f"ALTER TABLE signatures SET TABLESPACE {tablespace}")
         disk.fill()
 
         outcome = season.run("bs", "--all")
         assert outcome.code == 75, outcome.output
         assert "disk is full" in outcome.stderr
-        assert world.rows() == 0
+        assert workspace.rows() == 0
         assert season.outcomes() == ["given_back"] * 3
         assert [*season.statuses().values()] == ["ingested"]
 
@@ -65,6 +65,6 @@ def test_f21_disk_full(make_season: MakeSeason, disk: SmallDisk) -> None:
         season.check(lost=0)
         assert season.outcomes() == ["given_back"] * 3 + ["extracted"]
     finally:
-        world.query("ALTER TABLE signatures SET TABLESPACE pg_default")
-        world.query("CHECKPOINT")
-        world.query(f"DROP TABLESPACE {tablespace}")
+        workspace.query("ALTER TABLE signatures SET TABLESPACE pg_default")
+        workspace.query("CHECKPOINT")
+        workspace.query(f"DROP TABLESPACE {tablespace}")
