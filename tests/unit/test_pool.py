@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from extractors.raster.pool import Pool
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 SECONDS = 30
 """A test that waits in vain fails after that."""
