@@ -9,22 +9,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-WORKER_VARIABLES = frozenset(
-    {
-        "DB_CONFIG",
-        "S3_CONFIG",
-        "DATA_DIR",
-        "ALL",
-        "WATCH",
-        "SCENE",
-        "ENGINE",
-        "ADOPT_FOREIGN",
-        "VERBOSE",
-        "LOG_FORMAT",
-        "HEALTH_FILE",
-        "EXTRACTION_FAILPOINT",
-        "EXTRACTION_FAILPOINT_FILE",
-    }
+WORKER_VARIABLES = (
+    "DB_CONFIG",
+    "S3_CONFIG",
+    "DATA_DIR",
+    "ALL",
+    "WATCH",
+    "SCENE",
+    "ENGINE",
+    "ADOPT_FOREIGN",
+    "VERBOSE",
+    "LOG_FORMAT",
+    "HEALTH_FILE",
+    "EXTRACTION_FAILPOINT",
+    "EXTRACTION_FAILPOINT_FILE",
 )
 """All that the package reads (tests/unit/test_environment.py sees that none is missing)."""
 OF_LIBRARIES = ("PG", "AWS_", "GDAL_")
