@@ -103,7 +103,7 @@ def run(resources: Resources, signals: Signals) -> int:
                 return outcome.exit_code
             if outages:
                 pause = pauses.pause(outages)
-                log.warning("%s; continuing in %.1f s (%d outages in a row)", outcome.reason, pause, outages)
+                log.warning("%s; continuing in %.1f s (outage %d in a row)", outcome.reason, pause, outages)
                 sleep(pause, signals)
         if not options.everything:
             return int(failed)
