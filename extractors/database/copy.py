@@ -32,8 +32,9 @@ PID_AT, PROBLEM_AT, WKB_AT = 2 + 4, 2 + 4 + 8 + 4, 2 + 4 + 8 + 4 + 2 + 4
 FARTHEST = 1e9
 
 
-def parcel_chunk(rows: list[bytes], epsg: int) -> ParcelChunk:
-    """Parcels as `Parcels.select` gives them, in EPSG:`epsg`; those that cannot be used are counted by reason."""
+def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
+    """Parcels as `Parcels.select` gives them, in the CRS of this number; those that cannot be used are counted by
+    reason."""
     fixed = np.frombuffer(b"".join([row[:WKB_AT] for row in rows]), dtype="u1").reshape(len(rows), WKB_AT)
     pid = np.ascontiguousarray(fixed[:, PID_AT : PID_AT + 8]).view(">i8")[:, 0].astype(np.int64)
     problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0]
@@ -45,7 +46,7 @@ def parcel_chunk(rows: list[bytes], epsg: int) -> ParcelChunk:
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
     usable &= problem == 0
     unusable = Counter(PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist())
-    parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(epsg))
+    parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(srid))
     return ParcelChunk(parcels, dict(sorted(unusable.items())))
 
 
@@ -105,5 +106,9 @@ def _csv(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
 
 
 @cache
-def _crs(epsg: int) -> pyproj.CRS:
-    return pyproj.CRS.from_epsg(epsg)
+def _crs(srid: int) -> pyproj.CRS:
+    """The CRS of this number: EPSG's, or else ESRI's."""
+    try:
+        return pyproj.CRS.from_epsg(srid)
+    except pyproj.exceptions.CRSError:
+        return pyproj.CRS.from_authority("ESRI", srid)
