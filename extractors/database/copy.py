@@ -14,6 +14,7 @@ import geopandas
 import numpy as np
 import pyproj
 import shapely
+from numpy.typing import NDArray
 
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
 from extractors.errors import ConfigurationError
@@ -41,6 +42,7 @@ def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
     # A ring of two points, say, cannot become a polygon: None then, and counted below.
     with np.errstate(invalid="ignore"):  # corners that are no numbers: counted below
         geometry = shapely.from_wkb(np.array([row[WKB_AT:] or None for row in rows], dtype=object), on_invalid="ignore")
+    geometry = _without_empty_parts(geometry)
     usable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
@@ -48,6 +50,14 @@ def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
     unusable = Counter(PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist())
     parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(srid))
     return ParcelChunk(parcels, dict(sorted(unusable.items())))
+
+
+def _without_empty_parts(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Multipolygons without their empty parts, of which libraries think differently. Few have any."""
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    for position in np.unique(owner[shapely.is_empty(parts)]):
+        geometry[position] = shapely.MultiPolygon([part for part in parts[owner == position] if not part.is_empty])
+    return geometry
 
 
 def add_result(rows: Rows, table: ResultsTable, obsid: int, result: ChunkResult) -> None:

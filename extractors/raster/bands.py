@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.errors
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from extractors.errors import UnusableFileError
 from extractors.model import PARTNERS, POLARISATIONS, BandFile, ImageFormat
 from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, tile_window, tiles_under
 from extractors.raster.integrity import JPEG2000, check_integrity
-from extractors.statistics.grid import Array, Chosen, Grid, PolygonsOnGrid
+from extractors.statistics.grid import Array, Chosen, Grid, Integers, Polygons, PolygonsOnGrid
+from extractors.statistics.scanline import Spans, rasterize, values_under
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +99,14 @@ class GridBands:
         Raises SceneError if a file cannot be read.
         """
         everything = slice(0, len(polygons))
+        scattered = self._scattered(polygons)
+        if scattered.any():
+            compact = np.flatnonzero(~scattered)
+            for part in self.parts(polygons[compact]):
+                yield replace(part, chosen=compact[part.chosen])
+            for index in np.flatnonzero(scattered):
+                yield self._gathered(polygons, np.array([index]))
+            return
         if decoded := self._decoded:
             yield Part(everything, polygons, [band.array for band in decoded])
             return
@@ -115,6 +127,50 @@ class GridBands:
             here = polygons[chosen].polygons.on(self.grid.cut(rows, columns))
             yield Part(chosen, here, arrays, self._without_infinite(arrays))
 
+    def _scattered(self, polygons: PolygonsOnGrid) -> NDArray[np.bool_]:
+        """Which polygons have parts so far apart that these are read one by one."""
+        areas = polygons.boxes_within.areas
+        scattered: NDArray[np.bool_] = polygons.to_read(LARGEST_WINDOW_PIXELS) < areas
+        return scattered
+
+    def _gathered(self, polygons: PolygonsOnGrid, chosen: Integers) -> Part:
+        """The pixels of one polygon whose parts lie far apart: all in one row, under a polygon that covers the row."""
+        spans = rasterize(polygons[chosen])
+        if decoded := self._decoded:
+            arrays = [values_under(band.array.reshape(-1), spans.first, spans.length) for band in decoded]
+        else:
+            arrays = self._windows_under(spans, polygons.rings(chosen)[0])
+        number = len(arrays[0])
+        if not number:
+            return Part(chosen, None, [])
+        row = Grid(Affine(1, 0, 0, 0, -1, 1), (1, number))
+        arrays = [array.reshape(row.shape) for array in arrays]
+        here = Polygons(np.array([shapely.box(*row.bounds)], dtype=object)).on(row)
+        return Part(chosen, here, arrays, self._without_infinite(arrays))
+
+    def _windows_under(self, spans: Spans, rings: PolygonsOnGrid) -> list[Array]:
+        """The pixels of each band under the spans of one polygon, in any order. Each span lies in the box of a ring."""
+        row, column = np.divmod(spans.first, self.grid.shape[1])
+        remaining = np.ones(len(row), dtype=bool)
+        found: list[list[Array]] = [[] for _ in self.bands]
+        for number in range(len(rings)):
+            window = _window(rings, slice(number, number + 1))
+            if window is None:
+                continue
+            rows, columns = window
+            here = remaining & (row >= rows.start) & (row < rows.stop) & (column >= columns.start)
+            here &= column + spans.length <= columns.stop
+            if not here.any():
+                continue
+            remaining &= ~here
+            first = (row[here] - rows.start) * (columns.stop - columns.start) + column[here] - columns.start
+            for arrays, band in zip(found, self.bands, strict=True):
+                pixels = band.stored.read(rows, columns).reshape(-1)
+                arrays.append(values_under(pixels, first, spans.length[here]))
+        if remaining.any():
+            raise RuntimeError("pixels of a parcel lie outside the boxes of its rings")
+        return [np.concatenate(arrays) if arrays else np.empty(0) for arrays in found]
+
     def _without_infinite(self, arrays: list[Array]) -> dict[int, Array]:
         """Make infinite pixels nodata, which any engine leaves out; which ones they were, by the array's position."""
         found = {}
@@ -128,10 +184,15 @@ class GridBands:
 
     def tiles_under(self, polygons: PolygonsOnGrid) -> list[BandTile]:
         """The tiles that hold the polygons' pixels; none of a format that is read by windows."""
+        by_shape = self._by_tile_shape()
+        if not by_shape:
+            return []
+        scattered = self._scattered(polygons)
+        pieces = [polygons[~scattered], polygons.rings(scattered)[0]] if scattered.any() else [polygons]
         return [
             BandTile(band, tile)
-            for shape, bands in self._by_tile_shape().items()
-            for tile in tiles_under(polygons.boxes_within, shape)
+            for shape, bands in by_shape.items()
+            for tile in dict.fromkeys(tile for piece in pieces for tile in tiles_under(piece.boxes_within, shape))
             for band in bands
         ]
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from extractors.model import Layer, ParcelChunk, StatisticsRequest
-from extractors.raster.bands import GridBands, Part
+from extractors.raster.bands import LARGEST_WINDOW_PIXELS, GridBands, Part
 from extractors.raster.images import BandTile
 from extractors.signatures import COUNT, ChunkResult, Signatures, rescaled
 from extractors.statistics.grid import Integers, Polygons, PolygonsOnGrid
 from extractors.statistics.zonal import TOO_LARGE, reasons, verified
 
-# Bounding box within the scene; at 10 m these are 4,000 square kilometres. A single broken vertex can make a parcel as
-# large as the scene, and its pixels would not fit into memory.
+# Bounding boxes of a parcel's parts within the scene; at 10 m these are 4,000 square kilometres. A single broken vertex
+# can make a parcel as large as the scene, and its pixels would not fit into memory.
 LARGEST_PARCEL_PIXELS = 40_000_000
 
 
@@ -59,7 +59,9 @@ class ChunkTask:
         names = {band.name for band in bands.bands}
         layers = tuple(layer for layer in self._request.layers if layer.band in names)
         here = polygons.on(bands.grid)
-        fitting = np.flatnonzero(here.boxes_within.areas <= LARGEST_PARCEL_PIXELS)
+        fitting = np.flatnonzero(
+            here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS)) <= LARGEST_PARCEL_PIXELS
+        )
         too_large = len(here) - len(fitting)
         if too_large:
             return ChunkOnGrid(bands, layers, self._pid[fitting], here[fitting], too_large)
