@@ -43,7 +43,7 @@ def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) 
     """Try a claimed scene once. Whatever happens, catalogue and log say it, no row is left without its scene, and the
     local files are removed; the outcome says it too: nothing is raised."""
     signals = signals or Signals()
-    counts = ParcelCounts(bands=tuple(layer.label for layer in resources.request.layers))
+    counts = ParcelCounts()
     seconds = resources.config.extraction.deadline_seconds
     report(f"working on scene {scene.id}", seconds)
     with about(scene):

@@ -1,33 +1,33 @@
-"""Worker for Sentinel-1 geocoded backscatter (gamma0, linear power): VV and VH, each an ENVI image with its header."""
+"""Worker for Sentinel-1 geocoded backscatter (gamma0, linear power): an ENVI image with its header per polarisation."""
 
 import re
 import sys
 from typing import TYPE_CHECKING
 
-from extractors.model import BandFile, ImageFormat, Product, Scene
+from extractors.model import POLARISATIONS, BandFile, ImageFormat, Product, Scene
 from extractors.products import layouts
-from extractors.products.card import Card
+from extractors.products.card import Card, polarisations
 from extractors.worker import main
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
     from extractors.products.store import ObjectStore
 
-BANDS = ("VV", "VH")
-
 
 def find(scene: Scene, store: "ObjectStore", _: "Extraction") -> Product:
-    """Find `Gamma0_VV.img`, `Gamma0_VH.img` and their headers; the store files them by observation date."""
+    """Find `Gamma0_VV.img`, `Gamma0_VH.img` (or whichever polarisations the product's name says) and their headers; the
+    store files them by observation date."""
+    bands = polarisations(scene.reference)
     prefix = layouts.BACKSCATTER.format(date=scene.obstime, name=scene.reference)
-    objects = store.find_all([f"{prefix}Gamma0_{band}.{part}" for band in BANDS for part in ("img", "hdr")], prefix)
-    return Product(objects, tuple(BandFile(band, f"Gamma0_{band}.img") for band in BANDS))
+    objects = store.find_all([f"{prefix}Gamma0_{band}.{part}" for band in bands for part in ("img", "hdr")], prefix)
+    return Product(objects, tuple(BandFile(band, f"Gamma0_{band}.img") for band in bands))
 
 
 CARD = Card(
     code="bs",
-    labels={"classic": {"VV": "VV", "VH": "VH"}, "api": {"VV": "VVb", "VH": "VHb"}},
+    labels={"classic": {name: name for name in POLARISATIONS}, "api": {name: f"{name}b" for name in POLARISATIONS}},
     reference=re.compile(r"S1[A-D]_[A-Za-z0-9_-]{1,100}_CARD_BS", re.ASCII),
-    format=ImageFormat("ENVI", nodata=0),
+    format=ImageFormat("ENVI", nodata=0, scaled=True),
     find=find,
 )
 

@@ -1,40 +1,41 @@
-"""Worker for Sentinel-1 6-day coherence (0 to 1): VV and VH in one GeoTIFF."""
+"""Worker for Sentinel-1 6-day coherence (0 to 1): all polarisations in one GeoTIFF."""
 
 import re
 import sys
 from typing import TYPE_CHECKING
 
-from extractors.model import BandFile, ImageFormat, Product, Scene
+from extractors.model import POLARISATIONS, BandFile, ImageFormat, Product, Scene
 from extractors.products import layouts
-from extractors.products.card import Card
+from extractors.products.card import Card, polarisations
 from extractors.worker import main
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
     from extractors.products.store import ObjectStore
 
-BANDS = ("VV", "VH")
-# The products hold VH first; the established scripts took the first band for VV. With the setting
-# coherence_band_order = "historical" the numbers agree with databases that were filled that way.
-PRODUCT_ORDER = {"VH": 1, "VV": 2}
-HISTORICAL_ORDER = {"VV": 1, "VH": 2}
-
 
 def find(scene: Scene, store: "ObjectStore", extraction: "Extraction") -> Product:
-    """Find the scene's GeoTIFF; the store files it by observation date."""
+    """Find the scene's GeoTIFF; the store files it by observation date.
+
+    The products hold VH first; the established scripts took the first band for VV. With the setting
+    coherence_band_order = "historical" the numbers agree with databases that were filled that way.
+    """
     prefix = layouts.COHERENCE.format(date=scene.obstime, name=scene.reference)
     file_name = f"{scene.reference}.tif"
     objects = store.find_all([prefix + file_name], prefix)
+    bands = polarisations(scene.reference)
     historical = extraction.coherence_band_order == "historical"
-    order = HISTORICAL_ORDER if historical else PRODUCT_ORDER
-    return Product(objects, tuple(BandFile(band, file_name, order[band], described=not historical) for band in BANDS))
+    order = bands if historical else bands[::-1]
+    return Product(
+        objects, tuple(BandFile(band, file_name, 1 + order.index(band), described=not historical) for band in bands)
+    )
 
 
 CARD = Card(
     code="c6",
-    labels={"classic": {"VV": "VV", "VH": "VH"}, "api": {"VV": "VVc", "VH": "VHc"}},
+    labels={"classic": {name: name for name in POLARISATIONS}, "api": {name: f"{name}c" for name in POLARISATIONS}},
     reference=re.compile(r"S1[A-D]_[A-Za-z0-9_-]{1,100}_CARD-COH6", re.ASCII),
-    format=ImageFormat("GTiff", nodata=0),
+    format=ImageFormat("GTiff", nodata=0, scaled=True),
     find=find,
 )
 

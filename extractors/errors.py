@@ -46,6 +46,13 @@ class UnusableSceneError(SceneError):
     retryable = False
 
 
+class UnusableFileError(SceneError):
+    """A file of the scene cannot be used, although it is what the store announces: no further attempt will change
+    that, so replace the object."""
+
+    retryable = False
+
+
 class SceneNotFoundError(SceneError):
     """The store has no such product or lacks some of its objects: bring them there, and set the scene's
     status back to `ingested`."""

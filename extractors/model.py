@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from extractors.signatures import ChunkResult
 
+# Polarisations of radar bands in the order of the results, sent before received; and which two an instrument records
+# together.
+POLARISATIONS = ("VV", "VH", "HH", "HV")
+PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
 # The log's word for an attempt that ended through no fault of the scene.
 GIVEN_BACK = "given_back"
 
@@ -95,8 +99,8 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class BandFile:
-    """Where a band is: the file's name, and the band's number in there (from 1). With `described`, a band of the file
-    whose description holds the band's name comes before that number."""
+    """Where a band is: the file's name, and the band's number in there (from 1). With `described`, what the file's
+    descriptions say of polarisations comes before that: then these are its bands."""
 
     name: str
     file_name: str
@@ -106,10 +110,12 @@ class BandFile:
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What a CARD's files are: the only GDAL driver that they are opened with, and the value without observation."""
+    """What a CARD's files are: the only GDAL driver that they are opened with, and the value without observation.
+    scaled: whether a scale and an offset that a file declares are part of its values."""
 
     driver: str
     nodata: float
+    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,8 +137,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class StatisticsRequest:
-    """What is to be computed of every parcel: by which engine, for which layers, and how many parcels of each chunk
-    rasterstats computes as well."""
+    """What is to be computed of every parcel: by which engine, for which layers (those of bands that the scene has),
+    and how many parcels of each chunk rasterstats computes as well."""
 
     engine: str
     verified_parcels: int
@@ -156,9 +162,14 @@ class ParcelChunk:
 
 @dataclass
 class ParcelCounts:
-    """What came of a scene's parcels: for every band, parcels selected = rows written + parcels without a row."""
+    """What came of a scene's parcels: for every band, parcels selected = rows written + parcels without a row.
+
+    bands: their labels. absent: bands that scenes of this kind may have and this one lacks. settings: what the numbers
+    depend on besides parcels and pixels, as JSON takes it. not_finite: infinite pixels left out, by label.
+    """
 
     bands: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     parcels_selected: int = 0
     rows_written: Counter[str] = field(default_factory=Counter)
     parcels_without_row: dict[str, Counter[str]] = field(default_factory=dict)
@@ -167,11 +178,14 @@ class ParcelCounts:
     empty_geometries: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    not_finite: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: "ChunkResult") -> None:
         """Count what a chunk of parcels gave."""
         self.parcels_selected += result.parcels
         self.chunks_recomputed += result.recomputed
+        self.not_finite.update(result.not_finite)
         for part in result.signatures:
             self.rows_written[part.label] += len(part.pid)
         for label, without in result.without_row.items():
@@ -187,13 +201,14 @@ class ParcelCounts:
             self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - started
 
     def in_words(self) -> str:
-        """For each band: rows, parcels, and the reasons of those without a row."""
+        """For each band: rows, parcels, and the reasons of those without a row; and bands that the scene lacks."""
         texts = []
         for band in self.bands:
             without = sorted(self.parcels_without_row.get(band, Counter()).items())
             reasons = ", ".join(f"{number} {reason}" for reason, number in without)
             text = f"{band}: {self.rows_written[band]} of {self.parcels_selected} parcels"
             texts.append(f"{text} ({reasons})" if reasons else text)
+        texts += [f"the product has no {band}" for band in self.absent]
         return "; ".join(texts)
 
     def without_rows(self) -> "ParcelCounts":
@@ -204,6 +219,7 @@ class ParcelCounts:
             empty_geometries=self.empty_geometries,
             seconds=self.seconds,
             versions=self.versions,
+            settings=self.settings,
         )
 
     def as_parameters(self) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from extractors.database.parcels import Selection
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
 from extractors.logs import progress
-from extractors.model import ParcelCounts, Scene
+from extractors.model import PARTNERS, ParcelCounts, Scene
 from extractors.products.store import ObjectStore
+from extractors.raster.bands import Band
 from extractors.raster.decoding import Decoding
 from extractors.resources import Resources
 from extractors.signatures import ChunkResult
@@ -35,6 +36,8 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     ConfigurationError.
     """
     card, parcels, settings = resources.card, resources.parcels, resources.config.extraction
+    promised = card.bands(scene.reference)
+    counts.bands = tuple(layer.label for layer in resources.request.layers if layer.band in promised)
     log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
     card.check_reference(scene.reference)
     count_parcels_without_geometry(resources, counts)
@@ -53,12 +56,14 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         with counts.step("download"), download_slot(resources.database, resources.store_config.s3.fleet_downloads):
             store.download(objects, f"scene {scene.id}", images.arrived)
         say_downloaded([item.size for item in product.objects], counts)
-        with selected(scene, resources, images.epsg, folder, counts) as selection, counts.step("statistics"):
-            chunks = (parcel_chunk(block, images.epsg) for block in selection.blocks)
+        srid = look_at(images.bands, resources, counts)
+        with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
+            chunks = (parcel_chunk(block, srid) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
                 counts.add(chunk)
                 add_result(rows, table, scene.id, chunk)
         on_failure.pop_all()
+    say_not_finite(counts)
     log.info("computed statistics in %.1f s", counts.seconds["statistics"])
     return rows
 
@@ -87,16 +92,46 @@ def say_downloaded(sizes: list[int], counts: ParcelCounts) -> None:
     log.info("downloaded %d files, %.1f MB in %.1f s", len(sizes), sum(sizes) / 1e6, counts.seconds["download"])
 
 
+def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> int:
+    """What the files say of themselves goes into `counts`: which bands there are, and what their numbers depend on.
+    Returns the number of their CRS."""
+    names = {band.name: band for band in bands}
+    layers = [layer for layer in resources.request.layers if layer.band in names]
+    labels = {layer.band: layer.label for layer in resources.request.layers}
+    counts.bands = tuple(layer.label for layer in layers)
+    missing = (PARTNERS[name] for name in names if name in PARTNERS)
+    counts.absent = tuple(labels[name] for name in missing if name not in names)
+    counts.settings |= {
+        "srid": bands[0].srid,
+        "bands": {layer.label: names[layer.band].settings for layer in layers},
+    }
+    for layer in layers:
+        said = {key: value for key, value in names[layer.band].settings.items() if key != "number"}
+        if said:
+            log.info("%s: the file declares %s", layer.label, said)
+    for label in counts.absent:
+        log.info("the product has no %s", label)
+    return bands[0].srid
+
+
+def say_not_finite(counts: ParcelCounts) -> None:
+    """Infinite pixels, which a sound product has not, are left out like nodata, but not silently."""
+    if counts.not_finite:
+        counts.settings["not_finite_pixels"] = dict(counts.not_finite)
+        listing = ", ".join(f"{label} {pixels}" for label, pixels in counts.not_finite.items())
+        log.warning("infinite pixels of parcels, left out like nodata: %s; see how the product was made", listing)
+
+
 @contextmanager
-def selected(scene: Scene, resources: Resources, epsg: int, folder: Path, counts: ParcelCounts) -> Iterator[Selection]:
-    """The scene's parcels in EPSG:`epsg`, kept in a file in `folder` until the block ends."""
+def selected(scene: Scene, resources: Resources, srid: int, folder: Path, counts: ParcelCounts) -> Iterator[Selection]:
+    """The scene's parcels in the CRS of this number, kept in a file in `folder` until the block ends."""
     counts.versions |= VERSIONS
     with ExitStack() as stack:
         with counts.step("parcels"):
             chunk_size = resources.config.extraction.chunk_size
-            selection = stack.enter_context(resources.parcels.select(scene, epsg, chunk_size, folder))
+            selection = stack.enter_context(resources.parcels.select(scene, srid, chunk_size, folder))
         failpoints.reach("parcels_selected")
-        log.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, counts.seconds["parcels"], epsg)
+        log.info("selected %d parcels in %.1f s, in EPSG:%d", selection.total, counts.seconds["parcels"], srid)
         yield selection
 
 

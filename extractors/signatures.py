@@ -44,24 +44,38 @@ class SortedValues(Protocol):
         """The value below which this fraction of each parcel's pixels lies, interpolated linearly."""
 
 
+def _as_value(numbers: "Floats", scale: float, offset: float) -> "Floats":
+    return numbers * scale + offset
+
+
+def _as_difference(numbers: "Floats", scale: float, _: float) -> "Floats":
+    return numbers * scale
+
+
+def _as_number(numbers: "Floats", _: float, __: float) -> "Floats":
+    return numbers
+
+
 @dataclass(frozen=True)
 class Statistic:
     """One number per parcel, scene and band.
 
     name: its column in the results tables. of: computes it, one number per parcel. reference: what rasterstats calls
-    it. exact: whether an engine must agree with rasterstats to the last bit, or only but for rounding.
+    it. exact: whether an engine must agree with rasterstats to the last bit, or only but for rounding. scaled: the
+    number for scale x pixel + offset (scale > 0), from that for the pixels.
     """
 
     name: str
     of: Callable[[SortedValues], Any]
     reference: str
     exact: bool = True
+    scaled: Callable[["Floats", float, float], "Floats"] = _as_value
 
 
 STATISTICS = (
-    Statistic("count", lambda values: values.counts, "count"),
+    Statistic("count", lambda values: values.counts, "count", scaled=_as_number),
     Statistic("mean", lambda values: values.means, "mean", exact=False),
-    Statistic("std", lambda values: values.deviations, "std", exact=False),
+    Statistic("std", lambda values: values.deviations, "std", exact=False, scaled=_as_difference),
     Statistic("min", lambda values: values.lowest, "min"),
     Statistic("max", lambda values: values.highest, "max"),
     Statistic("p25", lambda values: values.percentile(0.25), "percentile_25"),
@@ -71,6 +85,16 @@ STATISTICS = (
 # Tables of statistics have a row per parcel and these columns.
 NAMES = tuple(statistic.name for statistic in STATISTICS)
 COUNT = NAMES.index("count")
+
+
+def rescaled(table: "Floats", scale: float, offset: float) -> "Floats":
+    """Statistics (parcels x STATISTICS) of scale x pixel + offset, scale > 0, from those of the pixels themselves."""
+    if (scale, offset) == (1, 0):
+        return table
+    result = table.copy()
+    for column, statistic in enumerate(STATISTICS):
+        result[:, column] = statistic.scaled(table[:, column], scale, offset)
+    return result
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,8 @@ class Signatures:
 @dataclass
 class ChunkResult:
     """What a chunk of parcels gave. parcels: how many; pid: the numbers of those that could be computed. without_row:
-    by label, parcels without a row by reason. hists: parcel and pixels per class. recomputed: rasterstats had to."""
+    by label, parcels without a row by reason. hists: parcel and pixels per class. recomputed: rasterstats had to.
+    not_finite: by label, infinite pixels of these parcels, left out."""
 
     parcels: int
     pid: "Integers"
@@ -93,3 +118,4 @@ class ChunkResult:
     without_row: dict[str, Counter[str]] = field(default_factory=dict)
     hists: list[tuple[int, dict[str, int]]] = field(default_factory=list)
     recomputed: bool = False
+    not_finite: Counter[str] = field(default_factory=Counter)

@@ -14,6 +14,7 @@ import geopandas
 import numpy as np
 import pyproj
 import shapely
+from numpy.typing import NDArray
 
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
 from extractors.errors import ConfigurationError
@@ -32,21 +33,31 @@ PID_AT, PROBLEM_AT, WKB_AT = 2 + 4, 2 + 4 + 8 + 4, 2 + 4 + 8 + 4 + 2 + 4
 FARTHEST = 1e9
 
 
-def parcel_chunk(rows: list[bytes], epsg: int) -> ParcelChunk:
-    """Parcels as `Parcels.select` gives them, in EPSG:`epsg`; those that cannot be used are counted by reason."""
+def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
+    """Parcels as `Parcels.select` gives them, in the CRS of this number; those that cannot be used are counted by
+    reason."""
     fixed = np.frombuffer(b"".join([row[:WKB_AT] for row in rows]), dtype="u1").reshape(len(rows), WKB_AT)
     pid = np.ascontiguousarray(fixed[:, PID_AT : PID_AT + 8]).view(">i8")[:, 0].astype(np.int64)
     problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0]
     # A ring of two points, say, cannot become a polygon: None then, and counted below.
     with np.errstate(invalid="ignore"):  # corners that are no numbers: counted below
         geometry = shapely.from_wkb(np.array([row[WKB_AT:] or None for row in rows], dtype=object), on_invalid="ignore")
+    geometry = _without_empty_parts(geometry)
     usable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
     usable &= problem == 0
     unusable = Counter(PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist())
-    parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(epsg))
+    parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(srid))
     return ParcelChunk(parcels, dict(sorted(unusable.items())))
+
+
+def _without_empty_parts(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Multipolygons without their empty parts, of which libraries think differently. Few have any."""
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    for position in np.unique(owner[shapely.is_empty(parts)]):
+        geometry[position] = shapely.MultiPolygon([part for part in parts[owner == position] if not part.is_empty])
+    return geometry
 
 
 def add_result(rows: Rows, table: ResultsTable, obsid: int, result: ChunkResult) -> None:
@@ -105,5 +116,9 @@ def _csv(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
 
 
 @cache
-def _crs(epsg: int) -> pyproj.CRS:
-    return pyproj.CRS.from_epsg(epsg)
+def _crs(srid: int) -> pyproj.CRS:
+    """The CRS of this number: EPSG's, or else ESRI's."""
+    try:
+        return pyproj.CRS.from_epsg(srid)
+    except pyproj.exceptions.CRSError:
+        return pyproj.CRS.from_authority("ESRI", srid)

@@ -239,7 +239,8 @@ def _check_labels(results: Table, labels: Collection[str]) -> None:
     if room is not None and room < longest:
         raise ConfigurationError(
             f"{results.key}: column band of table {results} holds {room} characters, but the labels have {longest}; "
-            "widen it, or write extraction.band_labels = classic"
+            f"widen it (ALTER TABLE {results} ALTER COLUMN {results.columns['band'].name} TYPE varchar({longest})), or "
+            "write extraction.band_labels = classic"
         )
 
 

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extractors.errors import UnusableSceneError
-from extractors.model import ImageFormat, Product, Scene
+from extractors.model import POLARISATIONS, ImageFormat, Product, Scene
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
     from extractors.products.store import ObjectStore
 
+# What stands for polarisations in a radar product's name, as in S1A_IW_GRDH_1SDV.
+IN_NAMES = {"SV": ("VV",), "DV": ("VV", "VH"), "SH": ("HH",), "DH": ("HH", "HV")} | {
+    name: (name,) for name in POLARISATIONS
+}
 # Longest text of a rejected reference that is shown.
 SHOWN_CHARACTERS = 80
 
@@ -32,6 +36,11 @@ class Card:
     find: "Callable[[Scene, ObjectStore, Extraction], Product]"
     categorical: str | None = None
 
+    def bands(self, reference: str) -> tuple[str, ...]:
+        """The bands that a product's name promises."""
+        names = tuple(self.labels["classic"])
+        return polarisations(reference) if names == POLARISATIONS else names
+
     def check_reference(self, reference: str) -> None:
         """Refuse what is not a product name of this CARD, before it becomes part of a key (UnusableSceneError)."""
         if not self.reference.fullmatch(reference):
@@ -39,3 +48,9 @@ class Card:
             raise UnusableSceneError(
                 f"the reference {shown} is not a product name of card {self.code}; fix it in the catalogue"
             )
+
+
+def polarisations(reference: str) -> tuple[str, ...]:
+    """The polarisations that a radar product's name promises; where it says nothing of them, VV and VH."""
+    found = re.search(r"_\dS(SV|DV|SH|DH|VV|VH|HH|HV)_", reference)
+    return IN_NAMES[found[1] if found else "DV"]

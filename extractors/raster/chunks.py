@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from extractors.model import Layer, ParcelChunk, StatisticsRequest
-from extractors.raster.bands import GridBands, Part
+from extractors.raster.bands import LARGEST_WINDOW_PIXELS, GridBands, Part
 from extractors.raster.images import BandTile
-from extractors.signatures import COUNT, ChunkResult, Signatures
+from extractors.signatures import COUNT, ChunkResult, Signatures, rescaled
 from extractors.statistics.grid import Integers, Polygons, PolygonsOnGrid
 from extractors.statistics.zonal import TOO_LARGE, reasons, verified
 
-# Bounding box within the scene; at 10 m these are 4,000 square kilometres. A single broken vertex can make a parcel as
-# large as the scene, and its pixels would not fit into memory.
+# Bounding boxes of a parcel's parts within the scene; at 10 m these are 4,000 square kilometres. A single broken vertex
+# can make a parcel as large as the scene, and its pixels would not fit into memory.
 LARGEST_PARCEL_PIXELS = 40_000_000
 
 
@@ -59,7 +59,9 @@ class ChunkTask:
         names = {band.name for band in bands.bands}
         layers = tuple(layer for layer in self._request.layers if layer.band in names)
         here = polygons.on(bands.grid)
-        fitting = np.flatnonzero(here.boxes_within.areas <= LARGEST_PARCEL_PIXELS)
+        fitting = np.flatnonzero(
+            here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS)) <= LARGEST_PARCEL_PIXELS
+        )
         too_large = len(here) - len(fitting)
         if too_large:
             return ChunkOnGrid(bands, layers, self._pid[fitting], here[fitting], too_large)
@@ -79,12 +81,20 @@ class ChunkTask:
             request.engine, part.polygons, part.arrays, nodata, request.verified_parcels
         )
         result.recomputed |= recomputed
-        of_band = {band.name: pair for band, pair in zip(bands, zip(part.arrays, tables, strict=True), strict=True)}
+        of_band = {each[0].name: each for each in zip(bands, part.arrays, tables, strict=True)}
+        # Of each band, how many infinite pixels each parcel has: those are left out.
+        infinite = {
+            bands[position].name: zones.statistics(mask.astype(np.uint8), 0)[:, COUNT]
+            for position, mask in part.infinite.items()
+        }
         for layer in here.layers:
-            array, table = of_band[layer.band]
-            counts = table[:, COUNT]
-            result.signatures.append(Signatures(layer.label, pid[counts > 0], table[counts > 0]))
-            result.without_row[layer.label].update(reasons(polygons, zones, counts))
+            band, array, table = of_band[layer.band]
+            counts, left_out = table[:, COUNT], infinite.get(layer.band)
+            rows = rescaled(table[counts > 0], band.scale, band.offset)
+            result.signatures.append(Signatures(layer.label, pid[counts > 0], rows))
+            result.without_row[layer.label].update(reasons(polygons, zones, counts, left_out))
+            if left_out is not None:
+                result.not_finite[layer.label] += int(left_out.sum())
             if layer.histogram:
                 histograms = zip(pid.tolist(), zones.histograms(array, nodata), strict=True)
                 result.hists += [(number, histogram) for number, histogram in histograms if histogram]

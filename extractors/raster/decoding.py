@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from extractors.model import BandFile, ImageFormat, ParcelChunk, StatisticsRequest
-from extractors.raster.bands import scene_bands
+from extractors.raster.bands import Band, scene_bands
 from extractors.raster.chunks import ChunkTask
 from extractors.raster.pool import Pool
 from extractors.signatures import ChunkResult
@@ -17,7 +17,7 @@ from extractors.signatures import ChunkResult
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.
 CHUNKS_AHEAD_PER_CORE = 4
 
-# Which of some boxes (west, south, east, north in the CRS with this EPSG code) may hold parcels, by position.
+# Which of some boxes (west, south, east, north in the CRS of this number) may hold parcels, by position.
 Occupied = Callable[[int, Sequence[tuple[float, float, float, float]]], Sequence[int]]
 
 
@@ -56,16 +56,19 @@ class Decoding:
         if not grids:
             return
         tiles = [tile for group in grids for tile in group.all_tiles()]
-        for index in self._occupied(grids[0].bands[0].epsg, [bounds for _, bounds in tiles]):
+        for index in self._occupied(grids[0].bands[0].srid, [bounds for _, bounds in tiles]):
             self._pool.prepare(tiles[index][0])
 
     @property
-    def epsg(self) -> int:
-        """EPSG code of the scene's CRS; all files must be there now."""
-        return self._bands.grids()[0].bands[0].epsg
+    def bands(self) -> list[Band]:
+        """What the files hold, all in one CRS; all of them must be there now."""
+        return self._bands.bands()
 
     def compute(self, chunks: Iterable[ParcelChunk], request: StatisticsRequest) -> Iterator[ChunkResult]:
-        """Results in the order of the chunks, of which only a few are in progress at any time: memory stays bounded."""
+        """Results in the order of the chunks, of which only a few are in progress at any time: memory stays bounded.
+
+        Layers of bands that the scene has not are left out.
+        """
         grids = self._bands.grids(dict.fromkeys(layer.band for layer in request.layers))
         running: deque[Future[ChunkResult]] = deque()
         for chunk in chunks:

@@ -12,7 +12,7 @@ import rasterio
 import rasterio.errors
 import rasterio.windows
 
-from extractors.errors import SceneError, one_line
+from extractors.errors import SceneError, UnusableFileError, one_line
 from extractors.statistics.grid import Array, Boxes
 
 Tile = tuple[int, int]
@@ -31,7 +31,8 @@ class ImageFile:
 
     @contextmanager
     def borrow(self) -> Iterator[Any]:
-        """An open dataset for the calling thread. Raises SceneError if the file cannot be read by its driver."""
+        """An open dataset for the calling thread. Raises UnusableFileError if the file cannot be read by its driver,
+        SceneError if memory was short."""
         try:
             with self._lock:
                 dataset = self._idle.pop() if self._idle else None
@@ -46,7 +47,8 @@ class ImageFile:
                     else:
                         self._idle.append(dataset)
         except rasterio.errors.RasterioError as error:
-            raise SceneError(
+            kind = SceneError if _is_out_of_memory(error) else UnusableFileError
+            raise kind(
                 f"{self.path.name} cannot be read as {self._driver} ({one_line(error)}); see what the "
                 "store holds under this name"
             ) from error
@@ -58,6 +60,13 @@ class ImageFile:
             pixels: Array = dataset.read(index, window=window, out=into)
         return pixels
 
+    def invalid(self, index: int, rows: slice, columns: slice) -> Array:
+        """Which pixels of such a window the file declares invalid, by a nodata value or a mask."""
+        window = rasterio.windows.Window.from_slices(rows, columns)
+        with self.borrow() as dataset:
+            result: Array = dataset.read_masks(index, window=window) == 0
+        return result
+
     def close(self) -> None:
         """Close all datasets; one that a thread is using is closed when it comes back: closing it now would crash."""
         with self._lock:
@@ -66,22 +75,52 @@ class ImageFile:
                 self._idle.pop().close()
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, which may pass: so says GDAL's error, or the one behind it."""
+    chain = (error, error.__cause__, error.__context__)
+    return any("OutOfMemory" in type(one).__name__ or isinstance(one, MemoryError) for one in chain)
+
+
+@dataclass(frozen=True)
+class StoredBand:
+    """One band of a file. declares: whether the file declares pixels invalid, which then get the value `nodata`.
+    alpha: the number of the band that is 0 there; 0: GDAL knows them."""
+
+    file: ImageFile
+    index: int
+    nodata: float
+    declares: bool = False
+    alpha: int = 0
+
+    def read(self, rows: slice, columns: slice, into: Array | None = None) -> Array:
+        """The pixels of a window; into: an array of that shape and the band's type to be filled."""
+        pixels = self.file.read(self.index, rows, columns, into)
+        if self.declares:
+            # GDAL takes alpha bands of some pixel types only for masks.
+            invalid = (
+                self.file.read(self.alpha, rows, columns) == 0
+                if self.alpha
+                else self.file.invalid(self.index, rows, columns)
+            )
+            pixels[invalid] = self.nodata
+        return pixels
+
+
 class DecodedBand:
     """One band in memory, filled tile by tile; parts that no tile has filled take no memory.
 
     array: rows x columns of the whole band; only decoded tiles hold pixels, the rest is 0.
     """
 
-    def __init__(self, file: ImageFile, index: int, shape: tuple[int, int], tile_shape: tuple[int, int], dtype: str):
+    def __init__(self, stored: StoredBand, shape: tuple[int, int], tile_shape: tuple[int, int], dtype: str):
         self.array: Array = np.zeros(shape, dtype=dtype)
         self.tile_shape = tile_shape
-        self._file = file
-        self._index = index
+        self._stored = stored
 
     def decode(self, tile: Tile) -> None:
         """Decode a tile into the array. Raises SceneError if the file cannot be read."""
         rows, columns = tile_window(tile, self.tile_shape, self.array.shape)
-        self._file.read(self._index, rows, columns, self.array[rows, columns])
+        self._stored.read(rows, columns, self.array[rows, columns])
 
 
 @dataclass(frozen=True)

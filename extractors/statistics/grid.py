@@ -16,8 +16,8 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 Geometries = NDArray[np.object_]
-# Which of some polygons: a range, or their positions.
-Chosen = slice | Integers
+# Which of some polygons: a range, their positions, or a mark for each.
+Chosen = slice | Integers | NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -140,3 +140,20 @@ class PolygonsOnGrid:
     def boxes_within(self) -> Boxes:
         """Their boxes cut to the grid."""
         return self.boxes.within(self.grid.shape)
+
+    def rings(self, chosen: Chosen) -> tuple["PolygonsOnGrid", Integers]:
+        """The rings of some of them as polygons (a hole may lie outside its shell), shells before their holes, and the
+        position of the polygon, among all, that each belongs to."""
+        parts, owner = shapely.get_parts(self.polygons.geometries[chosen], return_index=True)
+        rings, part = shapely.get_rings(parts, return_index=True)
+        return Polygons(np.asarray(shapely.polygons(rings))).on(self.grid), np.arange(len(self))[chosen][owner[part]]
+
+    def to_read(self, largest: float) -> Floats:
+        """How many pixels must be read for each: those of its box, but where that has more than `largest`, no more than
+        those of the boxes of its rings."""
+        areas = self.boxes_within.areas
+        large = np.flatnonzero(areas > largest)
+        if large.size:
+            rings, owner = self.rings(large)
+            areas[large] = np.minimum(areas, np.bincount(owner, rings.boxes_within.areas, len(self)))[large]
+        return areas

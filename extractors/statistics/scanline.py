@@ -17,10 +17,11 @@ from functools import cached_property
 
 import numpy as np
 import rasterio.features
+import shapely
 from numpy.typing import NDArray
 
 from extractors.signatures import COUNT, STATISTICS
-from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
+from extractors.statistics.grid import Array, Floats, Integers, Polygons, PolygonsOnGrid
 
 # Pixels processed at once: limits the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000
@@ -145,6 +146,9 @@ def _by_gdal(polygon: PolygonsOnGrid) -> Integers:
     """One polygon's pixels as GDAL rasterises them, as positions in the flattened raster."""
     grid = polygon.grid
     box = polygon.boxes if polygon.boxes.areas[0] <= LARGEST_BOX_PIXELS else polygon.boxes_within
+    if box.areas[0] > LARGEST_BOX_PIXELS and shapely.get_num_geometries(polygon.polygons.geometries[0]) > 1:
+        parts = Polygons(shapely.get_parts(polygon.polygons.geometries)).on(polygon.grid)
+        return np.unique(np.concatenate([_by_gdal(parts[number : number + 1]) for number in range(len(parts))]))
     if box.areas[0] == 0:
         return np.empty(0, dtype=np.int64)
     top, bottom, left, right = (int(side[0]) for side in (box.top, box.bottom, box.left, box.right))
@@ -206,7 +210,7 @@ def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[s
     """Batches of zones: which ones, their valid values zone after zone, and how many each has."""
     flat = array.reshape(-1)
     for zones, part in _batches(spans):
-        values = _values(flat, spans.first[part], spans.length[part])
+        values = values_under(flat, spans.first[part], spans.length[part])
         pixels = np.bincount(spans.zone[part] - zones.start, spans.length[part], zones.stop - zones.start)
         counts = pixels.astype(np.int64)
         invalid = values == nodata
@@ -218,8 +222,8 @@ def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[s
         yield zones, values, counts
 
 
-def _values(flat: Array, first: Integers, length: Integers) -> Array:
-    """The values under the spans; those of one very large zone are fetched piece by piece."""
+def values_under(flat: Array, first: Integers, length: Integers) -> Array:
+    """The values under spans of a flattened array; those of one very large zone are fetched piece by piece."""
     pixels = int(length.sum())
     if pixels <= 2 * BATCH_PIXELS:
         return flat.take(_positions(first, length))

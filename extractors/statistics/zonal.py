@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 OUTSIDE = "outside"
 NO_PIXEL = "no_pixel"
 NODATA = "nodata"
+NOT_FINITE = "not_finite"
 TOO_LARGE = "too_large"
 
 # How far statistics that are not exact may be from rasterstats', relative to the parcel's largest value. rasterstats
@@ -54,9 +55,12 @@ REFERENCE = "rasterstats"
 ENGINES: Mapping[str, Engine] = {"scanline": ScanlineZones, REFERENCE: RasterstatsZones}
 
 
-def reasons(polygons: PolygonsOnGrid, zones: Zones | None, counts: Array) -> Iterator[str]:
+def reasons(
+    polygons: PolygonsOnGrid, zones: Zones | None, counts: Array, infinite: Array | None = None
+) -> Iterator[str]:
     """Why each parcel without a valid pixel (counts == 0) has none: `outside` if it does not overlap the grid,
-    `no_pixel` if it holds no pixel centre (zones None: none of them does), else `nodata`."""
+    `no_pixel` if it holds no pixel centre (zones None: none of them does), `not_finite` if any of its pixels is
+    infinite (infinite: how many are), else `nodata`."""
     without = np.flatnonzero(counts == 0)
     if not without.size:
         return
@@ -67,7 +71,8 @@ def reasons(polygons: PolygonsOnGrid, zones: Zones | None, counts: Array) -> Ite
         if left >= east or right <= west or bottom >= north or top <= south:
             yield OUTSIDE
         else:
-            yield NODATA if pixels[index] else NO_PIXEL
+            without_value = NODATA if infinite is None or not infinite[index] else NOT_FINITE
+            yield without_value if pixels[index] else NO_PIXEL
 
 
 def verified(

@@ -67,7 +67,7 @@ def opening(folder: Path, *files: BandFile, driver: str = "GTiff") -> str:
 def indexes(folder: Path, *files: BandFile) -> dict[str, int]:
     """Band name -> number in its file."""
     with open_bands(folder, *files) as groups:
-        return {band.name: band.index for group in groups for band in group.bands}
+        return {band.name: band.stored.index for group in groups for band in group.bands}
 
 
 def on(grid: PixelGrid, *shapes: shapely.Geometry) -> PolygonsOnGrid:
@@ -164,7 +164,7 @@ def test_a_real_jpeg2000_file_is_read_as_written(jpeg2000: bytes, tmp_path: Path
     parcel = shapely.box(500_000, 5_099_980, 500_020, 5_100_000)
     with open_bands(tmp_path, BandFile("B04", "B04.jp2"), driver="JP2OpenJPEG") as (group,):
         (band,) = group.bands
-        assert (band.name, band.epsg, band.grid, band.nodata) == ("B04", 32633, PixelGrid(NORTH_UP, (64, 64)), 0)
+        assert (band.name, band.srid, band.grid, band.nodata) == ("B04", 32633, PixelGrid(NORTH_UP, (64, 64)), 0)
         polygons = on(group.grid, parcel)
         for tile in group.tiles_under(polygons):
             tile()
@@ -325,7 +325,7 @@ def test_an_envi_image_of_snap_is_read_as_written(tmp_path: Path) -> None:
     keys = write_bs(tmp_path, reference, datetime(2018, 8, 21), {"VV": FIVE_BY_FOUR}, grid)
     parcel = shapely.box(500_010, 5_099_970, 500_030, 5_099_990)
     with open_bands(tmp_path, BandFile("VV", keys["Gamma0_VV.img"]), driver="ENVI") as (group,):
-        assert (group.bands[0].epsg, group.grid.transform) == (32733, NORTH_UP)
+        assert (group.bands[0].srid, group.grid.transform) == (32733, NORTH_UP)
         (part,) = group.parts(on(group.grid, parcel))
     (array,) = part.arrays
     assert array.tolist() == [[7, 8], [12, 13]]
@@ -462,7 +462,12 @@ TWO = (FIVE_BY_FOUR, FIVE_BY_FOUR)
         (("mask", "VH", "VV"), {"VV": 3, "VH": 2}),
         ((), {"VV": 2, "VH": 1}),
         ((None, "coh_VV"), {"VV": 2, "VH": 1}),
-        (("coh_VV", None), {"VV": 2, "VH": 1}),
+        (("coh_VV", None), {"VV": 1, "VH": 2}),
+        (("coh_HV_01Apr2020", "coh_HH_01Apr2020"), {"HH": 2, "HV": 1}),
+        ((None, "coh_HH"), {"HH": 2, "HV": 1}),
+        (("coh_VV",), {"VV": 1}),
+        (("coh_HH", None, None), {"HH": 1}),
+        (("mask", "coh_VV"), {"VV": 2}),
         (("VV", "VV"), {"VV": 2, "VH": 1}),
         (("VV", "VH", "VV"), {"VV": 2, "VH": 1}),
         (("coherence of VV and VH", None), {"VV": 2, "VH": 1}),
@@ -470,14 +475,15 @@ TWO = (FIVE_BY_FOUR, FIVE_BY_FOUR)
     ],
     ids=[
         "VH first", "VV first", "in small letters", "a third band", "none", "only one, as numbered",
-        "only one, against the numbers", "the same name twice", "one name twice, one once", "both names in band 1",
+        "only one, against the numbers", "HV first", "only HH", "one band", "one band of three", "one beside a mask",
+        "the same name twice", "one name twice, one once", "both names in band 1",
         "both names in band 2",
     ],
 )  # fmt: skip
 def test_descriptions_come_before_numbers_if_they_name_every_band_once(
     descriptions: tuple[str | None, ...], expected: dict[str, int], tmp_path: Path
 ) -> None:
-    path = write(tmp_path / "coherence.tif", *[FIVE_BY_FOUR] * max(2, len(descriptions)), descriptions=descriptions)
+    path = write(tmp_path / "coherence.tif", *[FIVE_BY_FOUR] * (len(descriptions) or 2), descriptions=descriptions)
     assert (
         indexes(tmp_path, BandFile("VV", path.name, 2, described=True), BandFile("VH", path.name, 1, described=True))
         == expected
@@ -560,7 +566,7 @@ def test_a_large_window_is_split_until_it_fits(read: Read, monkeypatch: pytest.M
     monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
     parts = read(*corners)
     # 5 -> 2 + 3; the first two are neighbours; 3 -> 1 + 2; these two span four rows of one column
-    assert [(part.chosen.start, part.chosen.stop) for part in parts] == [(0, 2), (2, 3), (3, 5)]
+    assert [part.chosen for part in parts] == [slice(0, 2), slice(2, 3), slice(3, 5)]
     assert [part.arrays[0].tolist() for part in parts] == [[[1, 2]], [[19]], [[5], [10], [15], [20]]]
 
 

@@ -314,6 +314,34 @@ def test_bs_band_files() -> None:
     assert found.bands == (BandFile("VV", "Gamma0_VV.img"), BandFile("VH", "Gamma0_VH.img"))
 
 
+@pytest.mark.parametrize(
+    ("mode", "bands"),
+    [
+        ("1SDV", ("VV", "VH")),
+        ("1SSV", ("VV",)),
+        ("1SDH", ("HH", "HV")),
+        ("1SSH", ("HH",)),
+        ("1SVV", ("VV",)),  # a part of a dual one
+        ("1SHV", ("HV",)),
+        ("1ADV", ("VV", "VH")),
+        ("anything", ("VV", "VH")),
+    ],
+)
+def test_bs_has_the_polarisations_that_its_name_promises(mode: str, bands: tuple[str, ...]) -> None:
+    reference = BS.replace("1SDV", mode)
+    folder = f"Sentinel-1/SAR/CARD-BS/2018/08/21/{reference}/{reference}.data"
+    all_keys = [f"{folder}/Gamma0_{band}.{part}" for band in ("VV", "VH", "HH", "HV") for part in ("img", "hdr")]
+    found = bs.CARD.find(scene(reference, EVENING), Listing(*all_keys), Extraction())
+    assert tuple(file.name for file in found.bands) == bands == bs.CARD.bands(reference)
+    assert [item.file_name for item in found.objects] == [
+        f"Gamma0_{band}.{part}" for band in bands for part in ("img", "hdr")
+    ]
+    # What is promised must be there.
+    lacking = [key for key in all_keys if not key.endswith(f"{bands[-1]}.img")]
+    with pytest.raises(SceneNotFoundError, match=rf"has no Gamma0_{bands[-1]}\.img under"):
+        bs.CARD.find(scene(reference, EVENING), Listing(*lacking), Extraction())
+
+
 # Coherence
 
 C6_DAY = dt.datetime(2019, 6, 20, 5, 31, 54)
@@ -345,7 +373,7 @@ def test_c6_in_the_historical_order_vv_comes_first_whatever_the_file_says() -> N
 
 @pytest.mark.parametrize(
     ("card", "bands"),
-    [(s2.CARD, ("B04", "B08", "SCL")), (bs.CARD, ("VV", "VH")), (c6.CARD, ("VV", "VH"))],
+    [(s2.CARD, ("B04", "B08", "SCL")), (bs.CARD, ("VV", "VH", "HH", "HV")), (c6.CARD, ("VV", "VH", "HH", "HV"))],
     ids=["s2", "bs", "c6"],
 )
 def test_every_band_has_a_label_in_every_preset(card: Card, bands: tuple[str, ...]) -> None:
@@ -358,6 +386,7 @@ def test_every_band_has_a_label_in_every_preset(card: Card, bands: tuple[str, ..
 def test_labels_are_those_of_the_established_databases() -> None:
     assert dict(s2.CARD.labels["classic"]) == {"B04": "B4", "B08": "B8", "SCL": "SC"}
     assert dict(s2.CARD.labels["api"]) == {"B04": "B04", "B08": "B08", "SCL": "SC"}
-    assert dict(bs.CARD.labels["classic"]) == dict(c6.CARD.labels["classic"]) == {"VV": "VV", "VH": "VH"}
-    assert dict(bs.CARD.labels["api"]) == {"VV": "VVb", "VH": "VHb"}
-    assert dict(c6.CARD.labels["api"]) == {"VV": "VVc", "VH": "VHc"}
+    radar = {"VV": "VV", "VH": "VH", "HH": "HH", "HV": "HV"}
+    assert dict(bs.CARD.labels["classic"]) == dict(c6.CARD.labels["classic"]) == radar
+    assert dict(bs.CARD.labels["api"]) == {"VV": "VVb", "VH": "VHb", "HH": "HHb", "HV": "HVb"}
+    assert dict(c6.CARD.labels["api"]) == {"VV": "VVc", "VH": "VHc", "HH": "HHc", "HV": "HVc"}

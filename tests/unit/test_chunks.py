@@ -158,6 +158,24 @@ def test_a_parcel_as_large_as_the_scene_is_left_out(grids: list[GridBands], monk
     assert counts_are_complete(result)
 
 
+def test_pieces_far_apart_are_what_must_be_read(grids: list[GridBands], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their common box is too large, they are not; engine and judge agree."""
+    far = shapely.MultiPolygon([square(0, 0), square(3, 0, 1), square(0, 3)])
+    wide = shapely.MultiPolygon([square(0, 0, 3), square(1, 1, 3)])
+    whole = compute(chunk(far, square(1, 1)), grids)
+    for monkeyed in (bands, chunks):
+        monkeypatch.setattr(monkeyed, "LARGEST_WINDOW_PIXELS", 2)
+    monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 8)
+    for engine in ENGINE_NAMES:
+        result = compute(chunk(far, square(1, 1), wide), grids, engine)
+        found = {key: value for key, value in means(result).items() if key[1] != "SC"}
+        assert found == {key: value for key, value in means(whole).items() if key[1] != "SC"}
+        assert found[101, "B4"] == (3, (1 + 4 + 13) / 3)
+        assert result.without_row["B4"] == {"too_large": 1}
+        assert not result.recomputed
+        assert counts_are_complete(result)
+
+
 def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with rasterio.open(
         tmp_path / "B04.jp2", "w", driver="JP2OpenJPEG", height=128, width=128, count=1, dtype="uint16",
@@ -174,6 +192,9 @@ def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pyte
         assert tiles(square(63, 10, side=2)) == [(0, 0), (0, 1)]
         assert tiles(square(200, 200)) == []
         assert tiles() == []
+        # Pieces far apart need what is under each of them.
+        monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 99)
+        assert tiles(shapely.MultiPolygon([square(1, 1), square(100, 100)]), square(1, 100)) == [(1, 0), (0, 0), (1, 1)]
         # A parcel that will not be computed needs nothing.
         monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 99)
         assert tiles(square(1, 1), square(60, 60, side=10)) == [(0, 0)]

@@ -97,7 +97,7 @@ def test_each_tile_is_decoded_once_and_only_where_parcels_are(cores: int, folder
     with Decoding(FILES, folder, JPEG2000, cores, occupied) as images:
         for file in FILES:
             images.arrived(folder / file.file_name)
-        assert images.epsg == 32633
+        assert {band.srid for band in images.bands} == {32633}
         chunks = [chunk(pid, 0, pid % 2) for pid in range(40)]
         results = list(images.compute(iter(chunks), REQUEST))
     corners = [(0.0, SIDE, SIDE, 2 * SIDE), (SIDE, SIDE, 2 * SIDE, 2 * SIDE), (0.0, 0.0, SIDE, SIDE)]
@@ -145,7 +145,7 @@ def test_all_files_must_be_there(folder: Path) -> None:
     with Decoding(FILES, folder, JPEG2000, 1, nowhere) as images:
         images.arrived(folder / "B04.jp2")
         with pytest.raises(SceneError, match=r"^B08\.jp2 is missing$"):
-            assert images.epsg
+            assert images.bands
 
 
 def test_results_are_not_computed_far_ahead(folder: Path) -> None:

@@ -21,6 +21,7 @@ from extractors.errors import (
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
+    UnusableFileError,
     UnusableSceneError,
     UserError,
 )
@@ -32,6 +33,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     ConfigurationError: 2,
     SceneError: 1,
     UnusableSceneError: 1,
+    UnusableFileError: 1,
     SceneNotFoundError: 1,
     ClaimLostError: 1,
     ObjectNotFoundError: 1,
@@ -44,6 +46,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
 STATUSES = {
     SceneError: "failed",
     UnusableSceneError: "failed",
+    UnusableFileError: "failed",
     ClaimLostError: "failed",
     SceneNotFoundError: "notfound",
     ObjectNotFoundError: "notfound",

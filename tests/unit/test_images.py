@@ -10,7 +10,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from extractors.raster.images import BandTile, DecodedBand, ImageFile, tile_window, tiles_under
+from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, tile_window, tiles_under
 from extractors.statistics.grid import Grid, Polygons
 
 # 5 x 7 pixels of 10 m in tiles of 2 x 3: three rows and three columns of tiles, the last ones cut.
@@ -83,7 +83,7 @@ def test_each_tile_once_in_the_order_of_the_geometries() -> None:
 
 
 def test_only_wanted_tiles_are_read(file: ImageFile) -> None:
-    band = DecodedBand(file, 1, GRID.shape, TILE, "uint16")
+    band = DecodedBand(StoredBand(file, 1, 0), GRID.shape, TILE, "uint16")
     BandTile(band, (0, 0))()
     BandTile(band, (2, 2))()
     assert band.array.tolist() == [

@@ -22,13 +22,13 @@ from shapely.geometry.base import BaseGeometry
 
 from extractors.raster import bands
 from extractors.raster.bands import Band, GridBands
-from extractors.raster.images import DecodedBand
+from extractors.raster.images import DecodedBand, StoredBand
 from extractors.signatures import COUNT
 from extractors.statistics import rasterstats as reference
 from extractors.statistics import scanline
 from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
 from extractors.statistics.rasterstats import NAMES
-from extractors.statistics.zonal import ENGINES, agree, reasons
+from extractors.statistics.zonal import ENGINES, agree, reasons, verified
 
 PIXEL = 10.0
 
@@ -49,9 +49,10 @@ def anywhere(random: Random, number: int) -> NDArray[np.float64]:
 
 @dataclasses.dataclass(frozen=True)
 class InMemory:
-    """As much of a file as bands read from."""
+    """As much of a file as bands read from. mask: what it declares invalid."""
 
     array: NDArray[Any]
+    mask: NDArray[np.bool_]
 
     def read(self, index: int, rows: slice, columns: slice, into: NDArray[Any] | None = None) -> NDArray[Any]:
         assert index == 1
@@ -60,6 +61,19 @@ class InMemory:
             return pixels
         into[:] = pixels
         return into
+
+    def invalid(self, index: int, rows: slice, columns: slice) -> NDArray[Any]:
+        assert index == 1
+        return self.mask[rows, columns]
+
+    @property
+    def cleaned(self) -> NDArray[Any]:
+        """All that is not data as 0: what rasterstats is asked about."""
+        array = self.array.copy()
+        array[self.mask] = 0
+        if array.dtype.kind == "f":
+            array[np.isinf(array)] = 0
+        return array
 
 
 def ring(random: Random, places: Places) -> shapely.Polygon:
@@ -99,17 +113,25 @@ VALUES = {
     "uint16": [0, 0, 1, 2, 300, 9_999, 65_535],
     "int16": [0, 0, -10_000, -1, 1, 10_000],
     "float32": [0, 0, np.nan, 0.001, 0.1, 0.25, 7.5],
+    "float32 with infinite": [0, np.inf, np.nan, 0.001, 0.1, -np.inf, 7.5],
 }
-"""Pixels of the types that the CARDs have, nodata and NaN among them."""
+"""Pixels of the types that the CARDs have, nodata, NaN and infinite ones among them."""
+FINITE = sorted(set(VALUES) - {"float32 with infinite"})
 
 
 def pixels(random: Random, dtype: str) -> NDArray[Any]:
-    return random.choice(np.array(VALUES[dtype], dtype), random.integers(1, 13, 2))
+    return random.choice(np.array(VALUES[dtype], dtype.split(maxsplit=1)[0]), random.integers(1, 13, 2))
+
+
+def stored(random: Random, dtype: str, declares: float) -> InMemory:
+    """A file that declares this share of its pixels invalid."""
+    array = pixels(random, dtype)
+    return InMemory(array, random.random(array.shape) < declares)
 
 
 # The examples are drawn by numpy: hypothesis' own polygons are nearly all slivers.
 randoms = st.integers(0, 2**32 - 1).map(np.random.default_rng)
-dtypes = st.sampled_from(sorted(VALUES))
+dtypes = st.sampled_from(FINITE)
 
 
 def whole(geometry: BaseGeometry, array: NDArray[Any], grid: Grid) -> list[float]:
@@ -126,24 +148,37 @@ def whole(geometry: BaseGeometry, array: NDArray[Any], grid: Grid) -> list[float
     return [np.nan if row[name] is None else float(row[name]) for name in NAMES]
 
 
-def in_parts(engine: str, polygons: PolygonsOnGrid, array: NDArray[Any], tile: int | None) -> tuple[Floats, list[str]]:
-    """What the worker does: the engine on every window, or on decoded tiles of so many pixels; and the reasons."""
-    file: Any = InMemory(array)
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What the worker has for each parcel: statistics, infinite pixels; and why some have no statistics, sorted."""
+
+    table: Floats
+    infinite: NDArray[np.float64]
+    why: list[str]
+
+
+def in_parts(engine: str, polygons: PolygonsOnGrid, in_memory: InMemory, tile: int | None) -> Found:
+    """What the worker does: the engine on every window, or on decoded tiles of so many pixels. Judged by rasterstats,
+    every parcel, as the worker judges some."""
+    file: Any = in_memory
     grid = polygons.grid
-    decoded = None if tile is None else DecodedBand(file, 1, grid.shape, (tile, tile), str(array.dtype))
-    group = GridBands(grid, (Band("B04", 32633, grid, 0, 1, file, decoded),))
-    tables, why = [], []
+    stored = StoredBand(file, 1, 0, bool(in_memory.mask.any()))
+    decoded = None if tile is None else DecodedBand(stored, grid.shape, (tile, tile), str(in_memory.array.dtype))
+    group = GridBands(grid, (Band("B04", 32633, grid, stored, decoded),))
+    table = np.array([[0.0, *[np.nan] * 7]] * len(polygons))
+    infinite, why = np.zeros(len(polygons)), []
     for need in group.tiles_under(polygons):
         need()
     for part in group.parts(polygons):
-        zones = None
-        if part.polygons is None:
-            tables.append(np.array([[0.0, *[np.nan] * 7]] * (part.chosen.stop - part.chosen.start)))
-        else:
-            zones = ENGINES[engine](part.polygons)
-            tables.append(zones.statistics(part.arrays[0], 0))
-        why += list(reasons(polygons[part.chosen], zones, tables[-1][:, COUNT]))
-    return np.concatenate(tables), why
+        zones, lost = None, None
+        if part.polygons is not None:
+            zones, (table[part.chosen],), recomputed = verified(engine, part.polygons, part.arrays, 0, len(polygons))
+            assert not recomputed
+            if 0 in part.infinite:
+                lost = zones.statistics(part.infinite[0].astype(np.uint8), 0)[:, COUNT]
+                infinite[part.chosen] = lost
+        why += list(reasons(polygons[part.chosen], zones, table[part.chosen, COUNT], lost))
+    return Found(table, infinite, sorted(why))
 
 
 def assert_same(table: Floats, expected: Floats, dtype: np.dtype[Any]) -> None:
@@ -164,22 +199,26 @@ engines = st.sampled_from(sorted(ENGINES))
 @given(
     random=randoms,
     engine=engines,
-    dtype=dtypes,
-    # Pixels of the largest window (one for each parcel, small ones, one for all), or the side of a decoded tile.
-    reading=st.sampled_from([(0, None), (30, None), (1_000_000, None), (0, 5), (0, 100)]),
-    ground=st.tuples(
-        st.sampled_from([on_the_grid, anywhere]), st.sampled_from([(0.0, 120.0), (499_980.0, 5_100_000.0)])
-    ),
+    dtype=st.sampled_from(sorted(VALUES)),
+    declares=st.sampled_from([0.0, 0.0, 0.3, 0.9]),
+    places=st.sampled_from([on_the_grid, anywhere]),
+    largest_window=st.sampled_from([0, 30, 1_000_000]),  # a window for each, small ones, one for all
+    tile=st.sampled_from([None, None, 5, 100]),
+    corner=st.sampled_from([(0.0, 120.0), (499_980.0, 5_100_000.0)]),
 )
 def test_windows_and_tiles_change_no_number(
     random: Random,
     engine: str,
     dtype: str,
-    reading: tuple[int, int | None],
-    ground: tuple[Places, tuple[float, float]],
+    declares: float,
+    places: Places,
+    largest_window: int,
+    tile: int | None,
+    corner: tuple[float, float],
 ) -> None:
-    (largest_window, tile), (places, corner) = reading, ground
-    array = pixels(random, dtype)
+    # What is decoded tile by tile has no infinite pixels: JPEG 2000 holds whole numbers.
+    file = stored(random, dtype if tile is None else dtype.split(maxsplit=1)[0], declares)
+    array = file.cleaned
     # The corner's own coordinates are part of the test: real ones leave fewer digits for the pixels.
     grid = Grid(Affine(PIXEL, 0, corner[0], 0, -PIXEL, corner[1]), (array.shape[0], array.shape[1]))
     shapes = as_object_array([polygon(random, places, (*SHAPES, with_any_hole)) for _ in range(5)])
@@ -187,10 +226,14 @@ def test_windows_and_tiles_change_no_number(
     polygons = Polygons(geometries).on(grid)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "LARGEST_WINDOW_PIXELS", largest_window)
-        table, why = in_parts(engine, polygons, array, tile)
+        found = in_parts(engine, polygons, file, tile)
     expected = np.array([whole(geometry, array, grid) for geometry in geometries])
-    assert_same(table, expected, array.dtype)
-    assert why == list(reasons(polygons, ENGINES["rasterstats"](polygons), expected[:, COUNT]))
+    assert_same(found.table, expected, array.dtype)
+    by_definition = ENGINES["rasterstats"](polygons)
+    infinite = np.isinf(file.array) & ~file.mask
+    lost = by_definition.statistics(infinite.astype(np.uint8), 0)[:, COUNT]
+    assert found.infinite.tolist() == lost.tolist()
+    assert found.why == sorted(reasons(polygons, by_definition, expected[:, COUNT], lost))
 
 
 @given(random=randoms, engine=engines, dtype=dtypes)
