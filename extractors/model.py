@@ -162,6 +162,8 @@ class ParcelCounts:
     empty_geometries: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    # What the numbers depend on.
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def add(self, result: "ChunkResult") -> None:
         """Count what a chunk of parcels gave."""
@@ -211,4 +213,5 @@ class ParcelCounts:
             "parcels_without_geometry": json.dumps({"null": self.null_geometries, "empty": self.empty_geometries}),
             "seconds": json.dumps({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
             "versions": json.dumps(self.versions),
+            "settings": json.dumps(self.settings) if self.settings else None,
         }

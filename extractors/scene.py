@@ -54,6 +54,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
             store.download(objects, f"scene {scene.id}", images.arrived)
         say_downloaded([item.size for item in product.objects], counts)
         with selected(scene, resources, images.epsg, folder, counts) as selection, counts.step("statistics"):
+            rows.pids.extend(selection.pids)
             chunks = (parcel_chunk(block, images.epsg) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
                 counts.add(chunk)

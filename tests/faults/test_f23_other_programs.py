@@ -253,7 +253,7 @@ def held(season: Season, statement: str) -> Iterator[psycopg2.extensions.connect
 
 def pauses(worker: Running) -> bool:
     """Whether it has said that something is missing, and that it goes on later."""
-    return "(1 in a row)" in worker.stderr
+    return "(1 outages in a row)" in worker.stderr
 
 
 def test_f23_the_whole_catalogue_locked(make_season: MakeSeason) -> None:
