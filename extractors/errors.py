@@ -83,6 +83,10 @@ class NoDatabaseError(DatabaseUnavailableError):
     """No database has answered for as long as is configured."""
 
 
+class ParcelsChangedError(OutageError):
+    """Parcels were deleted while their scene was computed: it is computed again, with those that are there then."""
+
+
 class StoreUnavailableError(OutageError):
     """The S3 store does not answer, or refuses: see `host` and the keys in `s3_config.json`."""
 

@@ -232,4 +232,5 @@ class ParcelCounts:
             "parcels_without_geometry": json.dumps({"null": self.null_geometries, "empty": self.empty_geometries}),
             "seconds": json.dumps({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
             "versions": json.dumps(self.versions),
+            "settings": json.dumps(self.settings) if self.settings else None,
         }

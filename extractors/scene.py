@@ -58,6 +58,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         say_downloaded([item.size for item in product.objects], counts)
         srid = look_at(images.bands, resources, counts)
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
+            rows.pids.extend(selection.pids)
             chunks = (parcel_chunk(block, srid) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
                 counts.add(chunk)

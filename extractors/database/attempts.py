@@ -84,10 +84,10 @@ class Attempts:
         cursor.execute(statement("attempts.lose", **self._names), values)
         return {status for (status,) in cursor.fetchall()}
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> set[tuple[str, str]]:
-        """For which areas of interest, into which results tables, earlier attempts have written rows of this scene."""
+    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> bool:
+        """Whether earlier attempts have written rows of this scene, into whatever table."""
         cursor.execute(statement("attempts.extracted_before", **self._names), {"obsid": scene.id})
-        return set(cursor.fetchall())
+        return bool(scalar(cursor))
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, outcome: Outcome) -> bool:
         values = _ours(scene) | {"status": outcome.status}

@@ -48,6 +48,7 @@ SERVER_SETTINGS = {
     "lock_timeout": "30s",
     "statement_timeout": "30min",
     "client_connection_check_interval": "10s",
+    "jit": "off",  # compiling takes longer than any query of ours
 }
 ANOTHER_SESSION_SECONDS = 5.0
 RECONNECTING = Backoff(first=0.5, longest=10.0)

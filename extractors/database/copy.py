@@ -16,6 +16,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from extractors.database.parcels import PID_AT, PROBLEM_AT, WITHOUT_ID, WKB_AT
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
@@ -25,10 +26,7 @@ NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
 NO_ID = "no_id"
 # Why PostGIS has no shape or no number for a parcel: the numbers that `parcels.stream` gives.
-PROBLEMS = {1: NOT_POLYGON, 2: NO_ID}
-# A row is the number of its fields (2 bytes), and each field behind its size (4 bytes), most significant byte first.
-# That of a parcel: its number (8 bytes), problem (2 bytes), and well-known binary to the row's end.
-PID_AT, PROBLEM_AT, WKB_AT = 2 + 4, 2 + 4 + 8 + 4, 2 + 4 + 8 + 4 + 2 + 4
+PROBLEMS = {1: NOT_POLYGON, WITHOUT_ID: NO_ID}
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 
@@ -62,7 +60,6 @@ def _without_empty_parts(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
 
 def add_result(rows: Rows, table: ResultsTable, obsid: int, result: ChunkResult) -> None:
     """Add what a chunk of parcels gave to the rows of its scene; `table` is the one for signatures."""
-    rows.pids += result.pid.tolist()
     for part in result.signatures:
         rows.signatures.add(encode_signatures(table, obsid, part), len(part.pid))
     rows.hists.add(encode_hists(obsid, result.hists), len(result.hists))

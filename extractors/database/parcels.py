@@ -6,6 +6,9 @@ that nothing stays open or locked in the database while statistics are computed,
 """
 
 import logging
+import sys
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +35,14 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Functions = Mapping[str, sql.Composable]
 
+# A row of COPY is the number of its fields (2 bytes), and each field behind its size (4 bytes), most significant byte
+# first. That of a parcel: its id (8 bytes), problem (2 bytes), and well-known binary to the row's end.
+PID_AT, PROBLEM_AT, WKB_AT = 2 + 4, 2 + 4 + 8 + 4, 2 + 4 + 8 + 4 + 2 + 4
+# The problem of a parcel that has no id, as `parcels.stream` gives it.
+WITHOUT_ID = 2
+# Ids named in an error.
+SHOWN_IDS = 5
+
 # West, south, east, north.
 Box = tuple[float, float, float, float]
 
@@ -51,10 +62,11 @@ CAREFUL: Functions = {
 
 @dataclass(frozen=True)
 class Selection:
-    """The parcels of one scene: how many, and their rows, one block for each chunk, to go through once. What is in a
-    row, `copy.parcel_chunk` knows."""
+    """The parcels of one scene: how many, their ids, and their rows, one block for each chunk, to go through once. What
+    is in a row, `copy.parcel_chunk` knows."""
 
     total: int
+    pids: "array[int]"
     blocks: Iterator[list[bytes]]
 
 
@@ -111,17 +123,23 @@ class Parcels:
 
         They are kept in a nameless file in `folder`. One broken geometry must not cost the scene: if the plain query
         fails on one, it is run again with functions that fix or mark such parcels. Raises UnusableSceneError if
-        footprint or AOI themselves cannot be used, OSError if the file cannot be written.
+        footprint or AOI themselves cannot be used, ConfigurationError if several parcels have the same id, OSError if
+        the file cannot be written.
         """
         if self._tables.parcel_srid is None:
-            yield Selection(0, iter(()))
+            yield Selection(0, array("q"), iter(()))
             return
         values = self._values(scene) | {"scene_srid": epsg}
 
-        def fetch(cursor: "PgCursor", functions: Functions) -> Spool:
-            rows = Spool(folder, 0, chunk_size)
+        def fetch(cursor: "PgCursor", functions: Functions) -> "tuple[Spool, array[int]]":
+            rows, pids = Spool(folder, 0, chunk_size), array("q")
+
+            def note(row: bytes) -> None:
+                if row[PROBLEM_AT : PROBLEM_AT + 2] != WITHOUT_ID.to_bytes(2, "big"):
+                    pids.frombytes(row[PID_AT : PID_AT + 8])
+
             try:
-                received = Received(rows)
+                received = Received(rows, note)
                 what = statement("parcels.stream", **functions)
                 # COPY takes no parameters: the values go in beforehand, quoted by the driver.
                 query = cursor.mogrify(_selection(self._tables, what, functions), values).decode()
@@ -130,10 +148,25 @@ class Parcels:
             except BaseException:
                 rows.close()
                 raise
-            return rows
+            if sys.byteorder == "little":
+                pids.byteswap()
+            return rows, pids
 
-        with self._plain_or_careful(fetch) as rows:
-            yield Selection(rows.total, rows.blocks())
+        rows, pids = self._plain_or_careful(fetch)
+        with rows:
+            self._refuse_twins(pids)
+            yield Selection(rows.total, pids, rows.blocks())
+
+    def _refuse_twins(self, pids: "array[int]") -> None:
+        """Raise ConfigurationError if an id is there twice: nobody could tell the rows of these parcels apart."""
+        if len(set(pids)) == len(pids):
+            return
+        twins = [pid for pid, number in Counter(pids).items() if number > 1]
+        shown = ", ".join(map(str, sorted(twins)[:SHOWN_IDS])) + (", ..." if len(twins) > SHOWN_IDS else "")
+        raise ConfigurationError(
+            f"{self._tables.parcels.key}: {len(twins)} ids belong to several parcels of {self._tables.parcels} each "
+            f"({shown}); give every parcel an id of its own"
+        )
 
     def _values(self, scene: Scene) -> dict[str, Any]:
         return {

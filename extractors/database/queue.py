@@ -2,21 +2,28 @@
 
 import datetime as dt
 import logging
+from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
-from psycopg2.errors import QueryCanceled
+from psycopg2.errors import ForeignKeyViolation, QueryCanceled
 
 from extractors import failpoints
 from extractors.config import DatabaseFile
 from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
-from extractors.database.results import ResultsTable, Rows
+from extractors.database.results import ResultsTable, Rows, array_literal
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
-from extractors.errors import ClaimLostError, DatabaseUnavailableError
+from extractors.errors import (
+    ClaimLostError,
+    ConfigurationError,
+    DatabaseUnavailableError,
+    ParcelsChangedError,
+    one_line,
+)
 from extractors.model import Outcome, ParcelCounts, Pending, Scene
 
 if TYPE_CHECKING:
@@ -193,27 +200,50 @@ class Queue:
     def publish(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> None:
         """Write all rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing.
 
-        Raises ClaimLostError if somebody else has changed the status or ended the attempt.
+        They replace the rows of the parcels that were selected. Raises ClaimLostError if somebody else has changed the
+        status or ended the attempt, ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile,
+        ConfigurationError if a table does not take all rows.
         """
+        try:
+            kept = self._write(scene, outcome, counts, rows)
+        except ConfigurationError as error:
+            if isinstance(error.__cause__, ForeignKeyViolation) and (gone := self._gone(rows.pids)):
+                raise ParcelsChangedError(
+                    f"{gone} of its parcels have been deleted from {self._tables.parcels} meanwhile "
+                    f"({one_line(error.__cause__)}); nothing was written, and the scene is computed again"
+                ) from error
+            raise
+        failpoints.reach("committed")
+        if kept:
+            log.warning("%d rows of parcels that are not selected now stay in %s", kept, self._tables.results)
+
+    def _write(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> int:
+        """Publish it; returns how many rows of the scene belong to other parcels, and stay."""
         with self._database.transaction("writing the signatures") as cursor:
             with counts.step("publish"):
                 failpoints.reach("publish_begin")
                 before = self._attempts.extracted_before(cursor, scene)
-                into_results = {area for area, table in before if table == str(self._tables.results)}
                 results = ResultsTable(self._tables.results)
-                results.clear(cursor, scene.id, self._args.name, into_results, rows.pids)
+                kept = results.clear(cursor, scene.id, before, rows.pids)
                 results.copy(cursor, rows.signatures)
                 if self._tables.hists is not None:
                     hists = ResultsTable(self._tables.hists)
-                    # May be shared by several results tables.
-                    hists.clear(cursor, scene.id, self._args.name, {area for area, _ in before}, rows.pids)
+                    hists.clear(cursor, scene.id, before, rows.pids)
                     hists.copy(cursor, rows.hists)
+            counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept}
             if not self._attempts.finish(cursor, scene, outcome, counts):
                 raise ClaimLostError(
                     "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
                 )
             failpoints.reach("before_commit")
-        failpoints.reach("committed")
+        return kept
+
+    def _gone(self, pids: "array[int]") -> int:
+        """How many parcels have been deleted since they were selected."""
+        with self._database.transaction("looking for deleted parcels") as cursor:
+            gone = statement("parcels.gone", parcels=self._tables.parcels.identifier)
+            cursor.execute(gone, {"pids": array_literal(pids)})
+            return int(scalar(cursor))
 
     def published(self, scene: Scene) -> bool:
         """Whether the scene's attempt has ended well: the answer to its COMMIT may have been lost on the way."""

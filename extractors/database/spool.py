@@ -4,7 +4,7 @@ COPY's binary format is rows between a header and an end mark. Both are known he
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
@@ -67,10 +67,12 @@ class Spool:
 
 
 class Received:
-    """What COPY ... TO STDOUT (FORMAT binary) writes into: takes its messages apart and keeps the rows."""
+    """What COPY ... TO STDOUT (FORMAT binary) writes into: takes its messages apart and keeps the rows. note: called
+    with each row."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, note: Callable[[bytes], object] = lambda _: None) -> None:
         self._spool = spool
+        self._note = note
         self._begun = False
         self._error: OSError | None = None
 
@@ -81,6 +83,7 @@ class Received:
         if row not in (b"", END) and self._error is None:
             try:
                 self._spool.add(row)
+                self._note(row)
             except OSError as error:
                 self._error = error
 

@@ -38,6 +38,8 @@ AOI_COLUMNS = {"wkb_geometry": "outline of the area"}
 PARCEL_COLUMNS = {"ogc_fid": "unique number of the parcel", "wkb_geometry": "its boundary"}
 # What tells the log of this program from a table of the same name.
 LOG_COLUMNS = {"run_id", "attempt", "status", "retry_after", "parcels_without_geometry", "versions"}
+# Came with a later version.
+SETTINGS = "settings"
 # Columns that are written, and the types that can hold them.
 RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS} | {
     name: INTEGERS | FLOATS if name == "count" else FLOATS for name in NAMES
@@ -106,18 +108,23 @@ def read_tables(
 
 
 def make_tables(database: Database, tables: Tables) -> Tables:
-    """Create the tables that are absent, all of them or none; whoever else starts now finds them made.
+    """Create the tables that are absent, and the log's column `settings`, all of it or nothing; whoever else starts now
+    finds them made.
 
     Raises ConfigurationError if the database does not let us, or if others have made one meanwhile that does not fit.
     """
     results = [table for table in (tables.results, tables.hists) if table is not None]
     absent = [table for table in (tables.log, *results) if table.absent]
-    if not absent:
+    wanted = [f"the table {table} ({table.key})" for table in absent]
+    if tables.log.columns and SETTINGS not in tables.log.columns:
+        wanted.append(f"the column {SETTINGS} of {tables.log}")
+    if not wanted:
         return tables
-    with database.transaction(
-        f"creating {', '.join(f'the table {table} ({table.key})' for table in absent)}"
-    ) as cursor:
+    with database.transaction(f"creating {', '.join(wanted)}") as cursor:
         cursor.execute(statement("tables.lock_creation"))
+        if not tables.log.absent and SETTINGS not in tables.log.columns:
+            check_owner(cursor, tables.log)
+            cursor.execute(statement("tables.add_settings", log=tables.log.identifier))
         for table in absent:
             # Another worker may have been quicker.
             if not find(cursor, table.name, table.key).absent:
@@ -202,6 +209,16 @@ def _checked_log(log: Table) -> Table:
             f"table {log} is not the log of this program (it lacks {', '.join(sorted(missing))}); rename that table"
         )
     return log
+
+
+def check_owner(cursor: "PgCursor", log: Table) -> None:
+    """Raise ConfigurationError if the log of an earlier version lacks a column that is not ours to add."""
+    cursor.execute(statement("tables.owned"), {"table": log.identifier.as_string(cursor)})
+    if not scalar(cursor):
+        raise ConfigurationError(
+            f"{log.key}: table {log} is that of an earlier version, and lacks the column {SETTINGS}; its owner adds it "
+            f"with `python -m operations setup`, or ALTER TABLE {log} ADD COLUMN {SETTINGS} jsonb"
+        )
 
 
 def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:

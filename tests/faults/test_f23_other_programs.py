@@ -254,10 +254,8 @@ def held(season: Season, statement: str) -> Iterator[psycopg2.extensions.connect
 
 def pauses(worker: Running) -> bool:
     """Whether it has said that something is missing, and that it goes on later."""
-    return (
-        re.search(r"while (claiming a scene|writing the signatures|looking for).*\(outage 1 in a row\)", worker.stderr)
-        is not None
-    )
+    doing = "claiming a scene|writing the signatures|looking for"
+    return re.search(rf"while ({doing}).*\(outage 1 in a row\)", worker.stderr) is not None
 
 
 def test_f23_the_whole_catalogue_locked(make_season: MakeSeason) -> None:

@@ -212,33 +212,27 @@ def test_a_narrow_status_column_takes_every_status(ground: Ground, worker: Worke
     assert worker.queue.claim() is None
 
 
-def test_for_which_areas_a_scene_was_extracted_before(ground: Ground, worker: Worker, scene: Scene) -> None:
-    def before() -> set[tuple[str, str]]:
+def test_whether_a_scene_was_extracted_before(ground: Ground, worker: Worker, scene: Scene) -> None:
+    def before() -> bool:
         with worker.database.transaction("testing") as cursor:
             return worker.attempts.extracted_before(cursor, scene)
 
-    def earlier(obsid: int, aoi: str, results: str, outcome: str) -> None:
+    def earlier(obsid: int, outcome: str) -> None:
         """An attempt before the one that is under way: the numbers of attempts made by hand are below zero."""
         ground.query(
             "INSERT INTO extraction_log (run_id, obsid, reference, card, aoi, results, worker, outcome) "
             "OVERRIDING SYSTEM VALUE "
-            "SELECT least(min(run_id), 0) - 1, %s, '', 's2', %s, %s, '', %s FROM extraction_log",
+            "SELECT least(min(run_id), 0) - 1, %s, '', 's2', 'be', 'public.other_table', '', %s FROM extraction_log",
             obsid,
-            aoi,
-            results,
             outcome,
         )
 
-    earlier(ground.add_scene(status="extracted"), "nl", "public.signatures", "extracted")
-    earlier(scene.id, "nl", "public.signatures", "no_parcels")
-    earlier(scene.id, "nl", "public.signatures", "given_back")
-    assert before() == set()
-    earlier(scene.id, "nl", "public.other_table", "extracted")
-    earlier(scene.id, "be", "public.signatures", "extracted")
-    earlier(scene.id, "be", "public.signatures", "extracted")
-    assert before() == {("nl", "public.other_table"), ("be", "public.signatures")}
-    assert finish(worker, scene)
-    assert before() == {("nl", "public.other_table"), ("be", "public.signatures"), ("nl", "public.signatures")}
+    earlier(ground.add_scene(status="extracted"), "extracted")
+    earlier(scene.id, "no_parcels")
+    earlier(scene.id, "given_back")
+    assert not before()
+    earlier(scene.id, "extracted")  # wherever the rows went: that table may have this one's name by now
+    assert before()
 
 
 def test_an_attempt_with_the_same_number_at_another_scene_is_not_ours(

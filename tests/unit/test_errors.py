@@ -18,6 +18,7 @@ from extractors.errors import (
     NoDatabaseError,
     ObjectNotFoundError,
     OutageError,
+    ParcelsChangedError,
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
@@ -40,6 +41,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     OutageError: 75,
     DatabaseUnavailableError: 75,
     NoDatabaseError: 75,
+    ParcelsChangedError: 75,
     StoreUnavailableError: 75,
     DiskFullError: 75,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -63,6 +64,8 @@ def test_the_counts_in_words() -> None:
 
 def test_the_counts_in_the_log_s_columns() -> None:
     columns = counts().as_parameters()
+    assert columns["settings"] is None  # nothing is known of what they depend on
+    columns = dataclasses.replace(counts(), settings={"rows_kept": 7}).as_parameters()
     assert (columns.pop("parcels_selected"), columns.pop("chunks_recomputed")) == (10, 1)
     assert {name: json.loads(text) for name, text in columns.items()} == {
         "rows_written": {"B4": 7, "SC": 10},
@@ -70,6 +73,7 @@ def test_the_counts_in_the_log_s_columns() -> None:
         "parcels_without_geometry": {"null": 3, "empty": 1},
         "seconds": {"download": 1.235, "publish": 0.0},
         "versions": {"gdal": "3.10.3"},
+        "settings": {"rows_kept": 7},
     }
 
 

@@ -17,7 +17,7 @@ SET finished_at = clock_timestamp(), outcome = %(outcome)s, status = %(status)s,
     parcels_selected = %(parcels_selected)s, rows_written = %(rows_written)s,
     parcels_without_row = %(parcels_without_row)s, chunks_recomputed = %(chunks_recomputed)s,
     parcels_without_geometry = %(parcels_without_geometry)s,
-    seconds = %(seconds)s, versions = versions || %(versions)s
+    seconds = %(seconds)s, settings = %(settings)s, versions = versions || %(versions)s
 WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s AND finished_at IS NULL
 
 -- :set_status
@@ -58,5 +58,5 @@ SET outcome = %(outcome)s, detail = %(detail)s, status = CASE WHEN status = 'fai
 WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s AND outcome = 'lost'
 
 -- :extracted_before
--- For which areas of interest, and into which results tables, earlier attempts have written rows of this scene.
-SELECT DISTINCT aoi, results FROM {log} WHERE obsid = %(obsid)s AND outcome = 'extracted'
+-- Whether earlier attempts have written rows of this scene.
+SELECT EXISTS (SELECT FROM {log} WHERE obsid = %(obsid)s AND outcome = 'extracted')

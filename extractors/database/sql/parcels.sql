@@ -120,6 +120,11 @@ EXCEPTION WHEN OTHERS THEN
     END;
 END $$
 
+-- :gone
+-- How many of these parcels are no longer there.
+SELECT count(*) FROM unnest(%(pids)s::bigint[]) selected (pid)
+WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE p.ogc_fid = selected.pid)
+
 -- :without_geometry
 -- Parcels that no scene can meet, because they have no geometry or an empty one.
 SELECT count(*) FILTER (WHERE wkb_geometry IS NULL), count(*) FILTER (WHERE ST_IsEmpty(wkb_geometry)) FROM {parcels}

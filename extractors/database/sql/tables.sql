@@ -66,8 +66,17 @@ CREATE TABLE IF NOT EXISTS {log} (
     parcels_without_geometry jsonb,
     chunks_recomputed integer,
     seconds jsonb,
-    versions jsonb
+    versions jsonb,
+    settings jsonb
 )
+
+-- :add_settings
+-- The column that logs of the first version lack.
+ALTER TABLE {log} ADD COLUMN IF NOT EXISTS settings jsonb
+
+-- :owned
+-- Whether a table is ours to change.
+SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %(table)s::regclass
 
 -- :index_log
 -- Attempts are looked up by scene.
