@@ -41,7 +41,8 @@ class SceneError(UserError):
 
 
 class UnusableSceneError(SceneError):
-    """What the catalogue says of a scene cannot be used: no further attempt will change that."""
+    """What the catalogue says of a scene, or what the store holds of it, cannot be used: no further attempt will change
+    that."""
 
     retryable = False
 
@@ -80,5 +81,9 @@ class StoreUnavailableError(OutageError):
     """The S3 store does not answer, or refuses: see `host` and the keys in `s3_config.json`."""
 
 
-class DiskFullError(OutageError):
+class DiskError(OutageError):
+    """The data directory cannot be written: see the disk, or name another with `--data-dir`."""
+
+
+class DiskFullError(DiskError):
     """The data directory has no room for the scene: free some, or name another with `--data-dir`."""

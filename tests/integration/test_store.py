@@ -31,6 +31,7 @@ from extractors.backoff import Backoff
 from extractors.config import Store
 from extractors.errors import (
     ConfigurationError,
+    DiskError,
     DiskFullError,
     ExtractionError,
     ObjectNotFoundError,
@@ -40,7 +41,7 @@ from extractors.errors import (
 from extractors.logs import PACKAGE_LOGGERS
 from extractors.model import StoredObject
 from extractors.products.store import ObjectStore
-from extractors.products.transfer import BYTES_PER_REQUEST
+from extractors.products.parts import BYTES_PER_PART
 from extractors.runtime.signals import SIGNALS
 from tests.faulty_s3 import FaultyS3
 from tests.helpers import ROOT, environment
@@ -104,7 +105,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extractors.products.store.PAUSES", Backoff(first=0.01, longest=0.01, least=0.0))
+    monkeypatch.setattr("extractors.products.source.PAUSES", Backoff(first=0.01, longest=0.01, least=0.0))
 
 
 def left_in(folder: Path) -> list[str]:
@@ -269,7 +270,7 @@ def test_nothing_is_left_if_it_cannot_get_its_final_name(
 
     monkeypatch.setattr(Path, "rename", no_rename)
     monkeypatch.setattr(Path, "replace", no_rename)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(DiskError, match=f"^{folder} cannot be written while downloading a.img .*Input/output error"):
         bucket.store().download({folder / "a.img": item})
     assert left_in(folder) == []
 
@@ -280,7 +281,8 @@ def test_another_size_than_announced(size: int, bucket: Bucket, folder: Path) ->
     item = replace(bucket.item("a.img"), size=size)
     with pytest.raises(SceneError) as caught:
         bucket.store().download({folder / "a.img": item})
-    assert str(caught.value) == f"a.img: 5 bytes arrived of {size}, twice; see the object in the store"
+    assert str(caught.value) == f"a.img: 5 bytes arrived of {size}, twice; it is not what was listed any more"
+    assert caught.value.retryable
     assert left_in(folder) == []
 
 
@@ -290,9 +292,10 @@ def test_another_content_than_announced(bucket: Bucket, folder: Path) -> None:
     with pytest.raises(SceneError) as caught:
         bucket.store().download({folder / "a.img": item})
     assert str(caught.value) == (
-        f"a.img: the content's MD5 is 827ccb0eea8a706c4c34a16891f84e7b, the store announces {'0' * 32}, twice; see "
-        "the object in the store"
+        f"a.img: the content's MD5 is 827ccb0eea8a706c4c34a16891f84e7b, the store announces {'0' * 32}, twice; it is "
+        "not what was listed any more"
     )
+    assert caught.value.retryable
     assert left_in(folder) == []
 
 
@@ -308,13 +311,28 @@ def test_what_arrives_spoilt_once_is_downloaded_once_more(
     assert any(message.endswith("downloading it once more") for message in caplog.messages)
 
 
-@pytest.mark.parametrize("fault", ["wrong", "short"])
-def test_what_always_arrives_spoilt_is_refused(fault: Any, bucket: Bucket, folder: Path, proxy: FaultyS3) -> None:
+@pytest.mark.parametrize(
+    ("fault", "remedy", "retryable"),
+    [
+        (
+            "wrong",
+            "replace the object, or, if the ETags of this store are no MD5s, set s3.etag_is_md5 to false in "
+            "s3_config.json",
+            False,
+        ),
+        ("short", "see the object in the store", True),
+    ],
+)
+def test_what_always_arrives_spoilt_is_refused(
+    fault: Any, remedy: str, retryable: bool, bucket: Bucket, folder: Path, proxy: FaultyS3
+) -> None:
     bucket.put("a.img", noise(MEGABYTE))
     item = bucket.item("a.img")
     proxy.spoil("a.img", fault)
-    with pytest.raises(SceneError, match=r"^a\.img: .*, twice; see the object in the store$"):
+    with pytest.raises(SceneError, match=rf"^a\.img: .*, twice; {re.escape(remedy)}$") as caught:
         bucket.store(host=proxy.endpoint).download({folder / "a.img": item})
+    assert caught.value.retryable == retryable
+    assert proxy.asked_for("/a.img") == 2
     assert left_in(folder) == []
 
 
@@ -423,7 +441,7 @@ def test_a_file_that_waits_for_its_turn_loses_no_time(
     # The small one stalls half-way; meanwhile, more time goes by than anybody would try again for.
     proxy.spoil("small.img", "stall", times=1)
     proxy.spoil("large.img", "503", times=4)
-    store = bucket.store(host=proxy.endpoint, retry_seconds=60)
+    store = bucket.store(host=proxy.endpoint, connections=1, retry_seconds=60, least_bytes_per_second=0)
     with ThreadPoolExecutor(1) as thread:
         download = thread.submit(store.download, items)
         assert proxy.stalled.wait(30)
@@ -436,7 +454,7 @@ def test_a_file_that_waits_for_its_turn_loses_no_time(
 def test_the_next_file_is_asked_for_when_all_parts_of_the_one_before_are(
     bucket: Bucket, folder: Path, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, size in (("first.img", 3 * BYTES_PER_REQUEST), ("second.img", 3 * BYTES_PER_REQUEST + 1)):
+    for name, size in (("first.img", 3 * BYTES_PER_PART), ("second.img", 3 * BYTES_PER_PART + 1)):
         bucket.put(name, bytes(size))
     store = bucket.store(host=proxy.endpoint, connections=2)
     store.download({folder / item.file_name: item for item in bucket.store().list_objects("")})
