@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -25,6 +25,9 @@ from benchmarks.fields import fields
 from demo import products, tables
 from demo.products import Grid
 from demo.servers import Postgis, S3Server
+from extractors.model import BandFile, ImageFormat
+from extractors.raster.bands import scene_bands
+from extractors.raster.integrity import JPEG2000
 
 GRID = Grid(32632, 600_000.0, 5_400_000.0, 10.0)
 PARCEL_SRID = 3035
@@ -228,12 +231,8 @@ def _backscatter(seed: int) -> NDArray[np.float32]:
 
 def decode_seconds(product: Path, cores: int) -> float:
     """Seconds to decode all JPEG 2000 files of a product with so many threads, tile by tile, into memory."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from extractors.raster.bands import BandFile, scene_bands
-
-    files = [BandFile(path.stem, path) for path in sorted(product.rglob("*.jp2"))]
-    with rasterio.Env(), scene_bands(files, "JP2OpenJPEG", 0) as bands, ThreadPoolExecutor(cores) as pool:
+    files = [BandFile(path.stem, str(path.relative_to(product))) for path in sorted(product.rglob("*.jp2"))]
+    with scene_bands(files, product, ImageFormat(JPEG2000, 0)) as bands, ThreadPoolExecutor(cores) as pool:
         grids = bands.grids()
         started = time.perf_counter()
         running = [pool.submit(tile) for group in grids for tiles, _ in group.all_tiles() for tile in tiles]

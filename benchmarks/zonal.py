@@ -18,7 +18,8 @@ import numpy as np
 from affine import Affine
 
 from benchmarks.fields import fields
-from extractors.statistics.zonal import ENGINES, Array, Geometries, Grid, agree
+from extractors.statistics.grid import Array, Geometries, Grid, Polygons
+from extractors.statistics.zonal import ENGINES, agree
 
 WEST, NORTH = 600_000.0, 5_400_000.0
 HECTARES = (0.5, 4.0, 40.0)
@@ -95,8 +96,9 @@ def _chunk(hectares: float, types: str, parcels: int, seed: int) -> tuple[Geomet
 
 def _run(engine: str, geometries: Geometries, rasters: list[tuple[Grid, list[Array]]]) -> list[Array]:
     tables = []
+    polygons = Polygons(geometries)
     for grid, arrays in rasters:
-        zones = ENGINES[engine](geometries, grid)
+        zones = ENGINES[engine](polygons.on(grid))
         tables += [zones.statistics(array, 0) for array in arrays]
     return tables
 

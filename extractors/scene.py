@@ -23,6 +23,9 @@ from extractors.signatures import ChunkResult
 
 log = logging.getLogger(__name__)
 
+# What the numbers depend on, for the log row of an attempt that has read pixels.
+VERSIONS = {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
+
 
 def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: ParcelCounts) -> Rows | None:
     """Download a claimed scene, select its parcels and compute their statistics: the rows to publish, to be closed.
@@ -42,7 +45,6 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         store = open_store(resources)
         product = card.find(scene, store, settings)
     failpoints.reach("s3_listed")
-    counts.versions |= {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
     objects = {folder / item.file_name: item for item in product.objects}
     occupied = partial(parcels.boxes_with_parcels, scene)
     table = ResultsTable(resources.tables.results)
@@ -88,6 +90,7 @@ def say_downloaded(sizes: list[int], counts: ParcelCounts) -> None:
 @contextmanager
 def selected(scene: Scene, resources: Resources, epsg: int, folder: Path, counts: ParcelCounts) -> Iterator[Selection]:
     """The scene's parcels in EPSG:`epsg`, kept in a file in `folder` until the block ends."""
+    counts.versions |= VERSIONS
     with ExitStack() as stack:
         with counts.step("parcels"):
             chunk_size = resources.config.extraction.chunk_size

@@ -87,7 +87,7 @@ _stop() {
 
 _is_debian() { command -v apt-get >/dev/null 2>&1 && [ -e /etc/debian_version ]; }
 
-# The first interpreter that is new enough; nothing if there is no python3 at all, which apt-get can mend.
+# The first interpreter that is new enough; nothing if there is no python3 at all, which apt-get can fix.
 _find_python() {
     local candidate found=""
     if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.14 python3.13 python3.12 python3.11; fi

@@ -17,6 +17,7 @@ from demo.servers import Postgis, S3Server
 from extractors.config import ENGINE_NAMES
 from tests.faults.season import Products, make_oracle
 from tests.faulty_s3 import FaultyS3
+from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.workspace import Workspace
 
 
@@ -68,9 +69,9 @@ def season_products(postgis: Postgis, store: S3Server, tmp_path_factory: pytest.
 
 @pytest.fixture
 def workspace(postgis: Postgis, store: S3Server, tmp_path: Path) -> Iterator[Workspace]:
-    world = Workspace(postgis, store, tmp_path)
-    yield world
-    world.close()
+    made = Workspace(postgis, store, tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +79,18 @@ def shared_workspace(
     postgis: Postgis, store: S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workspace]:
     """For tests that look at one run from several sides."""
-    world = Workspace(postgis, store, tmp_path_factory.mktemp("shared"))
-    yield world
-    world.close()
+    made = Workspace(postgis, store, tmp_path_factory.mktemp("shared"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of 2 MB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    with small_disk(folder) as made:
+        yield made
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from extractors import __version__, failpoints
 from extractors.backoff import spread
-from extractors.database.connection import Database
+from extractors.database.connection import Database, scalar
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
 from extractors.model import Outcome, ParcelCounts, Scene
@@ -35,7 +35,7 @@ class Attempts:
         }
 
     def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int]:
-        """Open the log row of an attempt; its number, and the how many-th attempt it is of those that count."""
+        """Open the log row of an attempt; returns its number there, and which attempt it is of those that count."""
         values = {"obsid": obsid, "reference": reference, "card": card, "aoi": aoi, "results": str(self._results)}
         values |= {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
         cursor.execute(statement("attempts.begin", **self._names), values)
@@ -74,8 +74,8 @@ class Attempts:
         """What the log says of how a scene's attempt ended; None while it has not."""
         with self._database.transaction("reading the log") as cursor:
             cursor.execute(statement("attempts.outcome", **self._names), _ours(scene))
-            row = cursor.fetchone()
-        return row[0] if row else None
+            ended: str | None = scalar(cursor)
+        return ended
 
     def lose(self, cursor: "PgCursor", obsid: int, ours: bool, most_attempts: int) -> set[str | None]:
         """End the attempts at a scene whose workers have died; the statuses that the scene should have then. ours: it

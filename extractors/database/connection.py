@@ -4,8 +4,7 @@ import logging
 import select
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import TracebackType
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
@@ -86,9 +85,7 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -116,16 +113,14 @@ class Database:
         except psycopg2.Error as error:
             raise _translated(error, self._connection, "rolling back") from error
 
-    @contextmanager
-    def transaction(self, doing: str) -> "Iterator[PgCursor]":
+    def transaction(self, doing: str) -> "AbstractContextManager[PgCursor]":
         """One transaction, committed at the end of the block, rolled back if that raises anything.
 
         doing: what for, as a part of error messages. PostgreSQL's errors become ours: a broken session, a full disk or
         a cancelled statement is an outage; all else is a matter of tables and rights, the same for every scene, so that
         it must not fail one.
         """
-        with _transaction(self._connection, doing) as cursor:
-            yield cursor
+        return _transaction(self._connection, doing)
 
     def _open(self) -> "PgConnection":
         parameters, name = self._config.connection, self._config_name
@@ -140,6 +135,12 @@ class Database:
             raise
         failpoints.reach("connected")
         return connection
+
+
+def scalar(cursor: "PgCursor") -> Any:
+    """The first value of a query's first row; None if there is no row."""
+    row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def _connect(keywords: dict[str, Any], where: str, wait_seconds: float, config_name: str) -> "PgConnection":
@@ -210,8 +211,7 @@ def _refuse_pooling(connection: "PgConnection", keywords: dict[str, Any], where:
 def _backend(connection: "PgConnection") -> int:
     with _transaction(connection, "opening a session") as cursor:
         cursor.execute("SELECT pg_backend_pid()")
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0
+        return int(scalar(cursor))
 
 
 def _backend_of_another(keywords: dict[str, Any]) -> int | None:

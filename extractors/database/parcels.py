@@ -17,7 +17,7 @@ from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors.database import aoi
-from extractors.database.connection import Database
+from extractors.database.connection import Database, scalar
 from extractors.database.spool import Received, Spool
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
@@ -84,8 +84,7 @@ class Parcels:
 
         def ask(cursor: "PgCursor", functions: Functions) -> bool:
             cursor.execute(_selection(self._tables, statement("parcels.any"), functions), self._values(scene))
-            row = cursor.fetchone()
-            return bool(row and row[0])
+            return bool(scalar(cursor))
 
         return self._plain_or_careful(ask)
 

@@ -12,7 +12,7 @@ from extractors import failpoints
 from extractors.config import DatabaseFile
 from extractors.database import aoi
 from extractors.database.attempts import Attempts
-from extractors.database.connection import Database
+from extractors.database.connection import Database, scalar
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
@@ -70,6 +70,7 @@ class Queue:
     def _rescue_and_claim(self, reference: str | None) -> Scene | None:
         self._rescue()
         self._unlock()
+        # Scenes that other sessions have locked.
         skip: list[int] = []
         while True:
             with self._database.transaction("claiming a scene") as cursor:
@@ -80,7 +81,7 @@ class Queue:
                 obsid, taken, obstime = row
                 failpoints.reach("claim_updated")
                 cursor.execute(statement("queue.lock"), {"obsid": obsid})
-                if not _answer(cursor):
+                if not scalar(cursor):
                     # Somebody has set it back to `ingested` while a worker is at it.
                     cursor.connection.rollback()
                     skip.append(obsid)
@@ -115,10 +116,10 @@ class Queue:
         row = cursor.fetchone()
         if row is None:
             cursor.execute(statement("queue.exists", **self._names), {"obsid": obsid})
-            if _answer(cursor):
+            if scalar(cursor):
                 return None
         cursor.execute(statement("queue.lock_for_now"), {"obsid": obsid})
-        if not _answer(cursor):
+        if not scalar(cursor):
             return None
         ours = row is not None and str(row[0]).strip() == "inprogress"
         statuses = self._attempts.lose(cursor, obsid, ours, self._most_attempts)
@@ -150,7 +151,7 @@ class Queue:
             cursor.execute(statement("queue.waiting", **self._names), conditions)
             waiting, seconds = cursor.fetchone() or (0, None)
             cursor.execute(statement("queue.under_way", **self._names), conditions)
-            (under_way,) = cursor.fetchone() or (0,)
+            under_way = scalar(cursor)
         return Pending(waiting, seconds or 0.0, under_way)
 
     def explain(self, reference: str) -> str:
@@ -182,7 +183,7 @@ class Queue:
             if cursor.fetchone() is None:
                 return False
             cursor.execute(statement("queue.lock_for_now"), {"obsid": obsid})
-            if not _answer(cursor):
+            if not scalar(cursor):
                 return False
             cursor.execute(statement("queue.adopt", **self._names), {"obsid": obsid})
             return cursor.rowcount == 1
@@ -251,9 +252,3 @@ class Queue:
             "footprint_srid": self._tables.footprint_srid,
             "references": [bare, f"{bare}.SAFE"] if reference else None,
         }
-
-
-def _answer(cursor: "PgCursor") -> bool:
-    """What a query for one truth value said."""
-    row = cursor.fetchone()
-    return bool(row and row[0])

@@ -4,15 +4,16 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from psycopg2 import sql
 
 from extractors import failpoints
+from extractors.database.connection import scalar
+from extractors.database.schema import Table
 from extractors.database.spool import END, HEADER, Spool
 from extractors.database.sql import statement
-from extractors.database.tables import RESULT_TYPES, TEXTS, Table
+from extractors.database.tables import RESULT_TYPES, TEXTS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -36,9 +37,7 @@ class Rows:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -77,8 +76,7 @@ class ResultsTable:
             return False
         # Quick where there is an index on obsid, else a walk through the table.
         cursor.execute(statement("results.any_of_scene", table=self.table.identifier), {"obsid": obsid})
-        row = cursor.fetchone()
-        return bool(row and row[0])
+        return bool(scalar(cursor))
 
     def copy(self, cursor: "PgCursor", rows: Spool) -> None:
         """COPY a scene's encoded rows into the table."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from extractors.backoff import spread
-from extractors.database.connection import Database
+from extractors.database.connection import Database, scalar
 from extractors.database.sql import statement
 from extractors.errors import DatabaseUnavailableError
 
@@ -42,5 +42,4 @@ def download_slot(database: Database, slots: int | None) -> Iterator[None]:
 def _take(database: Database, slot: int) -> bool:
     with database.transaction("sharing downloads") as cursor:
         cursor.execute(statement("slots.take"), {"slot": slot})
-        row = cursor.fetchone()
-    return bool(row and row[0])
+        return bool(scalar(cursor))

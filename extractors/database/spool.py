@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -32,9 +31,7 @@ class Spool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def add(self, rows: bytes, number: int = 1) -> None:
@@ -81,7 +78,7 @@ class Received:
         """Take a message. An error is kept for `finish`: raised here, it would leave the connection amid the COPY."""
         row = message if self._begun else message[len(HEADER) :]
         self._begun = True
-        if row != END and self._error is None:
+        if row not in (b"", END) and self._error is None:
             try:
                 self._spool.add(row)
             except OSError as error:

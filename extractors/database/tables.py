@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
 from extractors.config import Args, DatabaseFile, TableName
-from extractors.database.connection import Database
+from extractors.database.connection import Database, scalar
+from extractors.database.schema import MADE_HERE, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
 from extractors.signatures import NAMES
@@ -47,47 +48,6 @@ OTHER_SPELLING = {"std": "stdev"}
 # How the columns of a table are declared that is made here; ids as those of the parcels.
 ID_TYPES = {"int8": sql.SQL("bigint")}
 STATISTIC_COLUMNS = sql.SQL(", ").join(sql.SQL("{} real").format(sql.Identifier(name)) for name in NAMES)
-# The comment on a table that tells that nobody else writes into it.
-MADE_HERE = "Made by parcel-extraction: every scene in it is in extraction_log"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A table's column: name, type (`int4`, `bpchar`, `geometry`, ...), and what matters for filling it."""
-
-    name: str
-    type: str
-    required: bool
-    longest_text: int | None
-    srid: int | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as the database knows it, or as it will be made.
-
-    name: schema included. key: where the configuration names it, for messages. columns: by the name that this program
-    uses, empty for a table that is still to be made; of the results tables, only those that are written. made_here:
-    nobody else writes into it.
-    """
-
-    name: TableName
-    key: str
-    columns: Mapping[str, Column] = field(default_factory=dict)
-    made_here: bool = False
-
-    def __str__(self) -> str:
-        return str(self.name)
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        """The quoted name, the only form in which it enters a statement."""
-        return self.name.identifier
-
-    @property
-    def absent(self) -> bool:
-        """Whether it is still to be made."""
-        return not self.columns
 
 
 @dataclass(frozen=True)
@@ -134,14 +94,14 @@ def read_tables(
         _srid(cursor, aois, "wkb_geometry")
         aoi_field = _aoi_field(cursor, aois, config.args, f"{config_name}: database.args")
         # Beside the catalogue, because it holds its ids.
-        log = _checked_log(_find(cursor, TableName(LOG_TABLE, catalogue.name.schema), key))
+        log = _checked_log(find(cursor, TableName(LOG_TABLE, catalogue.name.schema), key))
     with database.transaction(_checking(wanted.results_table, f"{key}.results_table")) as cursor:
-        results = _checked(_find(cursor, wanted.results_table, f"{key}.results_table"), RESULT_TYPES)
+        results = _checked(find(cursor, wanted.results_table, f"{key}.results_table"), RESULT_TYPES)
         _check_labels(results, labels)
     hists = None
     if histograms and wanted.hists_table is not None:
         with database.transaction(_checking(wanted.hists_table, f"{key}.hists_table")) as cursor:
-            hists = _checked(_find(cursor, wanted.hists_table, f"{key}.hists_table"), HIST_TYPES)
+            hists = _checked(find(cursor, wanted.hists_table, f"{key}.hists_table"), HIST_TYPES)
     return Tables(catalogue, footprint_srid, aois, aoi_field, parcels, parcel_srid, pid_type, log, results, hists)
 
 
@@ -160,7 +120,7 @@ def make_tables(database: Database, tables: Tables) -> Tables:
         cursor.execute(statement("tables.lock_creation"))
         for table in absent:
             # Another worker may have been quicker.
-            if not _find(cursor, table.name, table.key).absent:
+            if not find(cursor, table.name, table.key).absent:
                 continue
             if table is tables.log:
                 cursor.execute(statement("tables.create_log", log=table.identifier))
@@ -175,41 +135,15 @@ def make_tables(database: Database, tables: Tables) -> Tables:
             cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
         return replace(
             tables,
-            log=_checked_log(_find(cursor, tables.log.name, tables.log.key)),
-            results=_checked(_find(cursor, tables.results.name, tables.results.key), RESULT_TYPES),
-            hists=tables.hists and _checked(_find(cursor, tables.hists.name, tables.hists.key), HIST_TYPES),
+            log=_checked_log(find(cursor, tables.log.name, tables.log.key)),
+            results=_checked(find(cursor, tables.results.name, tables.results.key), RESULT_TYPES),
+            hists=tables.hists and _checked(find(cursor, tables.hists.name, tables.hists.key), HIST_TYPES),
         )
-
-
-def find_table(cursor: "PgCursor", table: TableName) -> TableName | None:
-    """The table as the database knows it, schema included; None if there is none.
-
-    The exact name wins. Else the lower-case one: established configurations were used unquoted.
-    """
-    for candidate in (table, TableName(table.name.lower(), table.schema and table.schema.lower())):
-        cursor.execute(statement("tables.find"), {"table": candidate.identifier.as_string(cursor)})
-        row = cursor.fetchone()
-        if row is not None:
-            return TableName(row[1], row[0])
-    return None
-
-
-def _find(cursor: "PgCursor", wanted: TableName, key: str) -> Table:
-    """A table and all its columns; one without columns, and where it would be made, if it is absent."""
-    name = find_table(cursor, wanted)
-    if name is None:
-        cursor.execute("SELECT current_schema()")
-        return Table(wanted if wanted.schema else TableName(wanted.name, _first(cursor)), key)
-    values = {"table": name.identifier.as_string(cursor)}
-    cursor.execute(statement("tables.columns"), values)
-    columns = {row[0]: Column(*row) for row in cursor.fetchall()}
-    cursor.execute(statement("tables.get_comment"), values)
-    return Table(name, key, columns, _first(cursor) == MADE_HERE)
 
 
 def _require(cursor: "PgCursor", wanted: TableName, key: str, needed: Mapping[str, str]) -> Table:
     """A table that must exist; `needed` maps its columns' names to what they are for."""
-    table = _find(cursor, wanted, key)
+    table = find(cursor, wanted, key)
     if table.absent:
         raise ConfigurationError(
             f"{key}: there is no table {wanted} in the database; create it or write the name of the right one"
@@ -227,7 +161,7 @@ def _srid(cursor: "PgCursor", table: Table, column: str) -> int | None:
     srid = table.columns[column].srid
     if not srid:
         cursor.execute(statement("tables.srid_of_data", table=table.identifier, geometry=sql.Identifier(column)))
-        srid = _first(cursor)
+        srid = scalar(cursor)
     if srid == 0:
         raise ConfigurationError(
             f"{table.key}: the geometries of {table} have no SRID, so nobody knows where they are; set it with SELECT "
@@ -311,9 +245,3 @@ def _check_labels(results: Table, labels: Collection[str]) -> None:
 
 def _checking(table: TableName, key: str) -> str:
     return f"checking the table {table} ({key})"
-
-
-def _first(cursor: "PgCursor") -> Any:
-    """The one value of a query's first row; None if there is no row."""
-    row = cursor.fetchone()
-    return row[0] if row else None

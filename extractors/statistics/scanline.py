@@ -187,8 +187,7 @@ def statistics(spans: Spans, array: Array, nodata: float) -> Floats:
     for zones, values, counts in _valid_values(spans, array, nodata):
         filled = np.flatnonzero(counts)
         if filled.size:
-            zones_sorted = SortedZones(_sorted_by_zone(values, counts[filled]), counts[filled])
-            table[zones.start + filled] = np.column_stack([statistic.of(zones_sorted) for statistic in STATISTICS])
+            table[zones.start + filled] = SortedZones(_sorted_by_zone(values, counts[filled]), counts[filled]).table()
     return table
 
 
@@ -301,6 +300,10 @@ class SortedZones:
         self.counts = counts
         self.lowest: Array = values[self._begin]
         self.highest: Array = values[ends - 1]
+
+    def table(self) -> Floats:
+        """Zones x STATISTICS."""
+        return np.column_stack([statistic.of(self) for statistic in STATISTICS])
 
     @cached_property
     def _sums(self) -> Array:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +15,10 @@ from tests.faulty_s3 import FaultyS3
 from tests.support.ground import radar, red, squares
 from tests.support.running import Outcome, wait_until
 from tests.support.scenes import Scene
+from tests.support.small_disk import SmallDisk
 from tests.support.workspace import Workspace
 
-DONE, SCENE_FAILED, MEND_IT, NOT_THERE = 0, 1, 2, 75
+DONE, SCENE_FAILED, FIX_IT, NOT_THERE = 0, 1, 2, 75
 
 
 def assert_clean(workspace: Workspace, scene: Scene, outcome: Outcome, code: int, status: str) -> str:
@@ -65,15 +62,15 @@ def test_database_that_is_not_there(workspace: Workspace, scene: Scene) -> None:
 def test_wrong_password(workspace: Workspace, scene: Scene) -> None:
     workspace.db_config["database"]["connection"]["dbpasswd"] = "certainly-not-this-one"
     outcome = workspace.run("s2")
-    line = assert_clean(workspace, scene, outcome, MEND_IT, "ingested")
-    assert "password" in line
+    line = assert_clean(workspace, scene, outcome, FIX_IT, "ingested")
+    assert "dbpasswd" in line
     assert "certainly-not-this-one" not in outcome.output
     assert workspace.log(scene) == []
 
 
 def test_database_of_another_name(workspace: Workspace, scene: Scene) -> None:
     workspace.db_config["database"]["connection"]["dbname"] = "no_such_database"
-    line = assert_clean(workspace, scene, workspace.run("s2"), MEND_IT, "ingested")
+    line = assert_clean(workspace, scene, workspace.run("s2"), FIX_IT, "ingested")
     assert "no_such_database" in line
 
 
@@ -83,7 +80,7 @@ def test_results_table_without_a_column(workspace: Workspace, scene: Scene, prox
         "CREATE TABLE signatures (pid int, obsid int, band char(2), count real, mean real, std real,"
         " min real, max real, p25 real, p50 real)"
     )
-    line = assert_clean(workspace, scene, workspace.run("s2"), MEND_IT, "ingested")
+    line = assert_clean(workspace, scene, workspace.run("s2"), FIX_IT, "ingested")
     assert "p75" in line
     assert "signatures" in line
     assert proxy.requests == []  # said before any download
@@ -95,14 +92,14 @@ def test_missing_table(workspace: Workspace, scene: Scene, proxy: FaultyS3, tabl
     workspace.query(f"ALTER TABLE {table} RENAME TO elsewhere")
     outcome = workspace.run("s2")
     workspace.query(f"ALTER TABLE elsewhere RENAME TO {table}")
-    line = assert_clean(workspace, scene, outcome, MEND_IT, "ingested")
+    line = assert_clean(workspace, scene, outcome, FIX_IT, "ingested")
     assert table in line
     assert proxy.requests == []
 
 
 def test_parcel_table_without_its_key(workspace: Workspace, scene: Scene) -> None:
     workspace.query("ALTER TABLE parcels RENAME COLUMN ogc_fid TO gid")
-    line = assert_clean(workspace, scene, workspace.run("s2"), MEND_IT, "ingested")
+    line = assert_clean(workspace, scene, workspace.run("s2"), FIX_IT, "ingested")
     assert "ogc_fid" in line
     assert "parcels" in line
 
@@ -112,7 +109,7 @@ def test_parcel_table_without_its_key(workspace: Workspace, scene: Scene) -> Non
 
 def test_wrong_bucket(workspace: Workspace, scene: Scene) -> None:
     workspace.s3["bucket"] = "no-such-bucket"
-    line = assert_clean(workspace, scene, workspace.run("s2"), MEND_IT, "ingested")
+    line = assert_clean(workspace, scene, workspace.run("s2"), FIX_IT, "ingested")
     assert "no-such-bucket" in line
 
 
@@ -122,7 +119,7 @@ def test_wrong_bucket_is_no_missing_object(workspace: Workspace, card: str) -> N
     workspace.add_parcels(squares(5))
     radar_scene = workspace.add_bs() if card == "bs" else workspace.add_c6()
     workspace.s3["bucket"] = "no-such-bucket"
-    line = assert_clean(workspace, radar_scene, workspace.run(card), MEND_IT, "ingested")
+    line = assert_clean(workspace, radar_scene, workspace.run(card), FIX_IT, "ingested")
     assert "no-such-bucket" in line
 
 
@@ -146,8 +143,9 @@ def test_wrong_keys(workspace: Workspace, strict_store: Callable[[], None], card
     workspace.add_parcels(squares(5))
     one = workspace.add_s2() if card == "s2" else workspace.add_bs()
     strict_store()
-    line = assert_clean(workspace, one, workspace.run(card), MEND_IT, "ingested")
-    assert re.search("access_key|secret_key|key", line)
+    line = assert_clean(workspace, one, workspace.run(card), FIX_IT, "ingested")
+    assert "access_key" in line
+    assert "secret_key" in line
 
 
 def test_right_keys_are_taken_by_the_same_store(
@@ -280,37 +278,10 @@ def test_virtual_raster_named_jp2(workspace: Workspace, scene: Scene, tmp_path: 
 # The disk
 
 
-def fill(folder: Path) -> Path:
-    """A file that takes all the room that is left."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    return filler
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small file system")
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("card", ["s2", "bs"])
-def test_disk_full(workspace: Workspace, small_disk: Path, card: str) -> None:
+def test_disk_full(workspace: Workspace, disk: SmallDisk, card: str) -> None:
     """There is room for the scene, but not for all of it."""
-    filler = fill(small_disk)
-    with filler.open("r+b") as file:
-        file.truncate(filler.stat().st_size - 64 * 1024)
+    disk.fill(but=64 * 1024)
     workspace.add_parcels(squares(5))
     shape = (240, 240)
     if card == "s2":
@@ -318,33 +289,32 @@ def test_disk_full(workspace: Workspace, small_disk: Path, card: str) -> None:
         big = workspace.add_s2(bands=bands)
     else:
         big = workspace.add_bs(bands=radar(1, shape))
-    outcome = workspace.run(card, "--data-dir", str(small_disk))
+    outcome = workspace.run(card, "--data-dir", str(disk.folder))
     line = assert_clean(workspace, big, outcome, NOT_THERE, "ingested")
-    assert list(small_disk.iterdir()) == [filler]
-    assert str(small_disk) in line
-    assert_logged(workspace, big, "given_back", "(?i)disk|space|room")
+    assert disk.files == []
+    assert str(disk.folder) in line
+    assert_logged(workspace, big, "given_back", "no room")
 
 
-def test_disk_that_fills_meanwhile(workspace: Workspace, small_disk: Path, proxy: FaultyS3) -> None:
+def test_disk_that_fills_meanwhile(workspace: Workspace, disk: SmallDisk, proxy: FaultyS3) -> None:
     """There is room when the download begins; before its end somebody else has taken it."""
     workspace.add_parcels(squares(5))
     scene = workspace.add_bs(bands=radar(1, (240, 240)))
     workspace.s3["host"] = proxy.endpoint
     proxy.spoil("Gamma0_VH.img", "stall", times=1)
-    worker = workspace.start("bs", "--data-dir", str(small_disk))
+    worker = workspace.start("bs", "--data-dir", str(disk.folder))
     wait_until(proxy.stalled.is_set, "the download that hangs")
-    filler = fill(small_disk)
+    disk.fill()
     proxy.go_on.set()
     assert_clean(workspace, scene, worker.wait(), NOT_THERE, "ingested")
-    assert list(small_disk.iterdir()) == [filler]
-    assert_logged(workspace, scene, "given_back", "(?i)disk|space|room")
+    assert disk.files == []
+    assert_logged(workspace, scene, "given_back", "no room")
 
 
 def test_data_folder_that_cannot_be_made(workspace: Workspace, scene: Scene) -> None:
     (workspace.cwd / "a file").write_text("no folder")
     outcome = workspace.run("s2", "--data-dir", "a file/data")
-    line = assert_clean(workspace, scene, outcome, outcome.code, "ingested")
-    assert outcome.code in (MEND_IT, NOT_THERE)
+    line = assert_clean(workspace, scene, outcome, FIX_IT, "ingested")
     assert "a file" in line
 
 
@@ -357,7 +327,7 @@ def test_wrong_keys_touch_one_scene_only(workspace: Workspace, strict_store: Cal
     scenes = [workspace.add_s2(f"2020-04-0{day}T10:00:31") for day in (1, 2, 3)]
     strict_store()
     outcome = workspace.run("s2", "--all")
-    assert (outcome.code, len(outcome.errors)) == (MEND_IT, 1)
+    assert (outcome.code, len(outcome.errors)) == (FIX_IT, 1)
     assert {workspace.status(scene) for scene in scenes} == {"ingested"}
     assert [len(workspace.log(scene)) for scene in scenes[1:]] == [0, 0]
 

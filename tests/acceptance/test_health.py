@@ -71,8 +71,8 @@ def test_a_worker_that_waits(workspace: Workspace, file: Path) -> None:
     assert check(file) == (0, "")
     assert 5000 < beat(file)["by"] - time.monotonic() < 5500
     worker.send(signal.SIGTERM)
-    worker.wait()
-    assert check(file)[0] == 1
+    assert worker.wait().code == 128 + signal.SIGTERM
+    assert check(file) == (1, f"process {worker.process.pid} is gone, last seen pausing\n")
 
 
 def test_a_worker_without_a_database(workspace: Workspace, file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_traceback_is_in_its_line(workspace: Workspace) -> None:
     assert line["scene"] == scene.id
 
 
-def test_an_error_of_the_world_names_its_scene(workspace: Workspace) -> None:
+def test_an_outage_names_its_scene(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
     scene = workspace.add_s2()
     workspace.s3.update(host="http://127.0.0.1:9", retry_seconds=0)
@@ -83,7 +84,8 @@ def test_nothing_to_do(workspace: Workspace, options: tuple[str, ...]) -> None:
 def test_a_dead_worker_s_scene(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
     scene = workspace.add_s2()
-    workspace.start("s2", env={"EXTRACTION_FAILPOINT": "chunk_computed=kill"}).wait()
+    killed = workspace.start("s2", env={"EXTRACTION_FAILPOINT": "chunk_computed=kill"}).wait()
+    assert killed.code == -signal.SIGKILL
     workspace.extraction["max_attempts"] = 2
     (line,) = (line for line in lines(workspace.run("s2", env=JSON)) if "its worker died" in line["message"])
     assert (line["scene"], line["level"]) == (scene.id, "WARNING")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.support.ground import cell, classes, optical, red, squares
@@ -155,14 +153,14 @@ def test_all_rows_or_none(workspace: Workspace) -> None:
     )
     scene = workspace.add_s2()
     outcome = workspace.run("s2")
-    assert outcome.code != 0
-    assert len(outcome.errors) == 1
+    # What is wrong with the table is so for every scene, and for the user to fix.
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
     assert workspace.rows() == 0
-    assert workspace.status(scene) in {"failed", "ingested"}
+    assert workspace.status(scene) == "ingested"
     assert workspace.files() == []
     (log,) = workspace.log(scene)
-    assert log["outcome"] in {"failed", "given_back"}
-    assert log["detail"]
+    assert log["outcome"] == "given_back"
+    assert log["detail"] in outcome.errors[0]
 
 
 def test_log_row(workspace: Workspace) -> None:
@@ -184,10 +182,10 @@ def test_log_row(workspace: Workspace) -> None:
         "parcels_without_row": {band: {"no_pixel": 1} for band in ("B4", "B8", "SC")},
     }
     assert {name: log[name] for name in wanted} == wanted
-    assert "signatures" in log["results"]
+    assert log["results"] == "public.signatures"
     assert set(log["seconds"]) >= {"download", "parcels", "statistics", "publish"}
-    assert "rasterstats" in {name.lower() for name in log["versions"]}
-    assert "gdal" in {name.lower() for name in log["versions"]}
+    assert set(log["versions"]) >= {"gdal", "rasterstats"}
+    assert all(log["versions"].values())
 
 
 # Histograms
@@ -232,11 +230,14 @@ def test_histograms_are_replaced_with_the_rows(workspace: Workspace) -> None:
     workspace.tables["hists_table"] = "hists"
     workspace.add_parcels(squares(9))
     scene = workspace.add_s2()
+    found = []
     for _ in range(2):
         workspace.ingest(scene)
         assert workspace.run("s2").code == 0
-    assert workspace.one("SELECT count(*) FROM hists") == 9
-    assert all(json.dumps(hist) for (hist,) in workspace.query("SELECT hist FROM hists"))
+        found.append(workspace.query("SELECT pid, hist FROM hists ORDER BY pid"))
+    assert len(found[0]) == 9
+    assert all(sum(hist.values()) > 0 for _, hist in found[0])
+    assert found[0] == found[1]
 
 
 def test_no_histograms_unless_asked_for(workspace: Workspace) -> None:
@@ -253,5 +254,4 @@ def test_radar_has_no_histograms(workspace: Workspace, card: str) -> None:
     scene = workspace.add_bs() if card == "bs" else workspace.add_c6()
     assert workspace.run(card).code == 0
     assert workspace.rows(scene) == 4
-    if workspace.one("SELECT to_regclass('hists') IS NOT NULL"):
-        assert workspace.one("SELECT count(*) FROM hists") == 0
+    assert workspace.one("SELECT to_regclass('hists') IS NULL")

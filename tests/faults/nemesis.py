@@ -12,7 +12,7 @@ from tests.faults.season import Season
 from tests.support.running import Outcome, Running
 
 ENDED_BY_FAULTS = {-signal.SIGKILL, 75}
-"""Exit codes of workers to which something was done: killed, or left alone by the world."""
+"""Exit codes of workers to which something was done: killed, or which met an outage."""
 POLL_SECONDS = 0.02
 
 

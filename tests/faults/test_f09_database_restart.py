@@ -58,20 +58,20 @@ def test_f09_restart(season: Season, server: OwnPostgis, act: Callable[[OwnPostg
 
     Without: failure_classes
     """
-    world = season.workspace
+    workspace = season.workspace
     season.short(database_wait_seconds=30, outage_pause_seconds=0.05, outages_in_a_row=10)
-    gate = Gate(world.folder, "chunk_spooled:2", "copied")
+    gate = Gate(workspace.folder, "chunk_spooled:2", "copied")
     worker = season.start("bs", "--all", env=gate.env)
     for _ in gate.points:
         gate.wait(worker)
         scene = claimed(season)
-        backend = holder(world, scene)
+        backend = holder(workspace, scene)
         assert backend is not None
-        world.connection.close()
+        workspace.connection.close()
         act(server, backend)
-        world.connection = world.connect()
-        world.connection.autocommit = True
-        assert world.rows(scene) == 0
+        workspace.connection = workspace.connect()
+        workspace.connection.autocommit = True
+        assert workspace.rows(scene) == 0
         gate.open()
     outcome = worker.wait(90)
     assert outcome.code == 0, outcome.output

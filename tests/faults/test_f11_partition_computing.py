@@ -32,9 +32,9 @@ def test_f11_partition(far: Far) -> None:
 
     Without: keepalives
     """
-    season, world = far.season, far.season.workspace
+    season, workspace = far.season, far.season.workspace
     season.short()
-    gate = Gate(world.folder, "chunk_spooled")
+    gate = Gate(workspace.folder, "chunk_spooled")
     worker = far.start("bs", env=gate.env)
     gate.wait(worker)
     scene = claimed(season)
@@ -46,7 +46,7 @@ def test_f11_partition(far: Far) -> None:
     wait_until(lambda: season.statuses()[scene] == "extracted", "the second worker to extract the scene", 30)
     second.send(signal.SIGTERM)
     assert second.wait().code == 128 + signal.SIGTERM
-    rows = world.rows(scene)
+    rows = workspace.rows(scene)
     assert rows > 0
 
     far.network.heal()
@@ -54,7 +54,7 @@ def test_f11_partition(far: Far) -> None:
     outcome = worker.wait(40)
     assert outcome.code == 75, outcome.output
     assert len(outcome.errors) == 1, outcome.output
-    assert world.rows(scene) == rows
+    assert workspace.rows(scene) == rows
     # Taken for a dead worker's at first; the worker, alive, has put that right.
     assert season.outcomes() == ["given_back", "extracted"]
     season.check(lost=0)

@@ -30,11 +30,11 @@ def test_f12_partition(far: Far) -> None:
 
     Without: keepalives
     """
-    season, world = far.season, far.season.workspace
+    season, workspace = far.season, far.season.workspace
     season.short(database_wait_seconds=1)
-    world.db_config["database"]["connection"].update({"tcp_user_timeout": 4000, "connect_timeout": 2})
-    world.extraction["server_settings"].update({"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1"})
-    gate = Gate(world.folder, "copied")
+    workspace.db_config["database"]["connection"].update({"tcp_user_timeout": 4000, "connect_timeout": 2})
+    workspace.extraction["server_settings"].update({"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1"})
+    gate = Gate(workspace.folder, "copied")
     worker = far.start("bs", env=gate.env)
     gate.wait(worker)
     scene = claimed(season)
@@ -45,8 +45,8 @@ def test_f12_partition(far: Far) -> None:
     outcome = worker.wait()
     assert outcome.code == 75, outcome.output
     assert len(outcome.errors) == 1, outcome.output
-    assert world.rows(scene) == 0
-    wait_until(lambda: holder(world, scene) is None, "the server to notice the cut", 15)
+    assert workspace.rows(scene) == 0
+    wait_until(lambda: holder(workspace, scene) is None, "the server to notice the cut", 15)
 
     far.network.heal()
     assert far.run_here("bs").code == 0
@@ -59,17 +59,17 @@ def test_f12_partition_before_commit(far: Far) -> None:
 
     Without: failure_classes
     """
-    season, world = far.season, far.season.workspace
+    season, workspace = far.season, far.season.workspace
     season.short(database_wait_seconds=20, outage_pause_seconds=0.5, outages_in_a_row=10)
-    world.db_config["database"]["connection"].update({"tcp_user_timeout": 3000, "connect_timeout": 2})
-    gate = Gate(world.folder, "before_commit")
+    workspace.db_config["database"]["connection"].update({"tcp_user_timeout": 3000, "connect_timeout": 2})
+    gate = Gate(workspace.folder, "before_commit")
     worker = far.start("bs", "--all", env=gate.env)
     gate.wait(worker)
-    session = holder(world, claimed(season))
+    session = holder(workspace, claimed(season))
     far.network.cut()
     gate.open()
     wait_until(lambda: "waiting up to" in worker.stderr, "the worker to notice the cut", 10)
-    assert holder(world, claimed(season)) == session
+    assert holder(workspace, claimed(season)) == session
     far.network.heal()
     outcome = worker.wait(40)
     assert outcome.code == 0, outcome.output

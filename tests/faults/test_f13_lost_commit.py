@@ -63,15 +63,15 @@ def test_f13_still_committing(season: Season, way: TcpProxy) -> None:
     Without: journal_lookup
     """
     season.short()
-    world = season.workspace
-    gate = Gate(world.folder, "claim_committed", "before_commit")
+    workspace = season.workspace
+    gate = Gate(workspace.folder, "claim_committed", "before_commit")
     worker = season.start("bs", env=gate.env)
     gate.wait(worker)
-    world.query(
+    workspace.query(
         "CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql"
         " AS 'BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END'"
     )
-    world.query(
+    workspace.query(
         "CREATE CONSTRAINT TRIGGER long_commit AFTER UPDATE ON extraction_log DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW WHEN (NEW.outcome = 'extracted') EXECUTE FUNCTION take_long()"
     )
@@ -88,11 +88,11 @@ def test_f13_answers_dropped(far: Far) -> None:
 
     Without: journal_lookup
     """
-    season, world = far.season, far.season.workspace
+    season, workspace = far.season, far.season.workspace
     season.short(database_wait_seconds=20)
-    connection = world.db_config["database"]["connection"]
+    connection = workspace.db_config["database"]["connection"]
     connection.update({"tcp_user_timeout": 4000, "connect_timeout": 2})
-    gate = Gate(world.folder, "before_commit")
+    gate = Gate(workspace.folder, "before_commit")
     worker = far.start("bs", env=gate.env)
     gate.wait(worker)
     far.network.cut(answers_only=True)

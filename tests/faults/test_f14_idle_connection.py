@@ -31,17 +31,17 @@ def far(season_products: Products, store: S3Server, tmp_path: Path) -> Iterator[
 
 def compute_for_long(far: Far) -> tuple[Outcome, bool]:
     """One scene whose statistics take long; how it ended, and whether its session was the same from claim to commit."""
-    season, world = far.season, far.season.workspace
-    gate = Gate(world.folder, "chunk_computed", "before_commit")
+    season, workspace = far.season, far.season.workspace
+    gate = Gate(workspace.folder, "chunk_computed", "before_commit")
     far.network.forget_idle(FORGOTTEN_SECONDS)
     worker = far.start("bs", env=gate.env)
     gate.wait(worker)
-    session = holder(world, claimed(season))
+    session = holder(workspace, claimed(season))
     assert session is not None
     time.sleep(COMPUTING_SECONDS)  # the fault itself: nothing happens
     gate.open()
     wait_until(lambda: gate.arrived() or has_ended(worker), "the end of the scene", 60)
-    same = gate.arrived() and holder(world, claimed(season)) == session
+    same = gate.arrived() and holder(workspace, claimed(season)) == session
     if gate.arrived():
         gate.open()
     return worker.wait(30), same
@@ -68,15 +68,15 @@ def test_f14_control_without_keepalives(far: Far) -> None:
 
     Without: none
     """
-    season, world = far.season, far.season.workspace
+    season, workspace = far.season, far.season.workspace
     season.short(database_wait_seconds=1)
-    connection = world.db_config["database"]["connection"]
+    connection = workspace.db_config["database"]["connection"]
     # Not `keepalives: 0`: libpq then leaves out the time-out for unanswered data as well, and waits for a quarter hour.
     connection.update({"keepalives_idle": 7200, "tcp_user_timeout": 3000, "connect_timeout": 2})
-    world.extraction["server_settings"].update({"tcp_keepalives_idle": "7200", "tcp_user_timeout": "0"})
+    workspace.extraction["server_settings"].update({"tcp_keepalives_idle": "7200", "tcp_user_timeout": "0"})
     outcome, same_session = compute_for_long(far)
     assert outcome.code == 75, outcome.output
     assert not same_session
-    assert world.rows() == 0
-    terminate(world)  # the server still believes in that session
+    assert workspace.rows() == 0
+    terminate(workspace)  # the server still believes in that session
     season.check(extracted=set(), lost=None)

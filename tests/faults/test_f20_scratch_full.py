@@ -9,7 +9,6 @@ concerned, and with room everything is extracted.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -25,45 +24,7 @@ from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
 from tests.support.environment import skip_unless
 from tests.support.running import Running, wait_until
-
-DISK_BYTES = 2 * 1024**2
-
-
-class SmallDisk:
-    """A file system of its own. `fill` takes what is free, `free` gives it back."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self) -> None:
-        with self._filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(b"x" * 4096)
-
-    def free(self) -> None:
-        self._filler.unlink()
-
-    @property
-    def files(self) -> list[Path]:
-        """What is there besides the filler."""
-        return [path for path in self.folder.iterdir() if path != self._filler]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    skip_unless("" if os.geteuid() == 0 and shutil.which("mount") else "only root can mount a small file system")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    skip_unless(f"a small file system cannot be mounted here: {mounted.stderr.strip()}" if mounted.returncode else "")
-    yield SmallDisk(folder)
-    subprocess.run(["umount", str(folder)], check=True)
+from tests.support.small_disk import SmallDisk
 
 
 @pytest.fixture
@@ -81,8 +42,10 @@ def assert_given_back(season: Season, scene: int) -> None:
     season.check(extracted=set())
 
 
-def test_f20_no_room_for_the_download(make_season: MakeSeason, small_disk: SmallDisk, spoilt: SpoiltStore) -> None:
-    """Said before a byte is downloaded. A worker with another disk does all the work meanwhile.
+def test_f20_no_room_for_the_download(
+    make_season: MakeSeason, disk: SmallDisk, spoilt: SpoiltStore, tmp_path: Path
+) -> None:
+    """Said before a byte is downloaded. A worker with another disk, at a scene meanwhile, then does all of them.
 
     Without: free_space
     """
@@ -90,23 +53,28 @@ def test_f20_no_room_for_the_download(make_season: MakeSeason, small_disk: Small
     season.short(max_attempts=1)
     spoilt.serve(season.workspace)
     first, *_ = season.scenes["bs"]
-    small_disk.fill()
-    outcome = season.run("bs", "--data-dir", str(small_disk.folder))
+    disk.fill()
+    outcome = season.run("bs", "--data-dir", str(disk.folder))
     assert (outcome.code, len(outcome.errors)) == (75, 1)
-    assert str(small_disk.folder) in outcome.errors[0]
+    assert str(disk.folder) in outcome.errors[0]
     assert spoilt.asked_for("Gamma0_.*(img|hdr)$") == 0
-    assert small_disk.files == []
+    assert disk.files == []
     assert_given_back(season, first)
 
-    full = season.start("bs", "--all", "--data-dir", str(small_disk.folder))
-    assert season.run("bs", "--all").code == 0
-    assert full.wait().code in (0, 75)  # by now there may be nothing left to give back
-    assert small_disk.files == []
+    gate = Gate(tmp_path, "claim_committed")
+    other = season.start("bs", "--all", env=gate.env)
+    gate.wait(other)
+    full = season.run("bs", "--all", "--data-dir", str(disk.folder))
+    assert (full.code, len(full.errors)) == (75, 1)
+    assert disk.files == []
+    gate.open()
+    outcome = other.wait()
+    assert (outcome.code, outcome.errors) == (0, [])
     season.check()
 
 
 @pytest.mark.parametrize("point", ["files_verified", "chunk_computed"])
-def test_f20_no_room_for_the_rows(make_season: MakeSeason, small_disk: SmallDisk, tmp_path: Path, point: str) -> None:
+def test_f20_no_room_for_the_rows(make_season: MakeSeason, disk: SmallDisk, tmp_path: Path, point: str) -> None:
     """The disk fills after the download. Rows go to a file there (`spool_megabytes` 0).
 
     Without: failure_classes
@@ -115,19 +83,19 @@ def test_f20_no_room_for_the_rows(make_season: MakeSeason, small_disk: SmallDisk
     season.short(max_attempts=1, spool_megabytes=0)
     first, _ = season.scenes["s2"]
     gate = Gate(tmp_path, point)
-    worker = season.start("s2", "--data-dir", str(small_disk.folder), env=gate.env)
+    worker = season.start("s2", "--data-dir", str(disk.folder), env=gate.env)
     gate.wait(worker)
-    small_disk.fill()
+    disk.fill()
     gate.open()
     outcome = worker.wait()
     assert (outcome.code, len(outcome.errors)) == (75, 1), outcome.stderr
     assert "Traceback" not in outcome.stderr
-    assert small_disk.files == []
+    assert disk.files == []
     assert_given_back(season, first)
 
-    small_disk.free()
-    assert season.run("s2", "--all", "--data-dir", str(small_disk.folder)).code == 0
-    assert small_disk.files == []
+    disk.free()
+    assert season.run("s2", "--all", "--data-dir", str(disk.folder)).code == 0
+    assert disk.files == []
     season.check()
 
 

@@ -7,6 +7,7 @@ nothing; rows of others stay as they are; nobody waits for a worker, and a worke
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -48,11 +49,12 @@ def test_f23_status_set_by_somebody_else(make_season: MakeSeason, place: str, st
     set_status(season, scene, status)
     gate.open()
     outcome = worker.wait()
+    assert outcome.code == 1, outcome.stderr
     assert "somebody else" in outcome.stderr
     assert season.workspace.status(scene) == status
     assert season.workspace.rows(scene) == 0
     assert all(attempt["finished_at"] is not None for attempt in season.attempts())
-    assert "extracted" not in season.outcomes()
+    assert season.outcomes() == ["claim_lost"]
     set_status(season, scene, "ingested")
     season.finish()
     season.check(lost=0)
@@ -72,7 +74,9 @@ def test_f23_deleted_while_computed(make_season: MakeSeason) -> None:
     season.forget(scene)
     gate.open()
     outcome = worker.wait()
+    assert outcome.code == 1, outcome.stderr
     assert "somebody else" in outcome.stderr
+    assert season.outcomes(scene) == ["claim_lost"]
     assert season.workspace.rows(scene) == 0
     season.check(lost=0)
 
@@ -92,7 +96,8 @@ def test_f23_set_back_while_its_worker_lives(make_season: MakeSeason) -> None:
     assert (second.code, NOTHING_LEFT in second.stdout) == (0, True)
     assert season.outcomes() == [None]
     gate.open()
-    first.wait()
+    assert first.wait().code == 1
+    assert season.outcomes() == ["claim_lost"]
     assert season.workspace.rows() == 0
     season.finish()
     season.check(lost=0)
@@ -105,7 +110,8 @@ def test_f23_taken_over_by_an_old_program(make_season: MakeSeason) -> None:
     """
     season = make_season(c6=3)
     theirs, dead, _ = season.scenes["c6"]
-    season.start("c6", *this_scene(season, dead), env={"EXTRACTION_FAILPOINT": "chunk_computed=kill"}).wait()
+    killed = season.start("c6", *this_scene(season, dead), env={"EXTRACTION_FAILPOINT": "chunk_computed=kill"}).wait()
+    assert killed.code == -signal.SIGKILL
     set_status(season, theirs, "inprogress")
     outcome = season.run("c6", "--all")
     assert outcome.code == 0
@@ -245,8 +251,9 @@ def held(season: Season, statement: str) -> Iterator[psycopg2.extensions.connect
         connection.close()
 
 
-def said_lock_timeout(worker: Running) -> bool:
-    return "lock timeout" in worker.stderr
+def pauses(worker: Running) -> bool:
+    """Whether it has said that something is missing, and that it goes on later."""
+    return "(1 in a row)" in worker.stderr
 
 
 def test_f23_the_whole_catalogue_locked(make_season: MakeSeason) -> None:
@@ -264,7 +271,7 @@ def test_f23_the_whole_catalogue_locked(make_season: MakeSeason) -> None:
     gate.wait(worker)
     with held(season, "LOCK TABLE dias_catalogue IN ACCESS EXCLUSIVE MODE"):
         gate.open()
-        wait_until(lambda: said_lock_timeout(worker), "the worker's saying that it cannot get a lock", 20)
+        wait_until(lambda: pauses(worker), "the worker's saying that it cannot get a lock", 20)
     wait_until(lambda: NOTHING_LEFT in worker.stdout, "the worker's coming back")
     worker.kill()
     season.check(lost=0)
@@ -283,7 +290,7 @@ def test_f23_the_scene_s_row_locked_while_it_is_published(make_season: MakeSeaso
     gate.wait(worker)
     with held(season, f"SELECT FROM dias_catalogue WHERE id = {scene} FOR UPDATE"):
         gate.open()
-        wait_until(lambda: said_lock_timeout(worker), "the worker's saying that it cannot get a lock", 20)
+        wait_until(lambda: pauses(worker), "the worker's saying that it cannot get a lock", 20)
     outcome = worker.wait()
     assert outcome.code == 0, outcome.stderr
     season.check(lost=0)

@@ -81,7 +81,7 @@ def test_fleet_place_of_a_killed_worker(make_season: MakeSeason, spoilt: SpoiltS
     holder = season.start("s2", "--all")
     wait_until(spoilt.stalled.is_set, "a download that hangs")
     waiting = season.start("bs", "--all")
-    wait_until(lambda: "waiting for one of 1 places" in waiting.stderr, "a worker that waits for its place")
+    wait_until(lambda: "waiting for one of 1 download slots" in waiting.stderr, "a worker that waits for its place")
     assert spoilt.asked_for("Gamma0_.*img$") == 0
     assert season.workspace.status(bs) == "inprogress"
     holder.kill()

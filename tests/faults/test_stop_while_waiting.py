@@ -33,10 +33,10 @@ def stop(worker: Running, season: Season, number: signal.Signals = signal.SIGTER
     assert season.outcomes() == ["given_back"]
 
 
-def waits(world: Workspace, condition: str) -> bool:
+def waits(workspace: Workspace, condition: str) -> bool:
     """Whether a worker's session is in such a state."""
     return bool(
-        world.one(
+        workspace.one(
             f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
             f" AND {condition}",
             APPLICATION,
@@ -69,16 +69,16 @@ def test_stop_while_waiting_for_the_results(make_season: MakeSeason) -> None:
 
 def stop_while_locked(season: Season, table: str, point: str, number: signal.Signals) -> None:
     """Lock the table when the worker is at that point; when it waits for the lock, ask it to stop."""
-    world = season.workspace
-    gate = Gate(world.folder, point)
+    workspace = season.workspace
+    gate = Gate(workspace.folder, point)
     worker = season.start("bs", env=gate.env)
     gate.wait(worker)
-    other = world.connect()
+    other = workspace.connect()
     try:
         with other.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         gate.open()
-        wait_until(lambda: waits(world, "wait_event_type = 'Lock'"), "the worker to wait for the lock", 30)
+        wait_until(lambda: waits(workspace, "wait_event_type = 'Lock'"), "the worker to wait for the lock", 30)
         stop(worker, season, number)
     finally:
         other.close()
@@ -93,15 +93,15 @@ def test_stop_during_a_long_query(make_season: MakeSeason) -> None:
     """
     season = make_season(bs=1)
     season.short()
-    world = season.workspace
-    gate = Gate(world.folder, "claim_committed")
+    workspace = season.workspace
+    gate = Gate(workspace.folder, "claim_committed")
     worker = season.start("bs", env=gate.env)
     gate.wait(worker)
-    world.query("ALTER TABLE parcels RENAME TO all_parcels")
-    world.query(
+    workspace.query("ALTER TABLE parcels RENAME TO all_parcels")
+    workspace.query(
         "CREATE VIEW parcels AS SELECT * FROM all_parcels WHERE (SELECT true FROM pg_sleep(60) WHERE ogc_fid > 0)"
     )
     gate.open()
-    wait_until(lambda: waits(world, "wait_event = 'PgSleep'"), "the long query", 30)
+    wait_until(lambda: waits(workspace, "wait_event = 'PgSleep'"), "the long query", 30)
     stop(worker, season)
     season.check(extracted=set(), lost=0)

@@ -14,7 +14,7 @@ import pytest
 from demo.servers import free_port
 from extractors.config import DatabaseFile, TableName
 from extractors.database.connection import Database
-from extractors.database.tables import find_table
+from extractors.database.schema import find
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError
 from tests.integration.conftest import Ground
 
@@ -334,7 +334,8 @@ def test_what_is_no_table(ground: Ground, database: Database) -> None:
     ground.query("CREATE SEQUENCE numbers")
     ground.query("CREATE VIEW areas AS SELECT * FROM aois")
     with database.transaction("testing") as cursor:
-        assert find_table(cursor, TableName("numbers")) is None
-        assert find_table(cursor, TableName("nothing")) is None
-        assert find_table(cursor, TableName("areas")) == TableName("areas", "public")
-        assert find_table(cursor, TableName("AOIS", "PUBLIC")) == TableName("aois", "public")
+        assert find(cursor, TableName("numbers"), "").absent
+        assert find(cursor, TableName("nothing"), "").absent
+        assert not find(cursor, TableName("areas"), "").absent
+        assert find(cursor, TableName("areas"), "").name == TableName("areas", "public")
+        assert find(cursor, TableName("AOIS", "PUBLIC"), "").name == TableName("aois", "public")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import pytest
@@ -150,6 +151,25 @@ def test_giving_back_over_a_broken_session(ground: Ground, worker: Worker, scene
 def test_giving_back_over_a_session_that_breaks_just_then(ground: Ground, worker: Worker, scene: Scene) -> None:
     ground.query("SELECT pg_terminate_backend(%s)", worker.session.info.backend_pid)
     assert worker.queue.give_back(scene, GIVEN_BACK, ParcelCounts())
+    assert ground.status(scene.id) == "ingested"
+
+
+def test_giving_back_is_tried_again_if_it_was_cancelled(ground: Ground, worker: Worker, scene: Scene) -> None:
+    """By a signal that came a moment too late."""
+    other = ground.connect()
+    other.cursor().execute("SELECT FROM dias_catalogue FOR UPDATE")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+
+    def cancel() -> None:
+        while not ground.one(waits, worker.session.info.backend_pid):
+            pass
+        worker.database.cancel()
+        other.rollback()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    assert worker.queue.give_back(scene, GIVEN_BACK, ParcelCounts())
+    thread.join()
     assert ground.status(scene.id) == "ingested"
 
 

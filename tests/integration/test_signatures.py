@@ -19,8 +19,9 @@ from extractors.database.tables import make_tables, read_tables
 from extractors.errors import ClaimLostError, ConfigurationError
 from extractors.model import Outcome, ParcelCounts
 from extractors.signatures import ChunkResult, Signatures
-from tests.helpers import Workspace, squares
 from tests.integration.conftest import Ground, Worker
+from tests.support.ground import squares
+from tests.support.workspace import Workspace
 
 Cursor = psycopg2.extensions.cursor
 

@@ -44,8 +44,8 @@ from extractors.products.store import ObjectStore
 from extractors.products.parts import BYTES_PER_PART
 from extractors.runtime.signals import SIGNALS
 from tests.faulty_s3 import FaultyS3
-from tests.helpers import ROOT, environment
 from tests.integration.counting_proxy import CountingProxy
+from tests.support.environment import ROOT, environment
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -132,18 +132,20 @@ def test_bring_code(cloud: Cloud, tmp_path: Path) -> None:
 
 
 def test_check_finds_nothing_wrong(cloud: Cloud, tmp_path: Path) -> None:
-    database = tmp_path / "db.json"
+    here = _address_towards(cloud.workers[0].address)
+    database, store = tmp_path / "db.json", tmp_path / "s3.json"
     database.write_text(json.dumps({"database": {"connection": {"host": "pg_spat"}}}))
-    for _ in range(2):
-        lines = script(
-            cloud, "check.sh", "--image", cloud.image, "--db-config", database, "--min-disk", "1", *names(cloud)
-        )
-        for name in names(cloud):
-            found = cells(lines, name)
-            assert found.pop("DOCKER").startswith("ok ")
-            assert found.pop("DATABASE") == "in the stack"
-            assert found.pop("S3") in ("ok", "not checked")
-            assert found == {"HOST": name, "SSH": "ok", "SWARM": "ok", "CLOCK": "ok", "DISK": "ok", "IMAGE": "ok"}
+    with socket.create_server((here, 0)) as server:
+        store.write_text(json.dumps({"s3": {"host": f"http://{here}:{server.getsockname()[1]}"}}))
+        options = ("--db-config", database, "--s3-config", store, "--min-disk", "1")
+        for _ in range(2):
+            lines = script(cloud, "check.sh", "--image", cloud.image, *options, *names(cloud))
+            for name in names(cloud):
+                found = cells(lines, name)
+                assert found.pop("DOCKER").startswith("ok ")
+                assert found.pop("DATABASE") == "in the stack"
+                assert found.pop("HOST") == name
+                assert found == dict.fromkeys(("SSH", "SWARM", "CLOCK", "DISK", "IMAGE", "S3"), "ok")
 
 
 def test_check_tells_what_is_wrong(cloud: Cloud, tmp_path: Path) -> None:

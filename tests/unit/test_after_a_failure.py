@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import signal
+import sys
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+import extractors
 from extractors import attempt as attempts
 from extractors import worker
 from extractors.attempt import LONGEST_RETRY_PAUSE_SECONDS, attempt, next_attempt_in_words, outcome_of
@@ -170,7 +172,8 @@ def test_what_is_known_of_the_scene_counts_even_after_a_signal(signals: Signals)
 
 
 def test_a_library_that_cannot_be_loaded_is_no_scenes_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "extractors.scene", None)
+    monkeypatch.delattr(extractors, "scene", raising=False)
+    monkeypatch.setitem(sys.modules, "extractors.scene", None)
     attempts.heavy_code.cache_clear()
     outcomes: list[Outcome] = []
     outcome = attempt(resources(tmp_path, outcomes), SCENE)

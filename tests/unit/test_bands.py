@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,17 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from demo.products import Grid, write_bs, write_c6, write_s2
 from extractors.errors import SceneError
+from extractors.model import BandFile, ImageFormat
 from extractors.raster import bands
-from extractors.raster.bands import BandFile, GridBands, scene_bands
-from extractors.raster.integrity import check_whole
-from extractors.statistics.zonal import Array
-from extractors.statistics.zonal import Grid as PixelGrid
-from tests.helpers import open_bands
+from extractors.raster.bands import GridBands, Part, scene_bands
+from extractors.raster.integrity import check_integrity
+from extractors.statistics.grid import Grid as PixelGrid
+from extractors.statistics.grid import Polygons, PolygonsOnGrid
 
 UTM33 = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_100_000)
@@ -54,19 +55,31 @@ def write(
     return path
 
 
-def opening(*files: BandFile, driver: str = "GTiff") -> str:
+@contextmanager
+def open_bands(folder: Path, *files: BandFile, driver: str = "GTiff") -> Iterator[list[GridBands]]:
+    """The bands of files that are all there."""
+    with scene_bands(files, folder, ImageFormat(driver, 0)) as scene:
+        yield scene.grids()
+
+
+def opening(folder: Path, *files: BandFile, driver: str = "GTiff") -> str:
     """What opening them says; fails if they open."""
-    with pytest.raises(SceneError) as caught, open_bands(files, driver, 0):
+    with pytest.raises(SceneError) as caught, open_bands(folder, *files, driver=driver):
         pass
     message = str(caught.value)
     assert "\n" not in message
     return message
 
 
-def indexes(*files: BandFile, driver: str = "GTiff") -> dict[str, int]:
+def indexes(folder: Path, *files: BandFile) -> dict[str, int]:
     """Band name -> number in its file."""
-    with open_bands(files, driver, 0) as groups:
+    with open_bands(folder, *files) as groups:
         return {band.name: band.index for group in groups for band in group.bands}
+
+
+def on(grid: PixelGrid, *shapes: shapely.Geometry) -> PolygonsOnGrid:
+    """Polygons on a grid."""
+    return Polygons(np.array(shapes, dtype=object)).on(grid)
 
 
 # JPEG 2000: ISO 15444-1, annex I. A box is its length (4 bytes, itself included), its kind and its content.
@@ -118,7 +131,7 @@ BROKEN = {
 def test_a_whole_jpeg2000_file(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "B04.jp2"
     path.write_bytes(content)
-    check_whole(path, "JP2OpenJPEG")
+    check_integrity(path, "JP2OpenJPEG")
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
@@ -126,7 +139,7 @@ def test_a_jpeg2000_file_that_has_lost_its_end(content: bytes, tmp_path: Path) -
     path = tmp_path / "B04.jp2"
     path.write_bytes(content)
     with pytest.raises(SceneError, match=rf"^B04\.jp2 is cut short: .* within its {len(content)} bytes; replace the"):
-        check_whole(path, "JP2OpenJPEG")
+        check_integrity(path, "JP2OpenJPEG")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +151,7 @@ def test_not_a_jpeg2000_file(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "B04.jp2"
     path.write_bytes(content)
     with pytest.raises(SceneError, match=r"^B04\.jp2 is not a JPEG 2000 file; see what the store holds"):
-        check_whole(path, "JP2OpenJPEG")
+        check_integrity(path, "JP2OpenJPEG")
 
 
 @pytest.fixture(scope="module")
@@ -156,12 +169,17 @@ def test_a_real_jpeg2000_file_is_read_as_written(jpeg2000: bytes, tmp_path: Path
     path.write_bytes(jpeg2000)
     noise = np.random.default_rng(1).integers(1, 10_000, (64, 64), dtype=np.uint16)
     parcel = shapely.box(500_000, 5_099_980, 500_020, 5_100_000)
-    with open_bands([BandFile("B04", path)], "JP2OpenJPEG", 0) as (group,):
+    with open_bands(tmp_path, BandFile("B04", "B04.jp2"), driver="JP2OpenJPEG") as (group,):
         (band,) = group.bands
         assert (band.name, band.epsg, band.grid, band.nodata) == ("B04", 32633, PixelGrid(NORTH_UP, (64, 64)), 0)
-        ((part, grid, (array,)),) = group.parts(as_array(parcel))
+        polygons = on(group.grid, parcel)
+        for tile in group.tiles_under(polygons):
+            tile()
+        (part,) = group.parts(polygons)
     # Decoded where it lies: the array is that of the whole band.
-    assert (part, grid) == (slice(0, 1), group.grid)
+    assert part.polygons is not None
+    assert (part.chosen, part.polygons.grid) == (slice(0, 1), group.grid)
+    (array,) = part.arrays
     assert array.tolist() == noise.tolist()
 
 
@@ -170,12 +188,12 @@ def test_a_real_jpeg2000_file_that_was_cut(kept: float, jpeg2000: bytes, tmp_pat
     # GDAL would read the missing part as zeros, which is nodata, without an error.
     path = tmp_path / "B04.jp2"
     path.write_bytes(jpeg2000[: int(kept * len(jpeg2000))])
-    assert "cut short" in opening(BandFile("B04", path), driver="JP2OpenJPEG")
+    assert "cut short" in opening(tmp_path, BandFile("B04", "B04.jp2"), driver="JP2OpenJPEG")
 
 
 def test_a_file_that_is_decoded_is_opened_as_it_arrives(jpeg2000: bytes, tmp_path: Path) -> None:
-    files = [BandFile(name, tmp_path / f"{name}.jp2") for name in ("B04", "B08")]
-    with scene_bands(files, "JP2OpenJPEG", 0) as scene:
+    files = [BandFile(name, f"{name}.jp2") for name in ("B04", "B08")]
+    with scene_bands(files, tmp_path, ImageFormat("JP2OpenJPEG", 0)) as scene:
         (tmp_path / "B04.jp2").write_bytes(jpeg2000)
         (red,) = scene.arrived(tmp_path / "B04.jp2")
         assert [band.name for band in red.bands] == ["B04"]
@@ -190,15 +208,20 @@ def test_a_file_that_is_decoded_is_opened_as_it_arrives(jpeg2000: bytes, tmp_pat
         # What has been decoded already is the same.
         (((first, second), _),) = both.all_tiles()
         assert first == tile
-        assert first.image.array.any()
-        assert not second.image.array.any()
+        assert first.band.array.any()
+        assert not second.band.array.any()
+        # Bands can be chosen; which of them are asked for decides of the order.
+        (both,) = scene.grids(["B08", "B04"])
+        assert [band.name for band in both.bands] == ["B08", "B04"]
+        (one,) = scene.grids(["B08"])
+        assert [band.name for band in one.bands] == ["B08"]
 
 
 def test_a_broken_file_is_refused_as_it_arrives(tmp_path: Path) -> None:
     path = tmp_path / "B04.jp2"
     path.write_bytes(b"<?xml version='1.0'?><Error/>")
     with (
-        scene_bands([BandFile("B04", path)], "JP2OpenJPEG", 0) as scene,
+        scene_bands([BandFile("B04", "B04.jp2")], tmp_path, ImageFormat("JP2OpenJPEG", 0)) as scene,
         pytest.raises(SceneError, match=r"^B04\.jp2 is not a JPEG 2000 file"),
     ):
         scene.arrived(path)
@@ -209,13 +232,13 @@ def test_a_file_that_is_read_by_windows_can_wait_for_the_others(tmp_path: Path) 
     header = path.with_suffix(".hdr")
     text = header.read_text()
     header.unlink()
-    with scene_bands([BandFile("VV", path)], "ENVI", 0) as scene:
+    with scene_bands([BandFile("VV", path.name)], tmp_path, ImageFormat("ENVI", 0)) as scene:
         assert scene.arrived(path) == []
         header.write_text(text)
         assert scene.arrived(header) == []
         (group,) = scene.grids()
         assert list(group.all_tiles()) == []
-        assert group.tiles_under(as_array(shapely.box(*group.grid.bounds))) == []
+        assert group.tiles_under(on(group.grid, shapely.box(*group.grid.bounds))) == []
 
 
 # ENVI
@@ -268,22 +291,22 @@ def envi(folder: Path, header: str | None = HEADER, size: int = 80) -> Path:
 )  # fmt: skip
 def test_an_envi_file_has_the_size_that_its_header_announces(header: str, size: int, tmp_path: Path) -> None:
     path = envi(tmp_path, header, size)
-    check_whole(path, "ENVI")
+    check_integrity(path, "ENVI")
     for wrong in (size - 1, size // 2, 0, size + 1):
         path.write_bytes(bytes(wrong))
         with pytest.raises(SceneError, match=rf"^Gamma0_VV\.img has {wrong} bytes, but its header announces {size} \("):
-            check_whole(path, "ENVI")
+            check_integrity(path, "ENVI")
 
 
 def test_an_envi_file_without_its_header(tmp_path: Path) -> None:
     with pytest.raises(SceneError, match=r"^Gamma0_VV\.hdr is missing: without its header Gamma0_VV\.img cannot be"):
-        check_whole(envi(tmp_path, header=None), "ENVI")
+        check_integrity(envi(tmp_path, header=None), "ENVI")
 
 
 @pytest.mark.parametrize("header", ["", "<?xml version='1.0'?><Error/>", "\0" * 80, "samples = 5"])
 def test_an_envi_header_that_is_none(header: str, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match=r"^Gamma0_VV\.hdr is not an ENVI header; see what the store holds"):
-        check_whole(envi(tmp_path, header), "ENVI")
+        check_integrity(envi(tmp_path, header), "ENVI")
 
 
 @pytest.mark.parametrize(
@@ -300,19 +323,18 @@ def test_an_envi_header_that_is_none(header: str, tmp_path: Path) -> None:
 )
 def test_an_envi_header_that_says_too_little(header: str, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match=r"^Gamma0_VV\.hdr lacks samples, lines or a usable data type; replace the"):
-        check_whole(envi(tmp_path, header), "ENVI")
+        check_integrity(envi(tmp_path, header), "ENVI")
 
 
 def test_an_envi_image_of_snap_is_read_as_written(tmp_path: Path) -> None:
-    from datetime import datetime
-
     reference = "S1A_IW_GRDH_1SDV_20180821T052345_20180821T052410_023340_0289E6_6558_CARD_BS"
     grid = Grid(32733, 500_000, 5_100_000, 10)
     keys = write_bs(tmp_path, reference, datetime(2018, 8, 21), {"VV": FIVE_BY_FOUR}, grid)
     parcel = shapely.box(500_010, 5_099_970, 500_030, 5_099_990)
-    with open_bands([BandFile("VV", tmp_path / keys["Gamma0_VV.img"])], "ENVI", 0) as (group,):
+    with open_bands(tmp_path, BandFile("VV", keys["Gamma0_VV.img"]), driver="ENVI") as (group,):
         assert (group.bands[0].epsg, group.grid.transform) == (32733, NORTH_UP)
-        ((_, _, (array,)),) = group.parts(as_array(parcel))
+        (part,) = group.parts(on(group.grid, parcel))
+    (array,) = part.arrays
     assert array.tolist() == [[7, 8], [12, 13]]
 
 
@@ -320,7 +342,7 @@ def test_an_envi_image_of_snap_is_read_as_written(tmp_path: Path) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    assert opening(BandFile("VV", tmp_path / "coherence.tif")) == "coherence.tif is missing"
+    assert opening(tmp_path, BandFile("VV", "coherence.tif")) == "coherence.tif is missing"
 
 
 @pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG", "ENVI"])
@@ -333,15 +355,15 @@ def test_only_the_card_s_own_format_is_opened(driver: str, tmp_path: Path) -> No
         f"<SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
     )
     path.with_suffix(".hdr").write_text("not a header either")
-    assert "see what the store holds under this name" in opening(BandFile("VV", path), driver=driver)
+    assert "see what the store holds under this name" in opening(tmp_path, BandFile("VV", path.name), driver=driver)
 
 
 def test_a_geotiff_that_was_cut(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.tif", np.ones((200, 200), np.float32)).read_bytes()
     path = tmp_path / "coherence.tif"
     path.write_bytes(whole[: len(whole) // 2])
-    with open_bands([BandFile("VV", path)], "GTiff", 0) as (group,):
-        everything = as_array(shapely.box(500_000, 5_098_000, 502_000, 5_100_000))
+    with open_bands(tmp_path, BandFile("VV", "coherence.tif")) as (group,):
+        everything = on(group.grid, shapely.box(500_000, 5_098_000, 502_000, 5_100_000))
         with pytest.raises(SceneError, match=r"^coherence\.tif cannot be read as GTiff \(") as caught:
             list(group.parts(everything))
     assert "\n" not in str(caught.value)
@@ -350,7 +372,7 @@ def test_a_geotiff_that_was_cut(tmp_path: Path) -> None:
 def test_a_geotiff_that_has_lost_its_header(tmp_path: Path) -> None:
     path = tmp_path / "coherence.tif"
     path.write_bytes(b"II*\0" + bytes(100))
-    assert opening(BandFile("VV", path)).startswith("coherence.tif cannot be read as GTiff (")
+    assert opening(tmp_path, BandFile("VV", path.name)).startswith("coherence.tif cannot be read as GTiff (")
 
 
 # CRS and grids
@@ -358,7 +380,7 @@ def test_a_geotiff_that_has_lost_its_header(tmp_path: Path) -> None:
 
 def test_no_crs(tmp_path: Path) -> None:
     path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR, crs=None)
-    assert opening(BandFile("VV", path)) == (
+    assert opening(tmp_path, BandFile("VV", path.name)) == (
         "coherence.tif has no CRS with an EPSG code (none at all); replace the object"
     )
 
@@ -366,7 +388,7 @@ def test_no_crs(tmp_path: Path) -> None:
 def test_a_crs_that_nobody_else_knows(tmp_path: Path) -> None:
     odd = CRS.from_proj4("+proj=tmerc +lat_0=1 +lon_0=2 +k=0.5 +x_0=3 +y_0=4 +ellps=WGS84 +units=m")
     path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR, crs=odd)
-    assert opening(BandFile("VV", path)).startswith("coherence.tif has no CRS with an EPSG code (")
+    assert opening(tmp_path, BandFile("VV", path.name)).startswith("coherence.tif has no CRS with an EPSG code (")
 
 
 @pytest.mark.parametrize(
@@ -381,23 +403,25 @@ def test_a_crs_that_nobody_else_knows(tmp_path: Path) -> None:
 )
 def test_a_grid_that_is_not_north_up(transform: Affine, tmp_path: Path) -> None:
     path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR, transform=transform)
-    assert opening(BandFile("VV", path)).startswith("coherence.tif is not on a north-up grid (transform (")
+    assert opening(tmp_path, BandFile("VV", path.name)).startswith(
+        "coherence.tif is not on a north-up grid (transform ("
+    )
 
 
 def test_bands_in_different_crs(tmp_path: Path) -> None:
-    vv = write(tmp_path / "vv.tif", FIVE_BY_FOUR)
-    vh = write(tmp_path / "vh.tif", FIVE_BY_FOUR, crs=CRS.from_epsg(32634))
-    assert opening(BandFile("VV", vv), BandFile("VH", vh)) == (
+    write(tmp_path / "vv.tif", FIVE_BY_FOUR)
+    write(tmp_path / "vh.tif", FIVE_BY_FOUR, crs=CRS.from_epsg(32634))
+    assert opening(tmp_path, BandFile("VV", "vv.tif"), BandFile("VH", "vh.tif")) == (
         "the bands are in different CRS (VV in EPSG:32633, VH in EPSG:32634); they must share one"
     )
 
 
 def test_bands_on_one_grid_belong_together(tmp_path: Path) -> None:
-    red = write(tmp_path / "b04.tif", np.ones((4, 4)))
-    classes = write(tmp_path / "scl.tif", np.ones((2, 2)), transform=NORTH_UP @ Affine.scale(2))
-    infrared = write(tmp_path / "b08.tif", np.ones((4, 4)))
-    files = [BandFile("B04", red), BandFile("SCL", classes), BandFile("B08", infrared)]
-    with open_bands(files, "GTiff", 0) as (fine, coarse):
+    write(tmp_path / "b04.tif", np.ones((4, 4)))
+    write(tmp_path / "scl.tif", np.ones((2, 2)), transform=NORTH_UP @ Affine.scale(2))
+    write(tmp_path / "b08.tif", np.ones((4, 4)))
+    files = [BandFile("B04", "b04.tif"), BandFile("SCL", "scl.tif"), BandFile("B08", "b08.tif")]
+    with open_bands(tmp_path, *files) as (fine, coarse):
         assert [band.name for band in fine.bands] == ["B04", "B08"]
         assert [band.name for band in coarse.bands] == ["SCL"]
         assert (fine.grid.shape, coarse.grid.shape) == ((4, 4), (2, 2))
@@ -405,9 +429,9 @@ def test_bands_on_one_grid_belong_together(tmp_path: Path) -> None:
 
 
 def test_the_same_transform_but_another_size_is_another_grid(tmp_path: Path) -> None:
-    files = [BandFile("VV", write(tmp_path / "vv.tif", np.ones((4, 4)))),
-             BandFile("VH", write(tmp_path / "vh.tif", np.ones((4, 3))))]  # fmt: skip
-    with open_bands(files, "GTiff", 0) as groups:
+    write(tmp_path / "vv.tif", np.ones((4, 4)))
+    write(tmp_path / "vh.tif", np.ones((4, 3)))
+    with open_bands(tmp_path, BandFile("VV", "vv.tif"), BandFile("VH", "vh.tif")) as groups:
         assert [group.grid.shape for group in groups] == [(4, 4), (4, 3)]
 
 
@@ -417,13 +441,16 @@ def test_the_same_transform_but_another_size_is_another_grid(tmp_path: Path) -> 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
 def test_complex_pixels(dtype: str, tmp_path: Path) -> None:
     path = write(tmp_path / "coherence.tif", np.ones((4, 5), np.complex64), dtype=dtype)
-    assert opening(BandFile("VV", path)) == f"coherence.tif holds {dtype} pixels, which have no such statistics"
+    assert (
+        opening(tmp_path, BandFile("VV", path.name))
+        == f"coherence.tif holds {dtype} pixels, which have no such statistics"
+    )
 
 
 @pytest.mark.parametrize("index", [0, 2, 3])
 def test_too_few_bands(index: int, tmp_path: Path) -> None:
     path = write(tmp_path / "coherence.tif", FIVE_BY_FOUR)
-    assert opening(BandFile("VV", path, index)) == (
+    assert opening(tmp_path, BandFile("VV", path.name, index)) == (
         f"coherence.tif has 1 band(s): no band {index} for VV; replace the object"
     )
 
@@ -458,24 +485,26 @@ def test_descriptions_come_before_numbers_if_they_name_every_band_once(
     descriptions: tuple[str | None, ...], expected: dict[str, int], tmp_path: Path
 ) -> None:
     path = write(tmp_path / "coherence.tif", *[FIVE_BY_FOUR] * max(2, len(descriptions)), descriptions=descriptions)
-    assert indexes(BandFile("VV", path, 2, described=True), BandFile("VH", path, 1, described=True)) == expected
+    assert (
+        indexes(tmp_path, BandFile("VV", path.name, 2, described=True), BandFile("VH", path.name, 1, described=True))
+        == expected
+    )
 
 
 def test_numbers_hold_if_descriptions_are_not_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "coherence.tif", *TWO, descriptions=("VH", "VV"))
-    assert indexes(BandFile("VV", path, 1), BandFile("VH", path, 2)) == {"VV": 1, "VH": 2}
+    assert indexes(tmp_path, BandFile("VV", path.name, 1), BandFile("VH", path.name, 2)) == {"VV": 1, "VH": 2}
 
 
 def test_the_described_band_is_the_one_that_is_read(tmp_path: Path) -> None:
-    from datetime import datetime
-
     reference = "S1B_20200401T052345__1A__20200326T052345_CARD-COH6"
     both = {"VV": FIVE_BY_FOUR, "VH": np.divide(FIVE_BY_FOUR, 100)}
     grid = Grid(32633, 500_000, 5_100_000, 10)
     path = tmp_path / write_c6(tmp_path, reference, datetime(2020, 4, 1), both, grid, order=("VV", "VH"))
-    files = [BandFile("VV", path, 2, described=True), BandFile("VH", path, 1, described=True)]
-    with open_bands(files, "GTiff", 0) as (group,):
-        ((_, _, (vv, vh)),) = group.parts(as_array(shapely.box(500_000, 5_099_990, 500_020, 5_100_000)))
+    files = [BandFile("VV", path.name, 2, described=True), BandFile("VH", path.name, 1, described=True)]
+    with open_bands(path.parent, *files) as (group,):
+        (part,) = group.parts(on(group.grid, shapely.box(500_000, 5_099_990, 500_020, 5_100_000)))
+    vv, vh = part.arrays
     assert vv.tolist() == [[1, 2]]
     assert vh.tolist() == [[np.float32(0.01), np.float32(0.02)]]
 
@@ -483,28 +512,21 @@ def test_the_described_band_is_the_one_that_is_read(tmp_path: Path) -> None:
 # Windows
 
 
-def as_array(*shapes: Any) -> NDArray[np.object_]:
-    geometries = np.empty(len(shapes), dtype=object)
-    geometries[:] = shapes
-    return geometries
-
-
-Part = tuple[slice, PixelGrid | None, list[Array]]
 Read = Callable[..., list[Part]]
 
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[GridBands]:
     """A raster of 4 x 5 pixels whose values count from 1, and a band with a hundred times that."""
-    path = write(tmp_path / "raster.tif", FIVE_BY_FOUR, FIVE_BY_FOUR * 100)
-    with open_bands([BandFile("VV", path, 1), BandFile("VH", path, 2)], "GTiff", 0) as (group,):
+    write(tmp_path / "raster.tif", FIVE_BY_FOUR, FIVE_BY_FOUR * 100)
+    with open_bands(tmp_path, BandFile("VV", "raster.tif", 1), BandFile("VH", "raster.tif", 2)) as (group,):
         yield group
 
 
 @pytest.fixture
 def read(group: GridBands) -> Read:
     """The windows for some geometries."""
-    return lambda *shapes: list(group.parts(as_array(*shapes)))
+    return lambda *shapes: list(group.parts(on(group.grid, *shapes)))
 
 
 def pixel(column: int, row: int) -> shapely.Polygon:
@@ -513,37 +535,43 @@ def pixel(column: int, row: int) -> shapely.Polygon:
     return shapely.box(left + 1, top - 9, left + 9, top - 1)
 
 
+def grid_of(part: Part) -> PixelGrid:
+    assert part.polygons is not None
+    return part.polygons.grid
+
+
 def test_the_window_holds_the_pixels_that_the_geometries_touch(read: Read) -> None:
-    ((part, grid, (vv, vh)),) = read(pixel(1, 1), pixel(3, 2))
-    assert part == slice(0, 2)
-    assert grid == PixelGrid(Affine(10, 0, 500_010, 0, -10, 5_099_990), (2, 3))
+    (part,) = read(pixel(1, 1), pixel(3, 2))
+    vv, vh = part.arrays
+    assert part.chosen == slice(0, 2)
+    assert grid_of(part) == PixelGrid(Affine(10, 0, 500_010, 0, -10, 5_099_990), (2, 3))
     assert vv.tolist() == [[7, 8, 9], [12, 13, 14]]
     assert vh.tolist() == [[700, 800, 900], [1200, 1300, 1400]]
 
 
 def test_the_window_is_cut_to_the_raster(read: Read) -> None:
-    ((_, grid, (vv, _)),) = read(shapely.box(499_000, 5_099_985, 500_015, 5_101_000))
-    assert vv.tolist() == [[1, 2], [6, 7]]
-    assert grid is not None
-    assert grid.bounds == (500_000, 5_099_980, 500_020, 5_100_000)
+    (part,) = read(shapely.box(499_000, 5_099_985, 500_015, 5_101_000))
+    assert part.arrays[0].tolist() == [[1, 2], [6, 7]]
+    assert grid_of(part).bounds == (500_000, 5_099_980, 500_020, 5_100_000)
 
 
 def test_geometries_outside_need_no_window(read: Read) -> None:
-    assert read(pixel(5, 0), pixel(9, 9)) == [(slice(0, 2), None, [])]
-    assert read(pixel(-1, 0)) == [(slice(0, 1), None, [])]
+    assert read(pixel(5, 0), pixel(9, 9)) == [Part(slice(0, 2), None, [])]
+    assert read(pixel(-1, 0)) == [Part(slice(0, 1), None, [])]
+    assert read() == []
 
 
 def test_a_large_window_is_split_until_it_fits(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     corners = (pixel(0, 0), pixel(1, 0), pixel(3, 3), pixel(4, 3), pixel(4, 0))
-    assert [part for part, _, _ in read(*corners)] == [slice(0, 5)]
+    assert [part.chosen for part in read(*corners)] == [slice(0, 5)]
     monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
-    windows = read(*corners)
+    parts = read(*corners)
     # 5 -> 2 + 3; the first two are neighbours; 3 -> 1 + 2; these two span four rows of one column
-    assert [(part.start, part.stop) for part, _, _ in windows] == [(0, 2), (2, 3), (3, 5)]
-    assert [vv.tolist() for _, _, (vv, _) in windows] == [[[1, 2]], [[19]], [[5], [10], [15], [20]]]
+    assert [(part.chosen.start, part.chosen.stop) for part in parts] == [(0, 2), (2, 3), (3, 5)]
+    assert [part.arrays[0].tolist() for part in parts] == [[[1, 2]], [[19]], [[5], [10], [15], [20]]]
 
 
 def test_one_large_parcel_may_have_a_large_window(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
-    ((_, _, (vv, _)),) = read(shapely.box(500_000, 5_099_960, 500_050, 5_100_000))
-    assert vv.shape == (4, 5)
+    (part,) = read(shapely.box(500_000, 5_099_960, 500_050, 5_100_000))
+    assert part.arrays[0].shape == (4, 5)

@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from extractors.config import ENGINE_NAMES
-from extractors.database.parcels import ParcelChunk
+from extractors.model import BandFile, ImageFormat, Layer, ParcelChunk, StatisticsRequest
 from extractors.raster import bands, chunks
-from extractors.raster.bands import BandFile, GridBands
-from extractors.raster.chunks import ChunkResult, How, compute, needs
+from extractors.raster.bands import GridBands, scene_bands
+from extractors.raster.chunks import ChunkTask
+from extractors.signatures import ChunkResult
 from extractors.statistics import zonal
-from tests.helpers import open_bands
+from extractors.statistics.grid import PolygonsOnGrid
 
 FINE = Affine(10, 0, 500_000, 0, -10, 5_100_000)
 RED = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0], [13, 14, 0, 0]], dtype=np.uint16)
 INFRARED = RED * 100
 CLASSES = np.array([[4, 5], [4, 0]], dtype=np.uint8)
-LABELS = {"B04": "B4", "B08": "B8", "SCL": "SC"}
+LAYERS = (Layer("B04", "B4"), Layer("B08", "B8"), Layer("SCL", "SC", histogram=True))
 
 
 def square(column: float, row: float, side: float = 1) -> shapely.Polygon:
@@ -45,9 +46,10 @@ def chunk(*shapes: shapely.Geometry, unusable: dict[str, int] | None = None) -> 
     return ParcelChunk(frame, unusable or {})
 
 
-def how(engine: str = "scanline", **changes: Any) -> How:
-    values: dict[str, Any] = {"verified_parcels": 5, "labels": LABELS, "histograms_of": "SCL"} | changes
-    return How(engine, **values)
+def compute(
+    chunk: ParcelChunk, grids: list[GridBands], engine: str = "scanline", layers: tuple[Layer, ...] = LAYERS
+) -> ChunkResult:
+    return ChunkTask(chunk, grids, StatisticsRequest(engine, 5, layers))()
 
 
 @pytest.fixture
@@ -66,9 +68,9 @@ def grids(tmp_path: Path) -> Iterator[list[GridBands]]:
             crs=CRS.from_epsg(32633), transform=transform,
         ) as file:  # fmt: skip
             file.write(array, 1)
-        files.append(BandFile(name, path))
-    with open_bands(files, "GTiff", 0) as groups:
-        yield groups
+        files.append(BandFile(name, path.name))
+    with scene_bands(files, tmp_path, ImageFormat("GTiff", 0)) as scene:
+        yield scene.grids()
 
 
 def means(result: ChunkResult) -> dict[tuple[int, str], tuple[float, float]]:
@@ -81,7 +83,7 @@ def means(result: ChunkResult) -> dict[tuple[int, str], tuple[float, float]]:
     return found
 
 
-def account_is_complete(result: ChunkResult) -> bool:
+def counts_are_complete(result: ChunkResult) -> bool:
     written = Counter(label for _, label in means(result))
     return all(
         written[label] + sum(result.without_row[label].values()) == result.parcels for label in ("B4", "B8", "SC")
@@ -100,7 +102,7 @@ def test_a_row_per_parcel_and_band_or_a_reason(engine: str, grids: list[GridBand
             unusable={"not_polygon": 2, "broken_geometry": 1},
         ),
         grids,
-        how(engine),
+        engine,
     )
     assert result.parcels == 8
     assert result.pid.tolist() == [101, 102, 103, 104, 105]
@@ -113,19 +115,19 @@ def test_a_row_per_parcel_and_band_or_a_reason(engine: str, grids: list[GridBand
     assert result.without_row == {"B4": fine, "B8": fine, "SC": fine | {"no_pixel": 2}}
     assert result.hists == [(101, {"4": 1})]
     assert not result.recomputed
-    assert account_is_complete(result)
+    assert counts_are_complete(result)
 
 
 def test_a_chunk_without_any_polygon(grids: list[GridBands]) -> None:
-    result = compute(chunk(unusable={"not_polygon": 3}), grids, how())
+    result = compute(chunk(unusable={"not_polygon": 3}), grids)
     assert (result.parcels, result.pid.tolist(), result.signatures, result.hists) == (3, [], [], [])
     assert result.without_row == {label: {"not_polygon": 3} for label in ("B4", "B8", "SC")}
 
 
 def test_a_chunk_outside_the_scene(grids: list[GridBands]) -> None:
-    result = compute(chunk(square(20, 0), square(0, -9)), grids, how())
+    result = compute(chunk(square(20, 0), square(0, -9)), grids)
     assert result.without_row == {label: {"outside": 2} for label in ("B4", "B8", "SC")}
-    assert account_is_complete(result)
+    assert counts_are_complete(result)
 
 
 def edge() -> shapely.Polygon:
@@ -133,36 +135,40 @@ def edge() -> shapely.Polygon:
     return shapely.Polygon([(500_020, 5_099_965), (500_020, 5_099_985), (500_020, 5_099_965)])
 
 
-@pytest.mark.parametrize("others", [[], [square(0, 0), square(3, 3)]], ids=["alone", "among others"])
+@pytest.mark.parametrize(
+    "others",
+    [[], [square(0, 0), square(3, 3)], [square(0, 0)]],
+    ids=["alone", "among others", "at the edge of the window that is read"],
+)
 def test_a_polygon_without_extent_on_a_pixel_edge_has_no_pixel(
     others: list[shapely.Polygon], grids: list[GridBands]
 ) -> None:
-    result = compute(chunk(edge(), *others), grids, how())
+    result = compute(chunk(edge(), *others), grids)
     assert result.without_row["B4"]["no_pixel"] == 1
-    assert account_is_complete(result)
+    assert counts_are_complete(result)
 
 
 def test_a_parcel_as_large_as_the_scene_is_left_out(grids: list[GridBands], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 12)
-    result = compute(chunk(square(0, 0, 4), square(0, 0, 3), square(-50, -50, 100)), grids, how())
+    result = compute(chunk(square(0, 0, 4), square(0, 0, 3), square(-50, -50, 100)), grids)
     assert {pid for pid, label in means(result) if label == "B4"} == {102}
     assert result.without_row["B4"] == {"too_large": 2}
     # On the grid of 20 m all are small enough.
     assert {pid for pid, label in means(result) if label == "SC"} == {101, 102, 103}
-    assert account_is_complete(result)
+    assert counts_are_complete(result)
 
 
 def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "B04.jp2"
     with rasterio.open(
-        path, "w", driver="JP2OpenJPEG", height=128, width=128, count=1, dtype="uint16", crs=CRS.from_epsg(32633),
-        transform=FINE, quality="100", reversible="yes", blockxsize=64, blockysize=64,
+        tmp_path / "B04.jp2", "w", driver="JP2OpenJPEG", height=128, width=128, count=1, dtype="uint16",
+        crs=CRS.from_epsg(32633), transform=FINE, quality="100", reversible="yes", blockxsize=64, blockysize=64,
     ) as file:  # fmt: skip
         file.write(np.ones((128, 128), np.uint16), 1)
-    with open_bands([BandFile("B04", path)], "JP2OpenJPEG", 0) as (group,):
+    with scene_bands([BandFile("B04", "B04.jp2")], tmp_path, ImageFormat("JP2OpenJPEG", 0)) as scene:
 
         def tiles(*shapes: shapely.Geometry) -> list[tuple[int, int]]:
-            return [need.tile for need in needs(chunk(*shapes), [group])]
+            task = ChunkTask(chunk(*shapes), scene.grids(), StatisticsRequest("scanline", 5, (Layer("B04", "B4"),)))
+            return [need.tile for need in task.needs]
 
         assert tiles(square(100, 100), square(1, 1)) == [(1, 1), (0, 0)]
         assert tiles(square(63, 10, side=2)) == [(0, 0), (0, 1)]
@@ -176,10 +182,10 @@ def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pyte
 def test_windows_that_are_split_change_nothing(grids: list[GridBands], monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = [square(column, row) for column in range(-1, 5) for row in range(-1, 5)]
     shapes += [square(0, 0, 4), square(1, 1, 2), square(2, 2, 2)]
-    whole = compute(chunk(*shapes), grids, how())
+    whole = compute(chunk(*shapes), grids)
     for limit in (0, 1, 5):
         monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", limit)
-        parts = compute(chunk(*shapes), grids, how())
+        parts = compute(chunk(*shapes), grids)
         assert means(parts) == means(whole)
         assert parts.without_row == whole.without_row
         assert parts.hists == whole.hists
@@ -187,8 +193,17 @@ def test_windows_that_are_split_change_nothing(grids: list[GridBands], monkeypat
 
 
 def test_histograms_only_if_wanted(grids: list[GridBands]) -> None:
-    assert compute(chunk(square(0, 0, 4)), grids, how(histograms_of=None)).hists == []
-    assert compute(chunk(square(0, 0, 4)), grids, how()).hists == [(101, {"4": 2, "5": 1})]
+    without = (Layer("B04", "B4"), Layer("B08", "B8"), Layer("SCL", "SC"))
+    assert compute(chunk(square(0, 0, 4)), grids, layers=without).hists == []
+    assert compute(chunk(square(0, 0, 4)), grids).hists == [(101, {"4": 2, "5": 1})]
+
+
+def test_the_layers_say_what_is_computed(grids: list[GridBands]) -> None:
+    layers = (Layer("B08", "infrared"), Layer("B08", "again"))
+    result = compute(chunk(square(0, 0, 2), square(9, 9)), grids, layers=layers)
+    assert means(result) == {(101, "infrared"): (4, 350), (101, "again"): (4, 350)}
+    assert result.without_row == {"infrared": {"outside": 1}, "again": {"outside": 1}}
+    assert result.hists == []
 
 
 def test_an_engine_that_disagrees_with_rasterstats_is_overruled(
@@ -197,8 +212,8 @@ def test_an_engine_that_disagrees_with_rasterstats_is_overruled(
     right = zonal.ENGINES["rasterstats"]
 
     class Wrong:
-        def __init__(self, geometries: NDArray[np.object_], grid: zonal.Grid) -> None:
-            self._zones = right(geometries, grid)
+        def __init__(self, polygons: PolygonsOnGrid) -> None:
+            self._zones = right(polygons)
             self.pixels = self._zones.pixels
 
         def statistics(self, array: NDArray[Any], nodata: float) -> NDArray[np.float64]:
@@ -208,7 +223,7 @@ def test_an_engine_that_disagrees_with_rasterstats_is_overruled(
             return [{"11": 99}]
 
     monkeypatch.setattr(zonal, "ENGINES", {"rasterstats": right, "scanline": Wrong})
-    result = compute(chunk(square(0, 0, 2)), grids, how())
+    result = compute(chunk(square(0, 0, 2)), grids)
     assert result.recomputed
     assert means(result) == {(101, "B4"): (4, 3.5), (101, "B8"): (4, 350), (101, "SC"): (1, 4)}
     assert result.hists == [(101, {"4": 1})]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg2 import sql
+from pydantic import ValidationError
 
 from extractors.config import (
     DatabaseFile,
@@ -87,6 +89,11 @@ def refused(read: Callable[[Any], Any], document: Any, folder: Path) -> str:
     assert CANARY not in message
     assert message.startswith(f"{folder}/")
     return message.removeprefix(f"{folder}/")
+
+
+def without_others_words(message: str) -> str:
+    """With (...) for a reason in the words of a library, which differ from version to version."""
+    return re.sub(r"cannot be used \((?!not a table name\)).+?\); write", "cannot be used (...); write", message)
 
 
 # What holds
@@ -186,8 +193,9 @@ def test_without_keys_boto3_looks_for_them_itself(empty: Any, store: ReadStore) 
 
 
 def test_a_configuration_does_not_change(database: ReadDatabase) -> None:
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(ValidationError) as caught:
         database(SMALLEST_DATABASE).args.name = "other"
+    assert [problem["type"] for problem in caught.value.errors()] == ["frozen_instance"]
 
 
 def test_a_secret_is_not_in_the_text_of_a_configuration(database: ReadDatabase, store: ReadStore) -> None:
@@ -199,22 +207,21 @@ def test_a_secret_is_not_in_the_text_of_a_configuration(database: ReadDatabase, 
 
 
 @pytest.mark.parametrize(
-    ("text", "table", "quoted"),
+    ("text", "table"),
     [
-        ("sigs", TableName("sigs"), '"sigs"'),
-        ("nl.sigs", TableName("sigs", "nl"), '"nl"."sigs"'),
-        ("Sigs 2020", TableName("Sigs 2020"), '"Sigs 2020"'),
-        ("sigs; DROP TABLE x", TableName("sigs; DROP TABLE x"), '"sigs; DROP TABLE x"'),
-        ("Übersicht", TableName("Übersicht"), '"Übersicht"'),
-        ("x" * 63, TableName("x" * 63), f'"{"x" * 63}"'),
+        ("sigs", TableName("sigs")),
+        ("nl.sigs", TableName("sigs", "nl")),
+        ("Sigs 2020", TableName("Sigs 2020")),
+        ("sigs; DROP TABLE x", TableName("sigs; DROP TABLE x")),
+        ("Übersicht", TableName("Übersicht")),
+        ("x" * 63, TableName("x" * 63)),
     ],
 )
-def test_table_names(text: str, table: TableName, quoted: str) -> None:
+def test_table_names(text: str, table: TableName) -> None:
     assert parse_table_name(text) == table
     assert str(table) == text
     assert table.identifier == sql.Identifier(*text.split("."))
     assert repr(table.identifier) == f"Identifier({', '.join(map(repr, text.split('.')))})"
-    assert '"' + '"."'.join(text.split(".")) + '"' == quoted
 
 
 @pytest.mark.parametrize(
@@ -328,26 +335,22 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
     "host empty": (
         "database.connection.host",
         "",
-        'database.connection.host: "" cannot be used (String should have at least 1 character); write, for example, '
-        '"ip.of.the.dbserver"',
+        'database.connection.host: "" cannot be used (...); write, for example, "ip.of.the.dbserver"',
     ),
     "port in words": (
         "database.connection.port",
         "five",
-        'database.connection.port: "five" cannot be used (Input should be a valid integer, unable to parse string as '
-        "an integer); write, for example, 5432",
+        'database.connection.port: "five" cannot be used (...); write, for example, 5432',
     ),
     "port too high": (
         "database.connection.port",
         65_536,
-        "database.connection.port: 65536 cannot be used (Input should be less than or equal to 65535); write, for "
-        "example, 5432",
+        "database.connection.port: 65536 cannot be used (...); write, for example, 5432",
     ),
     "password of another kind": (
         "database.connection.dbpasswd",
         [CANARY],
-        "database.connection.dbpasswd: this list cannot be used (Input should be a valid string); write, for "
-        'example, "database_passwd"',
+        'database.connection.dbpasswd: this list cannot be used (...); write, for example, "database_passwd"',
     ),
     "table name of three parts": (
         "database.tables.parcel_table",
@@ -358,8 +361,7 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
     "not a date": (
         "database.args.startdate",
         "01.01.2020",
-        "database.args.startdate: \"01.01.2020\" cannot be used (Invalid isoformat string: '01.01.2020'); write, for "
-        'example, "2018-01-01"',
+        'database.args.startdate: "01.01.2020" cannot be used (...); write, for example, "2018-01-01"',
     ),
     "dates in the wrong order": (
         "database.args.enddate",
@@ -376,27 +378,37 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
     "chunks of nothing": (
         "extraction.chunk_size",
         0,
-        "extraction.chunk_size: 0 cannot be used (Input should be greater than or equal to 1); write, for example, "
-        "2000",
+        "extraction.chunk_size: 0 cannot be used (...); write, for example, 2000",
     ),
     "an engine that does not exist": (
         "extraction.engine",
         "warp",
-        "extraction.engine: \"warp\" cannot be used (Input should be 'scanline' or 'rasterstats'); write, for example, "
-        '"scanline"',
+        'extraction.engine: "warp" cannot be used (...); write, for example, "scanline"',
     ),
     "labels that do not exist": (
         "extraction.band_labels",
         "long",
-        "extraction.band_labels: \"long\" cannot be used (Input should be 'classic' or 'api'); write, for example, "
-        '"classic"',
+        'extraction.band_labels: "long" cannot be used (...); write, for example, "classic"',
     ),
 }
 
 
 @pytest.mark.parametrize(("key", "value", "message"), DATABASE_REFUSALS.values(), ids=DATABASE_REFUSALS)
 def test_what_db_config_may_not_say(key: str, value: Any, message: str, database: ReadDatabase, tmp_path: Path) -> None:
-    assert refused(database, changed(SMALLEST_DATABASE, key, value), tmp_path) == f"db_config.json: {message}"
+    said = refused(database, changed(SMALLEST_DATABASE, key, value), tmp_path)
+    assert without_others_words(said) == f"db_config.json: {message}"
+
+
+@pytest.mark.parametrize(
+    ("key", "choices"),
+    [("engine", ("scanline", "rasterstats")), ("band_labels", ("classic", "api"))],
+)
+def test_what_there_is_to_choose_from_is_named(
+    key: str, choices: tuple[str, ...], database: ReadDatabase, tmp_path: Path
+) -> None:
+    said = refused(database, changed(SMALLEST_DATABASE, f"extraction.{key}", "warp"), tmp_path)
+    for choice in choices:
+        assert choice in said
 
 
 STORE_REFUSALS: dict[str, tuple[str, Any, str]] = {
@@ -409,20 +421,19 @@ STORE_REFUSALS: dict[str, tuple[str, Any, str]] = {
     "host without a scheme": (
         "s3.host",
         "data.cloudferro.com",
-        "s3.host: \"data.cloudferro.com\" cannot be used (String should match pattern '^https?://\\S+$'); write, for "
+        's3.host: "data.cloudferro.com" cannot be used (...); write, for '
         'example, "https://eodata.dataspace.copernicus.eu"',
     ),
     "a key misspelt": ("s3.acces_key", CANARY, "s3.acces_key: unknown key; did you mean `access_key`?"),
     "access key of another kind": (
         "s3.access_key",
         [CANARY],
-        's3.access_key: this list cannot be used (Input should be a valid string); write, for example, "s3_access_key"',
+        's3.access_key: this list cannot be used (...); write, for example, "s3_access_key"',
     ),
     "secret key of another kind": (
         "s3.secret_key",
         {"key": CANARY},
-        "s3.secret_key: this object cannot be used (Input should be a valid string); write, for example, "
-        '"s3_secret_key"',
+        's3.secret_key: this object cannot be used (...); write, for example, "s3_secret_key"',
     ),
     "secret key missing": (
         "s3.secret_key",
@@ -439,19 +450,20 @@ STORE_REFUSALS: dict[str, tuple[str, Any, str]] = {
     "no connections": (
         "s3.connections",
         0,
-        "s3.connections: 0 cannot be used (Input should be greater than or equal to 1); write, for example, 4",
+        "s3.connections: 0 cannot be used (...); write, for example, 4",
     ),
     "negative patience": (
         "s3.retry_seconds",
         -1,
-        "s3.retry_seconds: -1 cannot be used (Input should be greater than or equal to 0); write, for example, 300",
+        "s3.retry_seconds: -1 cannot be used (...); write, for example, 300",
     ),
 }
 
 
 @pytest.mark.parametrize(("key", "value", "message"), STORE_REFUSALS.values(), ids=STORE_REFUSALS)
 def test_what_s3_config_may_not_say(key: str, value: Any, message: str, store: ReadStore, tmp_path: Path) -> None:
-    assert refused(store, changed(SMALLEST_STORE, key, value), tmp_path) == f"s3_config.json: {message}"
+    said = refused(store, changed(SMALLEST_STORE, key, value), tmp_path)
+    assert without_others_words(said) == f"s3_config.json: {message}"
 
 
 def test_an_unknown_key_says_more_than_the_missing_one_that_it_was_meant_to_be(
@@ -549,21 +561,20 @@ def test_another_encoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "where"),
-    [
-        ("", "line 1, column 1"),
-        ('{"s3": {\n  "host": "x",\n}}', "line 3, column 1"),
-        (f"{{'s3': '{CANARY}'}}", "line 1, column 2"),
-        (f'{{"s3": {{"secret_key": "{CANARY}}}}}', "line 1, column 23"),
-    ],
+    "text",
+    ["", '{"s3": {\n  "host": "x",\n}}', f"{{'s3': '{CANARY}'}}", f'{{"s3": {{"secret_key": "{CANARY}}}}}'],
     ids=["empty", "a comma too many", "the wrong quotes", "a quote missing"],
 )
-def test_not_json(text: str, where: str, tmp_path: Path) -> None:
+def test_not_json(text: str, tmp_path: Path) -> None:
+    """Where, and why, are what this version of Python says of it."""
+    with pytest.raises(json.JSONDecodeError) as of_python:
+        json.loads(text)
+    said = of_python.value
     path = tmp_path / "s3_config.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as caught:
         read_store_config(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: not valid JSON at {where} (")
-    assert message.endswith("); fix it there")
+    where = f"line {said.lineno}, column {said.colno} ({said.msg})"
+    assert message == f"{path}: not valid JSON at {where}; fix it there"
     assert CANARY not in message

@@ -147,7 +147,7 @@ def test_never_raises(name: str, content: bytes | None, tmp_path: Path, write: W
         file.mkdir()
     else:
         file.write_bytes(content)
-    assert usable_cores(tmp_path) in (2, 16)
+    assert usable_cores(tmp_path) == 16
 
 
 def test_what_the_environment_says_of_threads_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,11 +166,17 @@ def test_a_worker_loads_numpy_only_after_that() -> None:
 
 def test_numpy_starts_no_threads() -> None:
     code = (
-        "import os, sys; from extractors.runtime.cores import keep_libraries_single_threaded as keep\n"
-        "keep(); import numpy; sys.exit(len(os.listdir('/proc/self/task')) - 1)"
+        "import os; from extractors.runtime.cores import keep_libraries_single_threaded as keep\n"
+        "keep(); import numpy; print(len(os.listdir('/proc/self/task')), len(os.sched_getaffinity(0)))"
     )
     env = {name: value for name, value in os.environ.items() if name not in THREAD_VARIABLES}
-    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
+
+    def threads_and_cores(code: str) -> list[int]:
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        return [int(number) for number in done.stdout.split()]
+
+    threads, cores = threads_and_cores(code)
+    assert threads == 1
     # The control: it would, wherever there is more than one core.
-    threads = subprocess.run([sys.executable, "-c", code.replace("keep();", "")], env=env, check=False).returncode
-    assert (threads > 0) == (os.cpu_count() != 1)
+    threads, _ = threads_and_cores(code.replace("keep(); ", ""))
+    assert (threads > 1) == (cores > 1)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from extractors import config, errors
 from extractors.health import VARIABLE
 from extractors.runtime.options import read_options
-from tests.helpers import ROOT
+from tests.support.environment import ROOT
 
 PAGES = [
     ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "docs/configuration.md", "docs/operating.md")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ import pytest
 
 from extractors import health
 from extractors.health import SLACK_SECONDS, report, verdict
+
+NO_SUCH_FILE = os.strerror(errno.ENOENT)
 
 
 @pytest.fixture
@@ -124,7 +127,7 @@ def test_a_number_that_no_process_has(file: Path) -> None:
 
 def test_no_file_yet(file: Path) -> None:
     code, said, _ = check(file)
-    assert (code, said) == (1, f"{file}: no worker has written it (No such file or directory)\n")
+    assert (code, said) == (1, f"{file}: no worker has written it ({NO_SUCH_FILE})\n")
 
 
 def test_without_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +148,7 @@ def test_a_file_that_cannot_be_written_is_said_once(
     monkeypatch.setenv("HEALTH_FILE", str(file))
     for _ in range(3):
         report("pausing")
-    assert caplog.messages == [
-        f"{file}: cannot be written (No such file or directory): nobody can see that this worker lives"
-    ]
+    assert caplog.messages == [f"{file}: cannot be written ({NO_SUCH_FILE}): nobody can see that this worker lives"]
 
 
 def test_the_check_loads_nothing_heavy() -> None:

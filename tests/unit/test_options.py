@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from extractors.runtime.options import Options, read_options
-from tests.unit.conftest import WORKER_VARIABLES
+from extractors.config import Options
+from extractors.runtime.options import read_options
+from tests.support.environment import WORKER_VARIABLES
 
 NOTHING_GIVEN = Options(
     db_config=Path("db_config.json"),

@@ -1,4 +1,4 @@
-"""The pool: work begins when what it needs is prepared; nobody waits for that while there is something else to do."""
+"""The pool: a task begins when the jobs that it needs are done; no thread waits while there is other work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from extractors.raster.pool import Pool
-from tests.helpers import wait_until
+from tests.support.running import wait_until
 
 SECONDS = 30
 """A test that waits in vain fails after that."""
@@ -36,7 +36,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Numbered:
-    """A preparation that is like another one of its number; it keeps a list."""
+    """A job that equals others of its number; it keeps a list."""
 
     number: int
     book: Book
@@ -75,7 +75,7 @@ def test_results_and_errors_reach_who_waits_for_them(threads: int) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_what_is_prepared_is_done_and_its_errors_are_left_to_others(threads: int) -> None:
+def test_jobs_are_done_ahead_and_an_error_ends_no_thread(threads: int) -> None:
     done: Future[str] = Future()
     with Pool(threads) as pool:
         pool.prepare([lambda: 1 / 0 for _ in range(threads)])  # type: ignore[misc]
@@ -84,7 +84,7 @@ def test_what_is_prepared_is_done_and_its_errors_are_left_to_others(threads: int
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_each_preparation_is_done_once_and_before_the_work_that_needs_it(threads: int) -> None:
+def test_each_job_is_done_once_and_before_the_tasks_that_need_it(threads: int) -> None:
     book = Book()
     with Pool(threads) as pool:
         pool.prepare(Numbered(number, book) for number in (0, 1, 1, 2))
@@ -103,7 +103,7 @@ def test_each_preparation_is_done_once_and_before_the_work_that_needs_it(threads
         assert {number, number + 1} <= {*book.done[:at]}
 
 
-def test_work_waits_for_what_another_thread_prepares_while_the_next_one_is_done() -> None:
+def test_a_task_waits_for_a_job_of_another_thread_while_the_next_task_is_done() -> None:
     book = Book(1)
     with Pool(2) as pool:
         pool.prepare([Numbered(1, book)])
@@ -117,7 +117,7 @@ def test_work_waits_for_what_another_thread_prepares_while_the_next_one_is_done(
     assert book.done == [2, "second", 1, "first"]
 
 
-def test_what_the_oldest_work_lacks_is_prepared_first() -> None:
+def test_what_the_oldest_task_lacks_is_done_first() -> None:
     book = Book(0)
     with Pool(1) as pool:
         pool.prepare(Numbered(number, book) for number in range(5))
@@ -130,15 +130,40 @@ def test_what_the_oldest_work_lacks_is_prepared_first() -> None:
     assert book.done == [0, 3, "a", 2, "b", 1, 4, "end"]
 
 
-def test_work_whose_preparation_failed_is_begun_and_finds_out_itself() -> None:
-    def broken() -> None:
-        raise ValueError("broken")
+@dataclass(frozen=True)
+class Broken:
+    """A job that fails when it may; it counts how often it was begun."""
 
+    gate: Gate
+    book: Book
+    error: type[BaseException] = ValueError
+
+    def __call__(self) -> None:
+        self.book.note("broken")
+        self.gate()
+        raise self.error("broken")
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_job_that_failed_is_an_error_for_every_task_that_needs_it(error: type[BaseException]) -> None:
+    gate, book = Gate(), Book()
+    job = Broken(gate, book, error)
     with Pool(2) as pool:
-        assert pool.submit(lambda: "done", needs=[broken]).result(SECONDS) == "done"
+        pool.prepare([job])
+        gate.wait_for(1)
+        # Some ask before it has failed, some after; one needs other jobs as well.
+        before = [pool.submit(book.note, "never", needs=[job]) for _ in range(2)]
+        before.append(pool.submit(book.note, "never", needs=[Numbered(1, book), job, Numbered(2, book)]))
+        assert pool.submit(lambda: "not affected", needs=[Numbered(1, book)]).result(SECONDS) == "not affected"
+        gate.may_go_on.set()
+        for future in [*before, pool.submit(book.note, "never", needs=[job])]:
+            with pytest.raises(error, match="broken"):
+                future.result(SECONDS)
+    assert book.done.count("broken") == 1
+    assert "never" not in book.done
 
 
-def test_while_there_is_something_to_prepare_half_of_the_threads_keep_at_it() -> None:
+def test_while_jobs_remain_half_of_the_threads_keep_at_them() -> None:
     book = Book(*range(10))
     computing = Gate()
     with Pool(4) as pool:
@@ -148,13 +173,13 @@ def test_while_there_is_something_to_prepare_half_of_the_threads_keep_at_it() ->
         waiting = [pool.submit(computing) for _ in range(10)]
         for number in range(4):
             book.gates[number].may_go_on.set()
-        # All four threads come free: two compute, two prepare.
+        # All four threads come free: two compute, two run jobs.
         computing.wait_for(2)
         for number in (4, 5):
             book.gates[number].wait_for(1)
         assert not computing.begun.acquire(blocking=False)
         assert not any(book.gates[number].begun.acquire(blocking=False) for number in range(6, 10))
-        # When nothing is left to prepare, all compute.
+        # When no job is left, all compute.
         for number in range(4, 10):
             book.gates[number].may_go_on.set()
         for number in range(6, 10):
@@ -165,7 +190,7 @@ def test_while_there_is_something_to_prepare_half_of_the_threads_keep_at_it() ->
             future.result(SECONDS)
 
 
-def test_with_nothing_to_prepare_all_threads_compute() -> None:
+def test_without_jobs_all_threads_compute() -> None:
     computing = Gate()
     with Pool(4) as pool:
         waiting = [pool.submit(computing) for _ in range(4)]
@@ -244,7 +269,7 @@ def test_a_signal_while_the_threads_start(monkeypatch: pytest.MonkeyPatch) -> No
     ended = threading.Event()
 
     def use() -> None:
-        for _ in range(50):  # whether it matters is a question of which thread comes first
+        for _ in range(50):  # it matters only if a certain thread comes first
             with pytest.raises(InterruptedForTestError), Pool(2):
                 pass
         ended.set()

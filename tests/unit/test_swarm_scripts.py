@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from extractors import __version__
+from tests.support.environment import skip_unless
 
 PROJECT = Path(__file__).parents[2]
 SCRIPTS = ("prepare.sh", "bring.sh", "join.sh", "check.sh", "remove.sh")
@@ -221,7 +222,8 @@ def test_two_names_on_a_line_of_the_file(world: World) -> None:
 
 def test_options_of_ssh_come_first(world: World) -> None:
     """ssh takes the first value that it is given: ours must be the second."""
-    world.run("prepare.sh", "vm1", SSH_OPTIONS="-F file -o ConnectTimeout=77")
+    outcome = world.run("prepare.sh", "vm1", SSH_OPTIONS="-F file -o ConnectTimeout=77")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
     arguments = world.log("ssh").splitlines()
     assert arguments[:4] == ["-F", "file", "-o", "ConnectTimeout=77"]
     assert "BatchMode=yes" in arguments
@@ -267,8 +269,8 @@ def test_sudo_only_where_it_is_needed(world: World) -> None:
     assert (world.home("vm1") / "dk").is_dir()
 
 
-@pytest.mark.skipif(not Path("/etc/debian_version").exists(), reason="apt-get belongs to Debian")
 def test_docker_is_installed_where_there_is_none(world: World) -> None:
+    skip_unless("" if Path("/etc/debian_version").exists() else "apt-get belongs to Debian")
     not_root(world)
     world.without("docker")
     world.program("apt-get", "#!/usr/bin/env bash\nexit 1\n")
@@ -376,7 +378,7 @@ def row(outcome: subprocess.CompletedProcess[str], host: str) -> dict[str, str]:
 
 
 def test_all_is_well(world: World) -> None:
-    world.run("join.sh", "vm1")
+    assert world.run("join.sh", "vm1").returncode == 0
     outcome = world.run("check.sh", "--min-disk", "0", "vm1")
     assert (outcome.returncode, outcome.stderr) == (0, "")
     cells = row(outcome, "vm1")
@@ -446,10 +448,10 @@ def test_a_host_that_is_none_is_not_sent(world: World, host: str) -> None:
     assert world.log("ssh") == ""
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck() -> None:
+    skip_unless("" if shutil.which("shellcheck") else "not installed: shellcheck")
     outcome = subprocess.run(
         ["shellcheck", *sorted((PROJECT / "swarm").glob("*.sh"))],
         text=True, capture_output=True, check=False, env=os.environ | {"LC_ALL": "C.UTF-8"},
     )  # fmt: skip
-    assert outcome.stdout == ""
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")

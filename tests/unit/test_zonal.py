@@ -6,6 +6,8 @@ Every example holds for both engines.
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +19,10 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from extractors.config import ENGINE_NAMES
+from extractors.signatures import COUNT, NAMES
 from extractors.statistics import zonal
-from extractors.statistics.zonal import (
-    COUNT,
-    ENGINES,
-    STATISTICS,
-    Floats,
-    Geometries,
-    Grid,
-    Zones,
-    agree,
-    reasons,
-    verified,
-)
+from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
+from extractors.statistics.zonal import ENGINES, Zones, agree, reasons, verified
 
 TEN_METRES = Affine(10, 0, 0, 0, -10, 40)
 """Four rows of pixels of 10 m: x from 0 to the right, y from 40 downwards."""
@@ -64,10 +57,8 @@ def raster(pixels: Any, dtype: Any = np.float32, nodata: float = 0) -> Pixels:
     return Pixels(np.asarray(pixels, dtype=dtype), nodata)
 
 
-def parcels(*geometries: BaseGeometry) -> NDArray[np.object_]:
-    array = np.empty(len(geometries), dtype=object)
-    array[:] = geometries
-    return array
+def parcels(grid: Grid, *geometries: BaseGeometry) -> PolygonsOnGrid:
+    return Polygons(np.array(geometries, dtype=object)).on(grid)
 
 
 @dataclass(frozen=True)
@@ -78,12 +69,12 @@ class Ask:
 
     def table(self, pixels: Pixels, *shapes: BaseGeometry) -> tuple[list[list[float]], list[str]]:
         """Statistics of each parcel, and the reasons of those that have none."""
-        geometries, grid = parcels(*shapes), pixels.grid
-        zones = ENGINES[self.engine](geometries, grid)
+        polygons = parcels(pixels.grid, *shapes)
+        zones = ENGINES[self.engine](polygons)
         table = zones.statistics(pixels.array, pixels.nodata)
-        assert table.shape == (len(shapes), len(STATISTICS))
+        assert table.shape == (len(shapes), len(NAMES))
         assert table.dtype == np.float64
-        why = list(reasons(geometries, grid, zones, table[:, COUNT].astype(np.int64)))
+        why = list(reasons(polygons, zones, table[:, COUNT]))
         return [[float(number) for number in row] for row in table], why
 
     def statistics(self, pixels: Pixels, parcel: BaseGeometry) -> tuple[float, ...]:
@@ -100,10 +91,10 @@ class Ask:
         return why
 
     def histograms(self, pixels: Pixels, *shapes: BaseGeometry) -> list[dict[str, int]]:
-        return ENGINES[self.engine](parcels(*shapes), pixels.grid).histograms(pixels.array, pixels.nodata)
+        return ENGINES[self.engine](parcels(pixels.grid, *shapes)).histograms(pixels.array, pixels.nodata)
 
     def pixels(self, pixels: Pixels, *shapes: BaseGeometry) -> list[int]:
-        found: list[int] = ENGINES[self.engine](parcels(*shapes), pixels.grid).pixels.tolist()
+        found: list[int] = ENGINES[self.engine](parcels(pixels.grid, *shapes)).pixels.tolist()
         return found
 
 
@@ -339,15 +330,17 @@ def test_no_parcels_give_an_empty_table(ask: Ask) -> None:
 
 def test_one_array_after_the_other(ask: Ask) -> None:
     # The bands of a scene share the parcels' pixels, but not which of them are valid.
-    zones = ENGINES[ask.engine](parcels(EVERYTHING), raster(SIXTEEN).grid)
+    zones = ENGINES[ask.engine](parcels(raster(SIXTEEN).grid, EVERYTHING))
     clouded = np.where(SIXTEEN > 8, 0, SIXTEEN)
     assert zones.statistics(SIXTEEN, 0)[0, :2].tolist() == [16, 8.5]
     assert zones.statistics(clouded, 0)[0, :2].tolist() == [8, 4.5]
     assert zones.statistics(SIXTEEN, 0)[0, :2].tolist() == [16, 8.5]
 
 
-def test_where_there_is_no_grid_all_lie_outside() -> None:
-    assert list(reasons(parcels(MIDDLE, MIDDLE), None, None, np.zeros(2, np.int64))) == ["outside", "outside"]
+def test_without_any_pixel_nearby_a_parcel_is_outside_or_between_the_centres() -> None:
+    strip = shapely.Polygon([(10, 12), (10, 28), (10, 12)])
+    polygons = parcels(raster(SIXTEEN).grid, shapely.box(50, 0, 60, 10), strip)
+    assert list(reasons(polygons, None, np.zeros(2))) == ["outside", "no_pixel"]
 
 
 def test_bounds_are_west_south_east_north() -> None:
@@ -380,7 +373,7 @@ def test_histogram_and_statistics_count_the_same_pixels(ask: Ask) -> None:
     assert [sum(histogram.values()) for histogram in ask.histograms(pixels, *shapes)] == [row[0] for row in table]
 
 
-# The judge
+# Checked against rasterstats
 
 
 def test_the_engines_that_the_configuration_offers_are_there() -> None:
@@ -407,12 +400,12 @@ class OneTooMany:
         return self.zones.histograms(array, nodata)
 
 
-CORNERS = [shapely.box(x, y, x + 10, y + 10) for x in (0, 10, 20, 30) for y in (0, 30)]
+CORNERS = parcels(raster(SIXTEEN).grid, *(shapely.box(x, y, x + 10, y + 10) for x in (0, 10, 20, 30) for y in (0, 30)))
 
 
 def with_one_wrong(monkeypatch: pytest.MonkeyPatch, wrong: int) -> None:
-    def engine(geometries: Geometries, grid: Grid) -> Zones:
-        return OneTooMany(ENGINES["rasterstats"](geometries, grid), wrong)
+    def engine(polygons: PolygonsOnGrid) -> Zones:
+        return OneTooMany(ENGINES["rasterstats"](polygons), wrong)
 
     monkeypatch.setattr(zonal, "ENGINES", {**ENGINES, "scanline": engine})
 
@@ -422,30 +415,30 @@ def test_a_wrong_number_makes_rasterstats_compute_all(
     sample: int, wrong: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_one_wrong(monkeypatch, wrong)
-    _, (table,), recomputed = verified("scanline", parcels(*CORNERS), raster(SIXTEEN).grid, [SIXTEEN], 0, sample)
+    _, (table,), recomputed = verified("scanline", CORNERS, [SIXTEEN], 0, sample)
     assert recomputed
     assert table[:, COUNT].tolist() == [1] * 8
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("engine scanline: [2.0, ")
-    assert record.getMessage().endswith("; computing these 8 parcels again with rasterstats")
+    assert record.getMessage().endswith("; recomputing these 8 parcels with rasterstats")
 
 
-def test_what_is_not_looked_at_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_sample_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with_one_wrong(monkeypatch, 3)
     for sample in (0, 1, 2):
-        _, (table,), recomputed = verified("scanline", parcels(*CORNERS), raster(SIXTEEN).grid, [SIXTEEN], 0, sample)
+        _, (table,), recomputed = verified("scanline", CORNERS, [SIXTEEN], 0, sample)
         assert not recomputed
         assert table[3, COUNT] == 2
 
 
-def test_every_band_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_band_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     # The parcels of the sample take turns with the bands: one band wrong about all of them is found out.
     infrared = SIXTEEN.astype(np.uint16) * 100
 
     class WrongAboutOneBand:
-        def __init__(self, geometries: Geometries, grid: Grid) -> None:
-            self._zones = ENGINES["rasterstats"](geometries, grid)
+        def __init__(self, polygons: PolygonsOnGrid) -> None:
+            self._zones = ENGINES["rasterstats"](polygons)
             self.pixels = self._zones.pixels
 
         def statistics(self, array: NDArray[Any], nodata: float) -> Floats:
@@ -457,14 +450,14 @@ def test_every_band_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zonal, "ENGINES", {**ENGINES, "scanline": WrongAboutOneBand})
     both: list[NDArray[Any]] = [SIXTEEN, infrared]
     for arrays in (both, both[::-1]):
-        _, tables, recomputed = verified("scanline", parcels(*CORNERS), raster(SIXTEEN).grid, arrays, 0, 2)
+        _, tables, recomputed = verified("scanline", CORNERS, arrays, 0, 2)
         assert recomputed
         assert [table[:, COUNT].tolist() for table in tables] == [[1] * 8] * 2
 
 
 def test_right_numbers_stay(caplog: pytest.LogCaptureFixture) -> None:
     arrays: list[NDArray[Any]] = [SIXTEEN, SIXTEEN.astype(np.float32), np.zeros_like(SIXTEEN)]
-    _, tables, recomputed = verified("scanline", parcels(*CORNERS), raster(SIXTEEN).grid, arrays, 0, 8)
+    _, tables, recomputed = verified("scanline", CORNERS, arrays, 0, 8)
     assert not recomputed
     assert [table[:, COUNT].sum() for table in tables] == [8, 8, 0]
     assert caplog.messages == []
@@ -488,3 +481,36 @@ def test_rows_without_pixels_agree_with_each_other_only() -> None:
     assert agree(empty, empty, np.dtype("uint8")).tolist() == [True]
     assert agree(empty, one, np.dtype("uint8")).tolist() == [False]
     assert agree(one, empty, np.dtype("uint8")).tolist() == [False]
+
+
+def test_a_new_statistic_is_one_entry_in_the_list() -> None:
+    """In a process of its own, in which the list has a tenth percentile and the sum at its front as well."""
+    script = """
+import numpy as np, shapely
+from affine import Affine
+from extractors import signatures
+from extractors.signatures import Statistic
+
+signatures.STATISTICS = (
+    Statistic("sum", lambda values: values.means * values.counts, "sum", exact=False),
+    *signatures.STATISTICS,
+    Statistic("p10", lambda values: values.percentile(0.1), "percentile_10"),
+)
+signatures.NAMES = tuple(statistic.name for statistic in signatures.STATISTICS)
+signatures.COUNT = signatures.NAMES.index("count")
+
+from extractors.statistics.grid import Grid, Polygons
+from extractors.statistics.zonal import ENGINES, verified
+
+grid = Grid(Affine(10, 0, 0, 0, -10, 40), (4, 4))
+shapes = [shapely.box(0, 0, 40, 40), shapely.box(0, 30, 20, 40), shapely.box(50, 0, 60, 10)]
+polygons = Polygons(np.array(shapes, dtype=object)).on(grid)
+pixels = np.arange(1, 17, dtype=np.uint16).reshape(4, 4)
+for engine in ENGINES:
+    _, (table,), recomputed = verified(engine, polygons, [pixels], 0, 3)
+    print(engine, recomputed, [row[[0, signatures.COUNT, 9]].tolist() for row in table])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        f"{engine} False [[136.0, 16.0, 2.5], [3.0, 2.0, 1.1], [nan, 0.0, nan]]" for engine in ENGINE_NAMES
+    ], done.stderr
