@@ -11,7 +11,7 @@ from extractors.worker import main
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
-    from extractors.products.store import ObjectStore
+    from extractors.products.source import Source
 
 BANDS = ("VV", "VH")
 # The products hold VH first; the established scripts took the first band for VV. With the setting
@@ -20,7 +20,7 @@ PRODUCT_ORDER = {"VH": 1, "VV": 2}
 HISTORICAL_ORDER = {"VV": 1, "VH": 2}
 
 
-def find(scene: Scene, store: "ObjectStore", extraction: "Extraction") -> Product:
+def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     """Find the scene's GeoTIFF; the store files it by observation date."""
     prefix = layouts.COHERENCE.format(date=scene.obstime, name=scene.reference)
     file_name = f"{scene.reference}.tif"
@@ -36,6 +36,7 @@ CARD = Card(
     reference=re.compile(r"S1[A-D]_[A-Za-z0-9_-]{1,100}_CARD-COH6", re.ASCII),
     format=ImageFormat("GTiff", nodata=0),
     find=find,
+    first_folder=layouts.first_folder(layouts.COHERENCE),
 )
 
 if __name__ == "__main__":

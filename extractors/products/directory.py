@@ -11,9 +11,9 @@ from extractors import failpoints
 from extractors.config import Directory
 from extractors.errors import (
     ConfigurationError,
+    DeliveryError,
     ExtractionError,
     ObjectNotFoundError,
-    SceneError,
     StoreUnavailableError,
     one_line,
 )
@@ -74,7 +74,7 @@ class DirectoryStore(Source):
             source = self._root.absolute() / item.key
             size = self._ask(f"looking for {item.key}", source.stat).st_size
             if size != item.size:
-                raise SceneError(
+                raise DeliveryError(
                     f"{item.key}: {size:,} bytes now, {item.size:,} when it was listed; somebody writes it"
                 )
             failpoints.reach("file_temp_written")

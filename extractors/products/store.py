@@ -23,8 +23,8 @@ from extractors import failpoints
 from extractors.config import Directory, Store
 from extractors.errors import (
     ConfigurationError,
+    DeliveryError,
     ExtractionError,
-    SceneError,
     StoreUnavailableError,
     UnusableSceneError,
     one_line,
@@ -189,9 +189,9 @@ class ObjectStore(Source):
         # Its own key comes first among those that start with it.
         listed = _objects(self._page(key, {"MaxKeys": 1}))
         if file.item not in listed:
-            raise SceneError(f"{key}: {found.text}, twice; it is not what was listed any more")
+            raise DeliveryError(f"{key}: {found.text}, twice; it is not what was listed any more")
         if not found.by_checksum:
-            raise SceneError(f"{key}: {found.text}, twice; see the object in the store")
+            raise DeliveryError(f"{key}: {found.text}, twice; see the object in the store")
         if found != file.before:
             raise StoreUnavailableError(
                 f"{key}: {found.text}, and something else the time before; see what damages it on its way"

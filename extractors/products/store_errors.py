@@ -15,9 +15,9 @@ from botocore.exceptions import SSLError as HandshakeError
 from extractors.config import Store
 from extractors.errors import (
     ConfigurationError,
+    DeliveryError,
     ExtractionError,
     ObjectNotFoundError,
-    SceneError,
     StoreUnavailableError,
     UnusableSceneError,
     one_line,
@@ -99,7 +99,7 @@ ARCHIVED = Meaning(
     UnusableSceneError, "{store} has archived the object ({code}, while {doing}); have it restored, and try again"
 )
 UNUSABLE_KEY = Meaning(UnusableSceneError, "{store} has no such keys ({code}, while {doing}); fix the reference")
-SHORTER = Meaning(SceneError, "{store} lists an object that is longer than what it has ({code}, while {doing})")
+SHORTER = Meaning(DeliveryError, "{store} lists an object that is longer than what it has ({code}, while {doing})")
 
 # By class, and by the classes that it is derived from, nearest first.
 BY_CLASS: Mapping[str, Meaning] = {
