@@ -13,9 +13,11 @@ from extractors.backoff import Backoff
 from extractors.config import Extraction
 from extractors.database.results import Rows
 from extractors.errors import (
+    BROKEN_DISK,
     NO_ROOM,
     ClaimLostError,
     ConfigurationError,
+    DiskError,
     DiskFullError,
     ExtractionError,
     NoDatabaseError,
@@ -147,6 +149,8 @@ def cause_of(error: BaseException) -> Stopped | OutageError | ConfigurationError
         return error
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return DiskFullError(f"no room for the scene's files ({error.strerror}); make some, or name another --data-dir")
+    if isinstance(error, OSError) and error.errno in BROKEN_DISK:
+        return DiskError(f"a disk cannot be read or written ({one_line(error)}); see what is wrong with it")
     if isinstance(error, psycopg2.Error):
         return ConfigurationError(f"the database reports: {one_line(error)}")
     return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")

@@ -8,6 +8,8 @@ import errno
 
 # What the system says when a disk is full.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What it says when a disk, or the way to it, is broken.
+BROKEN_DISK = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
 
 
 def one_line(error: BaseException) -> str:

@@ -27,8 +27,6 @@ import pytest
 import download_with_boto3
 from demo.servers import S3Server, free_port
 from download_with_boto3 import main
-from extractors.backoff import Backoff
-from extractors.config import Store
 from extractors.errors import (
     ConfigurationError,
     DiskError,
@@ -40,81 +38,16 @@ from extractors.errors import (
 )
 from extractors.logs import PACKAGE_LOGGERS
 from extractors.model import StoredObject
-from extractors.products.store import ObjectStore
 from extractors.products.parts import BYTES_PER_PART
+from extractors.products.store import ObjectStore
 from extractors.runtime.signals import SIGNALS
 from tests.faulty_s3 import FaultyS3
 from tests.integration.counting_proxy import CountingProxy
+from tests.integration.stores import MEGABYTE, SECRET, Bucket, left_in, noise
 from tests.support.environment import ROOT, environment
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-MEGABYTE = 1_000_000
-SECRET = "canary-secret-key"
-
-
-class Bucket:
-    """A bucket of its own, and stores that look at it."""
-
-    def __init__(self, server: S3Server, client: S3Client, name: str) -> None:
-        self.server, self.client, self.name = server, client, name
-
-    def put(self, key: str, body: bytes = b"12345") -> bytes:
-        self.client.put_object(Bucket=self.name, Key=key, Body=body)
-        return body
-
-    def settings(self, **changes: Any) -> dict[str, Any]:
-        return {
-            "access_key": "key", "secret_key": SECRET, "host": self.server.endpoint, "bucket": self.name,
-            "connections": 2, "retry_seconds": 0,
-        } | changes  # fmt: skip
-
-    def store(self, **changes: Any) -> ObjectStore:
-        return ObjectStore(Store.model_validate(self.settings(**changes)))
-
-    def item(self, key: str) -> StoredObject:
-        (item,) = [item for item in self.store().list_objects(key) if item.key == key]
-        return item
-
-
-@pytest.fixture(scope="module")
-def s3_client(store: S3Server) -> Iterator[S3Client]:
-    client = store.client()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def bucket(store: S3Server, s3_client: S3Client) -> Iterator[Bucket]:
-    name = f"i{uuid.uuid4().hex[:12]}"
-    s3_client.create_bucket(Bucket=name)
-    yield Bucket(store, s3_client, name)
-    for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for item in page.get("Contents", []):
-            s3_client.delete_object(Bucket=name, Key=item["Key"])
-    s3_client.delete_bucket(Bucket=name)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "data"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture(autouse=True)
-def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extractors.products.source.PAUSES", Backoff(first=0.01, longest=0.01, least=0.0))
-
-
-def left_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def noise(size: int) -> bytes:
-    return (b"%032x" % uuid.uuid4().int) * (size // 32) + b"." * (size % 32)
-
 
 # Listing
 
@@ -362,22 +295,11 @@ def test_interruptions_without_end(fault: Any, words: str, bucket: Bucket, folde
 def test_an_object_that_was_uploaded_in_parts_has_no_md5_and_is_judged_by_its_size(
     bucket: Bucket, folder: Path
 ) -> None:
-    parts = [noise(5 * 1024 * 1024), b"the rest"]
-    upload = bucket.client.create_multipart_upload(Bucket=bucket.name, Key="a.img")["UploadId"]
-    etags = [
-        bucket.client.upload_part(Bucket=bucket.name, Key="a.img", UploadId=upload, PartNumber=number, Body=part)[
-            "ETag"
-        ]
-        for number, part in enumerate(parts, 1)
-    ]
-    bucket.client.complete_multipart_upload(
-        Bucket=bucket.name, Key="a.img", UploadId=upload,
-        MultipartUpload={"Parts": [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, 1)]},
-    )  # fmt: skip
+    body = bucket.put_in_parts("a.img", noise(5 * 1024 * 1024), b"the rest")
     item = bucket.item("a.img")
     assert item.etag.endswith("-2")
     bucket.store().download({folder / "a.img": item})
-    assert (folder / "a.img").read_bytes() == b"".join(parts)
+    assert (folder / "a.img").read_bytes() == body
     with pytest.raises(SceneError, match="bytes arrived of"):
         bucket.store().download({folder / "b.img": replace(item, size=item.size + 1)})
     assert left_in(folder) == ["a.img"]

@@ -124,7 +124,9 @@ def test_the_smallest_store_configuration(store: ReadStore) -> None:
     settings = store(SMALLEST_STORE).s3
     assert settings.model_dump(exclude={"secret_key"}) == {
         "access_key": CANARY, "host": "http://data.cloudferro.com", "bucket": "DIAS", "region": "default",
-        "connections": 4, "retry_seconds": 300, "fleet_downloads": None,
+        "connections": 4, "retry_seconds": 300, "fleet_downloads": None, "session_token": None, "anonymous": False,
+        "addressing": "path", "requester_pays": False, "ca_file": None, "etag_is_md5": True,
+        "least_bytes_per_second": 1000,
     }  # fmt: skip
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == CANARY
