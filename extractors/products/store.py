@@ -170,13 +170,13 @@ class ObjectStore(Source):
     def _read(self, part: Part, stopping: threading.Event, bar: "tqdm.tqdm[Any]") -> None:
         ranged: dict[str, Any] = {} if part.range is None else {"Range": part.range}
         answer = self._client.get_object(Bucket=self._settings.bucket, Key=part.file.item.key, **ranged, **self._payer)
-        if ranged and "ContentRange" not in answer:
-            raise ConfigurationError(
-                f"{self._config_name}: s3.host: what answers at {self._settings.host} sends whole objects where parts "
-                "are asked for; write the endpoint of a store"
-            )
         # What a streaming body wraps can be read as it comes.
         with answer["Body"] as body:
+            if ranged and "ContentRange" not in answer:
+                raise ConfigurationError(
+                    f"{self._config_name}: s3.host: what answers at {self._settings.host} sends whole objects where parts "
+                    "are asked for; write the endpoint of a store"
+                )
             check_answer(answer, part)
             receive(cast("HTTPResponse", body), part, self._settings.least_bytes_per_second, stopping, bar)
 
