@@ -21,7 +21,7 @@ from extractors.model import StoredObject
 from extractors.products.disk import disk_errors
 from extractors.products.source import Source, TooSlowError, too_many
 
-MISSING = {errno.ENOENT, errno.ENOTDIR}
+MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 REFUSED = {errno.EACCES, errno.EPERM}
 BYTES_PER_READ = 1024**2
 

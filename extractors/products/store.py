@@ -174,8 +174,8 @@ class ObjectStore(Source):
         with answer["Body"] as body:
             if ranged and "ContentRange" not in answer:
                 raise ConfigurationError(
-                    f"{self._config_name}: s3.host: what answers at {self._settings.host} sends whole objects where parts "
-                    "are asked for; write the endpoint of a store"
+                    f"{self._config_name}: s3.host: what answers at {self._settings.host} sends whole objects where "
+                    "parts are asked for; write the endpoint of a store"
                 )
             check_answer(answer, part)
             receive(cast("HTTPResponse", body), part, self._settings.least_bytes_per_second, stopping, bar)
