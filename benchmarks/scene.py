@@ -3,6 +3,7 @@
 Prints the seconds of each step, processor seconds, peak memory, and the ratio to the floor measured in the same run:
 decoding the scene's JPEG 2000 files with the same number of cores, and COPY of the same rows into an empty table.
 With `--store-rate`: how much of a slow store's download is hidden behind the work on what has arrived.
+With `--against`: processor seconds beside those of another checkout's worker, in turn.
 With `--growth`: how the time grows with the number of parcels and with the share of the image that the AOI covers.
 """
 
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.slow_store import slowed
-from benchmarks.stage import BANDS, HECTARES, SHAPES, Run, Stage, decode_seconds, make_product, stage
+from benchmarks.stage import BANDS, HECTARES, ROOT, SHAPES, Run, Stage, decode_seconds, make_product, stage
 from extractors.runtime.cores import keep_libraries_single_threaded
 
 NUMBERS = (1_000, 10_000, 100_000, 300_000, 1_000_000)
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument(
         "--store-rate", type=float, metavar="MB/S", help="also measure with a store that sends no more than that"
     )
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with the worker of another checkout")
     parser.add_argument("--growth", type=Path, metavar="PNG", help="measure how the time grows, and draw it")
     options = parser.parse_args()
     keep_libraries_single_threaded()  # for the floor, as a worker does
@@ -51,6 +53,8 @@ def main() -> int:
             print(f"{options.card}, {columns} x {rows} pixels, bands {' '.join(bands)}; {options.cores} cores")
             if options.growth:
                 grow(scene, bands, options.cores, options.growth)
+            elif options.against:
+                compare(scene, bands, options)
             elif options.store_rate:
                 measure_slow_store(scene, bands, options)
             else:
@@ -84,6 +88,28 @@ def measure(scene: Stage, product: Path, bands: list[str], options: argparse.Nam
         f"median {wall:.1f} s, highest peak {peak:.0f} MB"
         + (f", median ratio {statistics.median(ratios):.2f}" if ratios else "")
     )
+
+
+def compare(scene: Stage, bands: list[str], options: argparse.Namespace) -> None:
+    """This checkout's worker and another one's in turn, `--runs` pairs: processor seconds, and their ratio."""
+    scene.put_parcels(options.parcels)
+    scene.put_aoi(options.aoi_share)
+    ratios = []
+    for number in range(options.runs):
+        # Whoever comes second finds warmer caches: take turns in that as well.
+        checkouts = [ROOT, options.against.resolve()]
+        runs = {
+            checkout: scene.run(bands, extraction={"cores": options.cores}, checkout=checkout)
+            for checkout in (checkouts if number % 2 else reversed(checkouts))
+        }
+        here, there = (runs[checkout] for checkout in checkouts)
+        ratios.append(here.processor / there.processor)
+        print(
+            f"here {here.processor:6.1f} s processor, {here.wall:6.1f} s wall, {here.peak_megabytes:5.0f} MB | there "
+            f"{there.processor:6.1f} s, {there.wall:6.1f} s, {there.peak_megabytes:5.0f} MB | ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median ratio of {options.runs} pairs {statistics.median(ratios):.3f}")
 
 
 def measure_slow_store(scene: Stage, bands: list[str], options: argparse.Namespace) -> None:

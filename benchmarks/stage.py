@@ -29,6 +29,7 @@ from extractors.model import BandFile, ImageFormat
 from extractors.raster.bands import scene_bands
 from extractors.raster.integrity import JPEG2000
 
+ROOT = Path(__file__).resolve().parents[1]
 GRID = Grid(32632, 600_000.0, 5_400_000.0, 10.0)
 PARCEL_SRID = 3035
 HECTARES = 4.0
@@ -112,8 +113,11 @@ class Stage:
             cursor.execute("TRUNCATE aois")
         tables.add_aoi(self.connection, "benchmark", GRID.footprint(part))
 
-    def run(self, bands: Sequence[str], *arguments: str, extraction: dict[str, Any] | None = None) -> Run:
-        """Let one worker extract the scene into an empty table; raises RuntimeError with its log if it fails."""
+    def run(
+        self, bands: Sequence[str], *arguments: str, extraction: dict[str, Any] | None = None, checkout: Path = ROOT
+    ) -> Run:
+        """Let one worker of a checkout extract the scene into an empty table; raises RuntimeError with its log if it
+        fails."""
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute("DROP TABLE IF EXISTS signatures, extraction_log")
             cursor.execute("UPDATE dias_catalogue SET status = 'ingested'")
@@ -122,7 +126,7 @@ class Stage:
         with (self.folder / "worker.log").open("w+b") as log:
             started = time.perf_counter()
             process = subprocess.Popen(
-                command, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, env=command_environment()
+                command, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, env=command_environment(checkout)
             )
             with process.stdout or io.BytesIO() as output:
                 said = output.read().decode().split()
@@ -166,9 +170,9 @@ class Stage:
         return count, seconds
 
 
-def command_environment() -> dict[str, str]:
+def command_environment(checkout: Path = ROOT) -> dict[str, str]:
     """This process's environment, with the package to be measured first on the path."""
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": path}
 
 

@@ -165,20 +165,20 @@ engines = st.sampled_from(sorted(ENGINES))
     random=randoms,
     engine=engines,
     dtype=dtypes,
-    places=st.sampled_from([on_the_grid, anywhere]),
-    largest_window=st.sampled_from([0, 30, 1_000_000]),  # a window for each, small ones, one for all
-    tile=st.sampled_from([None, 5, 100]),
-    corner=st.sampled_from([(0.0, 120.0), (499_980.0, 5_100_000.0)]),
+    # Pixels of the largest window (one for each parcel, small ones, one for all), or the side of a decoded tile.
+    reading=st.sampled_from([(0, None), (30, None), (1_000_000, None), (0, 5), (0, 100)]),
+    ground=st.tuples(
+        st.sampled_from([on_the_grid, anywhere]), st.sampled_from([(0.0, 120.0), (499_980.0, 5_100_000.0)])
+    ),
 )
 def test_windows_and_tiles_change_no_number(
     random: Random,
     engine: str,
     dtype: str,
-    places: Places,
-    largest_window: int,
-    tile: int | None,
-    corner: tuple[float, float],
+    reading: tuple[int, int | None],
+    ground: tuple[Places, tuple[float, float]],
 ) -> None:
+    (largest_window, tile), (places, corner) = reading, ground
     array = pixels(random, dtype)
     # The corner's own coordinates are part of the test: real ones leave fewer digits for the pixels.
     grid = Grid(Affine(PIXEL, 0, corner[0], 0, -PIXEL, corner[1]), (array.shape[0], array.shape[1]))
