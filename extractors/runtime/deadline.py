@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from typing import IO
 
 from extractors.health import report
 
@@ -73,6 +71,6 @@ class Deadline:
 
 
 @cache
-def _nowhere() -> IO[str]:
-    """Where a traceback may be dumped by a thread outside Python; open for good, as that thread needs it."""
-    return Path(os.devnull).open("w")
+def _nowhere() -> int:
+    """Where a thread outside Python may dump a traceback: open for good, and closed by nobody but the system."""
+    return os.open(os.devnull, os.O_WRONLY)
