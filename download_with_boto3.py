@@ -10,6 +10,7 @@ Reads `s3_config.json`. A file appears under its final name only when it is whol
 import argparse
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,8 @@ from extractors.config import read_store_config
 from extractors.errors import ConfigurationError, ExtractionError, one_line
 from extractors.logs import configure
 from extractors.model import StoredObject
-from extractors.products.store import ObjectStore
+from extractors.products.source import Source
+from extractors.products.store import ObjectStore, open_source
 from extractors.runtime.signals import Signals, Stopped
 
 __all__ = ["ObjectStore", "StoredObject", "main"]
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     configure(options.verbose)
     try:
-        store = ObjectStore(read_store_config(options.s3_config).s3, str(options.s3_config))
+        store = open_source(read_store_config(options.s3_config).s3, str(options.s3_config))
         if options.command == "list":
             _print(store.list_objects(options.prefix))
         else:
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _get(store: ObjectStore, item: StoredObject, path: Path) -> None:
+def _get(store: Source, item: StoredObject, path: Path) -> None:
     """Download through a folder beside the target, so that nothing is left when interrupted."""
     signals = Signals()
     signals.install()
@@ -80,6 +82,8 @@ def _get(store: ObjectStore, item: StoredObject, path: Path) -> None:
         whole = Path(folder) / "whole"
         with signals.interruptible():
             store.download({whole: item}, item.file_name)
+        if whole.is_symlink():  # into a directory that is the store
+            whole = Path(shutil.copy(whole, whole.with_name("copy")))
         whole.replace(path)
 
 

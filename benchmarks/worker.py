@@ -12,13 +12,13 @@ from extractors.worker import main
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
-    from extractors.products.store import ObjectStore
+    from extractors.products.source import Source
 
 
 def with_bands(card: Card, bands: list[str]) -> Card:
     """The CARD reduced to some of its bands; only their files are downloaded."""
 
-    def find(scene: Scene, store: "ObjectStore", extraction: "Extraction") -> Product:
+    def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
         product = card.find(scene, store, extraction)
         chosen = tuple(band for band in product.bands if band.name in bands)
         # With the header of an image, which differs from it in its suffix.

@@ -5,7 +5,6 @@ import logging
 import warnings
 from contextlib import closing
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
 import psycopg2
@@ -15,9 +14,11 @@ from extractors.backoff import Backoff
 from extractors.config import Extraction
 from extractors.database.results import Rows
 from extractors.errors import (
+    BROKEN_DISK,
     NO_ROOM,
     ClaimLostError,
     ConfigurationError,
+    DiskError,
     DiskFullError,
     ExtractionError,
     NoDatabaseError,
@@ -25,12 +26,11 @@ from extractors.errors import (
     SceneError,
     one_line,
 )
-from extractors.health import report
 from extractors.logs import about
-from extractors.model import GIVEN_BACK, Outcome, ParcelCounts, Scene
+from extractors.model import GIVEN_BACK, Clock, Outcome, ParcelCounts, Scene
 from extractors.resources import Resources
 from extractors.runtime.cores import keep_libraries_single_threaded
-from extractors.runtime.deadline import deadline
+from extractors.runtime.deadline import Deadline
 from extractors.runtime.scratch import scratch
 from extractors.runtime.signals import Signals, Stopped
 
@@ -44,13 +44,11 @@ def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) 
     local files are removed; the outcome says it too: nothing is raised."""
     signals = signals or Signals()
     counts = ParcelCounts()
-    seconds = resources.config.extraction.deadline_seconds
-    report(f"working on scene {scene.id}", seconds)
+    deadline = Deadline(f"working on scene {scene.id}", resources.config.extraction.deadline_seconds)
     with about(scene):
         try:
-            with deadline(seconds):
-                with scratch(resources.options.data_dir, scene.id) as folder:
-                    outcome = extract_and_publish(resources, scene, folder, counts, signals)
+            with deadline.running():
+                outcome = extract_and_publish(resources, scene, counts, signals, deadline)
                 failpoints.reach("files_removed")
         except (Exception, Stopped) as error:
             outcome = give_back(resources, scene, error, counts, signals)
@@ -63,15 +61,16 @@ def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) 
 
 
 def extract_and_publish(
-    resources: Resources, scene: Scene, folder: Path, counts: ParcelCounts, signals: Signals
+    resources: Resources, scene: Scene, counts: ParcelCounts, signals: Signals, clock: Clock
 ) -> Outcome:
     """The way of a scene that meets no trouble."""
-    with signals.interruptible():
-        rows = heavy_code().extract_scene(scene, resources, folder, counts)
-    kind = "no_parcels" if rows is None else "extracted"
-    outcome = Outcome(kind, kind, counts.in_words())
-    with closing(rows or Rows(folder, 0)) as rows:
-        resources.queue.publish(scene, outcome, counts, rows)
+    with scratch(resources.options.data_dir, scene.id) as folder:
+        with signals.interruptible():
+            rows = heavy_code().extract_scene(scene, resources, folder, counts, clock)
+        kind = "no_parcels" if rows is None else "extracted"
+        outcome = Outcome(kind, kind, counts.in_words())
+        with closing(rows or Rows(folder, 0)) as rows:
+            resources.queue.publish(scene, outcome, counts, rows)
     if kind == "no_parcels":
         log.info("no_parcels: no parcel meets the footprint and the AOI")
     else:
@@ -158,6 +157,8 @@ def cause_of(error: BaseException) -> Stopped | OutageError | ConfigurationError
         return error
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return DiskFullError(f"no room for the scene's files ({error.strerror}); make some, or name another --data-dir")
+    if isinstance(error, OSError) and error.errno in BROKEN_DISK:
+        return DiskError(f"a disk cannot be read or written ({one_line(error)}); see what is wrong with it")
     if isinstance(error, psycopg2.Error):
         return ConfigurationError(f"the database reports: {one_line(error)}")
     return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")

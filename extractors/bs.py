@@ -11,10 +11,10 @@ from extractors.worker import main
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
-    from extractors.products.store import ObjectStore
+    from extractors.products.source import Source
 
 
-def find(scene: Scene, store: "ObjectStore", _: "Extraction") -> Product:
+def find(scene: Scene, store: "Source", _: "Extraction") -> Product:
     """Find `Gamma0_VV.img`, `Gamma0_VH.img` (or whichever polarisations the product's name says) and their headers; the
     store files them by observation date."""
     bands = polarisations(scene.reference)
@@ -29,6 +29,7 @@ CARD = Card(
     reference=re.compile(r"S1[A-D]_[A-Za-z0-9_-]{1,100}_CARD_BS", re.ASCII),
     format=ImageFormat("ENVI", nodata=0, scaled=True),
     find=find,
+    first_folder=layouts.first_folder(layouts.BACKSCATTER),
 )
 
 if __name__ == "__main__":

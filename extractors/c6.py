@@ -11,10 +11,10 @@ from extractors.worker import main
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
-    from extractors.products.store import ObjectStore
+    from extractors.products.source import Source
 
 
-def find(scene: Scene, store: "ObjectStore", extraction: "Extraction") -> Product:
+def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     """Find the scene's GeoTIFF; the store files it by observation date.
 
     The products hold VH first; the established scripts took the first band for VV. With the setting
@@ -37,6 +37,7 @@ CARD = Card(
     reference=re.compile(r"S1[A-D]_[A-Za-z0-9_-]{1,100}_CARD-COH6", re.ASCII),
     format=ImageFormat("GTiff", nodata=0, scaled=True),
     find=find,
+    first_folder=layouts.first_folder(layouts.COHERENCE),
 )
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ LONGEST_IDENTIFIER_BYTES = 63
 # NUL is impossible in PostgreSQL; the percent sign is psycopg2's mark for values.
 FORBIDDEN_IN_NAMES = {"\0", "%"}
 NO_SECRET = SecretStr("")
+# What `s3_config.json` says of who asks; an empty one is an absent one.
+KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
 
@@ -161,14 +163,36 @@ class Store(Section):
 
     access_key: Text | None = Field(default=None, examples=["s3_access_key"])
     secret_key: SecretStr | None = Field(default=None, examples=["s3_secret_key"])
+    session_token: SecretStr | None = Field(default=None, examples=["token_of_temporary_keys"])
+    anonymous: bool = Field(default=False, examples=[True])
     host: Annotated[str, Field(pattern=r"^https?://\S+$")] = Field(examples=["https://eodata.dataspace.copernicus.eu"])
+    # With Ceph, `tenant:bucket` is another tenant's.
     bucket: Text = Field(examples=["eodata"])
+    addressing: Literal["path", "virtual"] = Field(default="path", examples=["path"])
+    requester_pays: bool = Field(default=False, examples=[True])
+    ca_file: Text | None = Field(default=None, examples=["/etc/ssl/certs/ca-certificates.crt"])
     region: Text = Field(default="default", examples=["default"])
+    # Some stores announce other checksums that look like MD5s.
+    etag_is_md5: bool = Field(default=True, examples=[False])
     # The public Copernicus store allows one user four connections.
     connections: Annotated[int, Field(ge=1, le=64)] = Field(default=4, examples=[4])
     retry_seconds: Annotated[float, Field(ge=0)] = Field(default=300, examples=[300])
+    least_bytes_per_second: Annotated[float, Field(ge=0)] = Field(default=1000, examples=[1000])
     # How many workers of one database may download at once, whatever machine they are on.
     fleet_downloads: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, examples=[4])
+
+
+class Directory(Section):
+    """The object `s3` of `s3_config.json` where a directory takes the place of host and bucket: the same keys, as paths
+    below it."""
+
+    directory: Text = Field(examples=["/eodata"])
+    retry_seconds: Annotated[float, Field(ge=0)] = Field(default=300, examples=[300])
+
+    @property
+    def fleet_downloads(self) -> None:
+        """Nothing is downloaded: no limit."""
+        return
 
 
 class DatabaseFile(Section):
@@ -199,6 +223,12 @@ class StoreFile(Section):
     s3: Store
 
 
+class DirectoryFile(Section):
+    """`s3_config.json` as a whole, with a directory as the store."""
+
+    s3: Directory
+
+
 @dataclass(frozen=True)
 class Options:
     """A worker's command line, completed from the environment."""
@@ -220,12 +250,12 @@ class Options:
         return self.everything and self.watch_seconds is None and self.scene is None
 
 
-File = TypeVar("File", DatabaseFile, StoreFile)
+File = TypeVar("File", DatabaseFile, StoreFile, DirectoryFile)
 
 
 def read_database_config(path: Path) -> DatabaseFile:
     """Read and check `db_config.json`; raises ConfigurationError."""
-    config = _read(path, DatabaseFile)
+    config = _validated(path, _document(path, "db"), DatabaseFile)
     for key, value in (config.connection.model_extra or {}).items():
         where = f"{path}: database.connection.{key}"
         if key in {"user", "password"}:
@@ -243,24 +273,47 @@ def read_database_config(path: Path) -> DatabaseFile:
     return config
 
 
-def read_store_config(path: Path) -> StoreFile:
+def read_store_config(path: Path) -> StoreFile | DirectoryFile:
     """Read and check `s3_config.json`; raises ConfigurationError."""
-    config = _read(path, StoreFile)
-    if (config.s3.access_key is None) != (config.s3.secret_key is None):
-        raise ConfigurationError(
-            f"{path}: s3.access_key and s3.secret_key belong together; write both, or neither to use boto3's own "
-            "sources (environment, profile)"
-        )
+    document = _without_empty_keys(_document(path, "s3"))
+    section = document.get("s3") if isinstance(document, dict) else None
+    if isinstance(section, dict) and "directory" in section:
+        others = [key for key in Store.model_fields if key in section and key not in Directory.model_fields]
+        if others:
+            raise ConfigurationError(
+                f"{path}: s3.directory: a directory has no {', '.join(others)}; remove them, or remove directory"
+            )
+        return _validated(path, document, DirectoryFile)
+    config = _validated(path, document, StoreFile)
+    problem = _contradiction(config.s3)
+    if problem is not None:
+        raise ConfigurationError(f"{path}: {problem}")
     return config
 
 
-def _read(path: Path, model: type[File]) -> File:
+def _contradiction(store: Store) -> str | None:
+    """What does not go together in the settings of a store, and how to fix it."""
+    if (store.access_key is None) != (store.secret_key is None):
+        return (
+            "s3.access_key and s3.secret_key belong together; write both, or neither to use boto3's own sources "
+            "(environment, profile)"
+        )
+    if store.session_token is not None and store.access_key is None:
+        return "s3.session_token belongs to temporary keys; write their access_key and secret_key as well"
+    if store.anonymous and store.access_key is not None:
+        return "s3.anonymous: nobody is asked for keys then; remove access_key and secret_key, or write false"
+    if store.addressing == "virtual" and ":" in store.bucket:
+        return 's3.addressing: the bucket of another tenant cannot be part of a host\'s name; write "path"'
+    return None
+
+
+def _document(path: Path, option: str) -> Any:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"{path}: no such file; copy {path.name}.example to it and fill it in, or name another with --"
-            f"{'s3' if model is StoreFile else 'db'}-config"
+            f"{path}: no such file; copy {path.name}.example to it and fill it in, or name another with "
+            f"--{option}-config"
         ) from error
     except PermissionError as error:
         raise ConfigurationError(
@@ -275,8 +328,11 @@ def _read(path: Path, model: type[File]) -> File:
         raise ConfigurationError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); fix it there"
         ) from error
+
+
+def _validated(path: Path, document: Any, model: type[File]) -> File:
     try:
-        return model.model_validate(_without_empty_keys(document))
+        return model.model_validate(document)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {_one_line(error, model, document)}") from error
 
@@ -286,7 +342,7 @@ def _without_empty_keys(document: Any) -> Any:
     store = document.get("s3") if isinstance(document, dict) else None
     if not isinstance(store, dict):
         return document
-    kept = {key: value for key, value in store.items() if key not in {"access_key", "secret_key"} or value}
+    kept = {key: value for key, value in store.items() if key not in KEYS or value}
     return document | {"s3": kept}
 
 
@@ -337,4 +393,4 @@ _KINDS = {dict: "object", list: "list", str: "text", bool: "value", int: "number
 
 
 def _is_secret(location: list[str]) -> bool:
-    return any(part in {"dbpasswd", "access_key", "secret_key"} for part in location)
+    return any(part in {"dbpasswd", *KEYS} for part in location)

@@ -8,6 +8,8 @@ import errno
 
 # What the system says when a disk is full.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What it says when a disk, or the way to it, is broken.
+BROKEN_DISK = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
 
 
 def one_line(error: BaseException) -> str:
@@ -41,7 +43,8 @@ class SceneError(UserError):
 
 
 class UnusableSceneError(SceneError):
-    """What the catalogue says of a scene cannot be used: no further attempt will change that."""
+    """What the catalogue says of a scene, or what the store holds of it, cannot be used: no further attempt will change
+    that."""
 
     retryable = False
 
@@ -51,6 +54,11 @@ class UnusableFileError(SceneError):
     that, so replace the object."""
 
     retryable = False
+
+
+class DeliveryError(SceneError):
+    """The store delivers something else than it lists: somebody may be changing it, and another attempt lists it
+    anew."""
 
 
 class SceneNotFoundError(SceneError):
@@ -91,5 +99,9 @@ class StoreUnavailableError(OutageError):
     """The S3 store does not answer, or refuses: see `host` and the keys in `s3_config.json`."""
 
 
-class DiskFullError(OutageError):
+class DiskError(OutageError):
+    """The data directory cannot be written: see the disk, or name another with `--data-dir`."""
+
+
+class DiskFullError(DiskError):
     """The data directory has no room for the scene: free some, or name another with `--data-dir`."""

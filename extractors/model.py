@@ -5,9 +5,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from extractors.errors import OutageError
 
@@ -34,6 +34,16 @@ class Scene:
     obstime: dt.datetime
     run_id: int
     attempt: int = 1
+
+
+class Clock(Protocol):
+    """What limits the time that a worker takes for a scene."""
+
+    def running(self) -> AbstractContextManager[None]:
+        """A block whose time counts."""
+
+    def paused(self, doing: str) -> AbstractContextManager[None]:
+        """A block within that one whose time does not count, since the worker waits for others."""
 
 
 @dataclass(frozen=True)

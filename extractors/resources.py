@@ -17,7 +17,7 @@ from extractors.model import Layer, StatisticsRequest
 from extractors.products.card import Card
 
 if TYPE_CHECKING:
-    from extractors.products.store import ObjectStore
+    from extractors.products.source import Source
 
 
 class Resources:
@@ -37,7 +37,7 @@ class Resources:
             _check_data_dir(options.data_dir)
         self.cores = self.config.extraction.cores or cores
         # Made with the first scene: boto3 takes long to load.
-        self.store: ObjectStore | None = None
+        self.store: Source | None = None
         labels = card.labels[self.config.extraction.band_labels]
         name = str(options.db_config)
         self.database = Database(self.config, name)

@@ -13,7 +13,7 @@ from extractors.worker import main
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
-    from extractors.products.store import ObjectStore
+    from extractors.products.source import Source
 
 RESOLUTIONS = {"B04": "10m", "B08": "10m", "SCL": "20m"}
 REFERENCE = re.compile(
@@ -23,7 +23,7 @@ REFERENCE = re.compile(
 )
 
 
-def find(scene: Scene, store: "ObjectStore", _: "Extraction") -> Product:
+def find(scene: Scene, store: "Source", _: "Extraction") -> Product:
     """Find the product's band files by what their keys end with: the granule's name cannot be composed.
 
     Tried: the reference with and without `.SAFE`, as written first, in each collection.
@@ -41,7 +41,7 @@ def find(scene: Scene, store: "ObjectStore", _: "Extraction") -> Product:
     for collection in layouts.SENTINEL_2_COLLECTIONS:
         for name in names:
             prefix = layouts.SENTINEL_2.format(collection=collection, date=date, name=name)
-            listed = store.list_objects(prefix)
+            listed = store.list_product(prefix)
             found = {band: _band_object(band, listed) for band in RESOLUTIONS}
             objects = {band: item for band, item in found.items() if item is not None}
             if len(objects) == len(RESOLUTIONS):
@@ -76,6 +76,7 @@ CARD = Card(
     reference=REFERENCE,
     format=ImageFormat("JP2OpenJPEG", nodata=0),
     find=find,
+    first_folder=layouts.first_folder(layouts.SENTINEL_2),
     categorical="SCL",
 )
 

@@ -1,7 +1,7 @@
 """The work on one scene: files in, encoded rows out. It sets no status, handles no signal and ends no process."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,11 @@ from extractors.database.copy import add_result, parcel_chunk
 from extractors.database.parcels import Selection
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
+from extractors.errors import SceneError, SceneNotFoundError, UnusableFileError
 from extractors.logs import progress
-from extractors.model import PARTNERS, ParcelCounts, Scene
-from extractors.products.store import ObjectStore
+from extractors.model import PARTNERS, Clock, ParcelCounts, Product, Scene, StoredObject
+from extractors.products.source import Source
+from extractors.products.store import open_source
 from extractors.raster.bands import Band
 from extractors.raster.decoding import Decoding
 from extractors.resources import Resources
@@ -28,12 +30,12 @@ log = logging.getLogger(__name__)
 VERSIONS = {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
 
 
-def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: ParcelCounts) -> Rows | None:
+def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: ParcelCounts, clock: Clock) -> Rows | None:
     """Download a claimed scene, select its parcels and compute their statistics: the rows to publish, to be closed.
 
     None: no parcel meets the footprint and the AOI. Files go into `folder`, which belongs to this attempt alone; what
-    came of the parcels, and the seconds of each step, go into `counts`. Raises SceneError, OutageError,
-    ConfigurationError.
+    came of the parcels, and the seconds of each step, go into `counts`. clock: stopped while the worker waits for the
+    store, or for a download slot. Raises SceneError, OutageError, ConfigurationError.
     """
     card, parcels, settings = resources.card, resources.parcels, resources.config.extraction
     promised = card.bands(scene.reference)
@@ -44,17 +46,27 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     with counts.step("parcels"):
         if not parcels.meet(scene):
             return None
-    with counts.step("download"):
-        store = open_store(resources)
-        product = card.find(scene, store, settings)
+    store = open_store(resources)
+    with counts.step("download"), clock.paused(f"looking for scene {scene.id} in the store"):
+        product = find(scene, store, resources)
     failpoints.reach("s3_listed")
     objects = {folder / item.file_name: item for item in product.objects}
     occupied = partial(parcels.boxes_with_parcels, scene)
     table = ResultsTable(resources.tables.results)
-    with ExitStack() as on_failure, Decoding(product.bands, folder, card.format, resources.cores, occupied) as images:
+    with (
+        ExitStack() as on_failure,
+        content_is_final(store, product.objects),
+        Decoding(product.bands, folder, card.format, resources.cores, occupied) as images,
+    ):
         rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
-        with counts.step("download"), download_slot(resources.database, resources.store_config.s3.fleet_downloads):
-            store.download(objects, f"scene {scene.id}", images.arrived)
+        slots = resources.store_config.s3.fleet_downloads
+        with (
+            counts.step("download"),
+            clock.paused(f"downloading scene {scene.id}"),
+            download_slot(resources.database, slots),
+        ):
+            arrived = counted(clock, images.arrived)
+            store.download(objects, f"scene {scene.id}", arrived, settings.deadline_seconds)
         say_downloaded([item.size for item in product.objects], counts)
         srid = look_at(images.bands, resources, counts)
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
@@ -80,11 +92,43 @@ def count_parcels_without_geometry(resources: Resources, counts: ParcelCounts) -
         )
 
 
-def open_store(resources: Resources) -> ObjectStore:
+def open_store(resources: Resources) -> Source:
     """The store; one client serves all scenes of a worker."""
     if resources.store is None:
-        resources.store = ObjectStore(resources.store_config.s3, str(resources.options.s3_config))
+        resources.store = open_source(resources.store_config.s3, str(resources.options.s3_config))
     return resources.store
+
+
+def find(scene: Scene, store: Source, resources: Resources) -> Product:
+    """The scene's product. A store that has none of its kind is the wrong one, or a directory that is not mounted."""
+    try:
+        return resources.card.find(scene, store, resources.config.extraction)
+    except SceneNotFoundError:
+        store.check(resources.card.first_folder)
+        raise
+
+
+@contextmanager
+def content_is_final(store: Source, objects: Sequence[StoredObject]) -> Iterator[None]:
+    """A block in which a file that cannot be used is final only if it is for certain what lies in the store. If not,
+    another download may help; and if it cannot even be read again, that is no error in it."""
+    try:
+        yield
+    except UnusableFileError as error:
+        store.confirm(objects)
+        if not all(store.is_exact(item) for item in objects):
+            raise SceneError(str(error)) from error
+        raise
+
+
+def counted(clock: Clock, arrived: Callable[[Path], object]) -> Callable[[Path], None]:
+    """The same function, with its time counted."""
+
+    def running(path: Path) -> None:
+        with clock.running():
+            arrived(path)
+
+    return running
 
 
 def say_downloaded(sizes: list[int], counts: ParcelCounts) -> None:

@@ -17,6 +17,7 @@ from demo.servers import Postgis, S3Server
 from extractors.config import ENGINE_NAMES
 from tests.faults.season import Products, make_oracle
 from tests.faulty_s3 import FaultyS3
+from tests.support.certificates import Authority
 from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.workspace import Workspace
 
@@ -91,6 +92,12 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     folder.mkdir()
     with small_disk(folder) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that nobody knows but who is told."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

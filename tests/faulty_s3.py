@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-Kind = Literal["503", "403", "404", "reset", "cut", "wrong", "short", "stall"]
+Kind = Literal["503", "403", "404", "reset", "cut", "wrong", "short", "stall", "trickle", "longer", "whole", "noisy"]
 
-ON_BODIES = frozenset({"cut", "wrong", "short", "stall"})
-"""These spoil an object's body; the others take the place of the whole answer."""
+ON_BODIES = frozenset({"cut", "wrong", "short", "stall", "longer", "whole", "noisy"})
+"""These spoil an object's body; `trickle` any body; the others take the place of the whole answer."""
 
 ERRORS: dict[str, tuple[int, str]] = {
     "503": (503, "SlowDown"),
@@ -70,6 +70,14 @@ class FaultyS3:
         """Set by the test to let hanging answers run to their end."""
         self.page_size: int | None = None
         """At most so many keys in one page of a listing (None: as the store has it, 1,000)."""
+        self.etag: str | None = None
+        """What all objects have as their ETag, in listings and answers (None: as the store has it)."""
+        self.trickle_seconds = 0.5
+        """How long a body that trickles takes for one byte."""
+        self.location: str | None = None
+        """Where all requests are sent on to, with 301."""
+        self.sent = 0
+        """Bytes of bodies that clients have taken so far."""
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
@@ -139,7 +147,7 @@ class FaultyS3:
                 is_object = "?" not in target
                 if not fault.applies(target) or (fault.kind in ON_BODIES and not is_object):
                     continue
-                if fault.kind in {"cut", "wrong", "stall"} and method != "GET":
+                if fault.kind in ON_BODIES - {"short"} and method != "GET":
                     continue  # these need a body
                 fault.done += 1
                 return fault
@@ -162,14 +170,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         fault = self.owner.note(self.command, unquote(self.path))
+        if self.owner.location is not None:
+            self.send_response(301)
+            self.send_header("Location", self.owner.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if fault is not None and fault.kind == "reset":
             return  # closed without a word
         if fault is not None and fault.kind in ERRORS:
             self._error(*ERRORS[fault.kind])
             return
         short = fault is not None and fault.kind == "short"
+        if fault is not None and fault.kind == "whole":
+            del self.headers["range"]
         status, headers, body = self._ask_upstream("GET" if short else self.command)
-        if fault is None or status not in (200, 206):
+        if fault is None or status not in (200, 206) or (fault.kind == "longer" and self.command == "HEAD"):
             self._send(status, headers, body, len(body))
             return
         if fault.kind == "short":
@@ -177,10 +193,25 @@ class _Handler(BaseHTTPRequestHandler):
             headers["etag"] = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
             headers["content-length"] = str(len(body))
             self._send(status, headers, body, len(body))
-        elif fault.kind == "wrong":
+        elif fault.kind in {"wrong", "noisy"}:
             middle = len(body) // 2
-            spoilt = bytes(byte ^ 0x5A for byte in body[middle : middle + 8])
+            # "wrong": each time the same; "noisy": each time something else.
+            mask = 0x5A if fault.kind == "wrong" else fault.done
+            spoilt = bytes(byte ^ mask for byte in body[middle : middle + 8])
             self._send(status, headers, body[:middle] + spoilt + body[middle + 8 :], len(body))
+        elif fault.kind == "trickle":
+            self._send(status, headers, b"", len(body))
+            self.owner.stalled.set()
+            for at in range(len(body)):
+                if self.owner.go_on.wait(self.owner.trickle_seconds) or not self._write(body[at : at + 1]):
+                    return
+        elif fault.kind == "longer":
+            # Without a length, it ends with the connection.
+            self._send(status, headers, body, None)
+            while self._write(b"more" * 1000):
+                pass
+        elif fault.kind == "whole":
+            self._send(status, headers, body, len(body))
         elif fault.kind == "cut":
             self._send(status, headers, body[: len(body) // 2], len(body))
         else:
@@ -199,19 +230,23 @@ class _Handler(BaseHTTPRequestHandler):
                 path = f"{re.sub('&max-keys=[0-9]+', '', path)}&max-keys={self.owner.page_size}"
             connection.request(method, path, headers=wanted)
             answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            headers, body = {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            if self.owner.etag is not None:
+                headers["etag"] = f'"{self.owner.etag}"'
+                body = re.sub(rb"<ETag>.*?</ETag>", f"<ETag>&quot;{self.owner.etag}&quot;</ETag>".encode(), body)
+            return answer.status, headers, body
         finally:
             connection.close()
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes, length: int) -> None:
-        """Headers that promise `length` bytes (a HEAD keeps the store's own number), then `body`."""
+    def _send(self, status: int, headers: dict[str, str], body: bytes, length: int | None) -> None:
+        """Headers that promise `length` bytes (a HEAD keeps the store's own number; None: nothing), then `body`."""
         self.send_response(status)
         for name in (*PASSED_ON, "etag"):
             if name in headers:
                 self.send_header(name, headers[name])
         if self.command == "HEAD":
             self.send_header("Content-Length", headers.get("content-length", "0"))
-        else:
+        elif length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
         if self.command != "HEAD":
@@ -221,8 +256,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>made by the test</Message></Error>"
         self._send(status, {"content-type": "application/xml"}, body.encode(), len(body))
 
-    def _write(self, body: bytes) -> None:
+    def _write(self, body: bytes) -> bool:
         try:
             self.wfile.write(body)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the worker has gone: that is what some tests want
+            return False
+        self.owner.sent += len(body)
+        return True

@@ -10,6 +10,7 @@ from extractors.backoff import spread
 from extractors.database.connection import Database, scalar
 from extractors.database.sql import statement
 from extractors.errors import DatabaseUnavailableError
+from extractors.health import report
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def download_slot(database: Database, slots: int | None) -> Iterator[None]:
         if not waiting:
             log.info("waiting for one of %d download slots", slots)
             waiting = True
+        report("waiting for a download slot", PAUSE_SECONDS)
         time.sleep(spread(PAUSE_SECONDS, 0.5, 1.0))
     try:
         yield

@@ -10,7 +10,7 @@ from extractors.model import POLARISATIONS, ImageFormat, Product, Scene
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
-    from extractors.products.store import ObjectStore
+    from extractors.products.source import Source
 
 # What stands for polarisations in a radar product's name, as in S1A_IW_GRDH_1SDV.
 IN_NAMES = {"SV": ("VV",), "DV": ("VV", "VH"), "SH": ("HH",), "DH": ("HH", "HV")} | {
@@ -26,14 +26,16 @@ class Card:
 
     code: value of the catalogue's column `card`. labels: for each preset, the label in the results table of each band,
     in the order of extraction. reference: pattern of a product name. format: what its files are. find: looks the
-    product up in the store (raises SceneNotFoundError). categorical: the band whose pixels are classes, if any.
+    product up in the store (raises SceneNotFoundError). first_folder: of all keys of its products; a store that has
+    nothing there is the wrong one. categorical: the band whose pixels are classes, if any.
     """
 
     code: str
     labels: Mapping[str, Mapping[str, str]]
     reference: re.Pattern[str]
     format: ImageFormat
-    find: "Callable[[Scene, ObjectStore, Extraction], Product]"
+    find: "Callable[[Scene, Source, Extraction], Product]"
+    first_folder: str
     categorical: str | None = None
 
     def bands(self, reference: str) -> tuple[str, ...]:

@@ -8,3 +8,8 @@ SENTINEL_2 = "Sentinel-2/MSI/{collection}/{date:%Y/%m/%d}/{name}/"
 SENTINEL_2_COLLECTIONS = ("L2A", "L2A_N0500")
 BACKSCATTER = "Sentinel-1/SAR/CARD-BS/{date:%Y/%m/%d}/{name}/{name}.data/"
 COHERENCE = "Sentinel-1/SAR/CARD-COH6/{date:%Y/%m/%d}/{name}/"
+
+
+def first_folder(template: str) -> str:
+    """The folder that all keys of a template begin with."""
+    return template.partition("/")[0] + "/"

@@ -1,57 +1,82 @@
 """The S3 store: what it holds, and downloads of which nothing but the whole is ever seen."""
 
-import hashlib
 import logging
+import os
 import re
-import shutil
+import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import boto3
-from boto3.s3.transfer import S3Transfer, TransferConfig, create_transfer_manager
+from botocore import UNSIGNED
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.handlers import validate_bucket_name
+from pydantic import SecretStr
 
 from extractors import failpoints
-from extractors.backoff import Backoff
-from extractors.config import Store
-from extractors.errors import NO_ROOM, ConfigurationError, DiskFullError, ObjectNotFoundError, SceneError, one_line
+from extractors.config import Directory, Store
+from extractors.errors import (
+    ConfigurationError,
+    DeliveryError,
+    ExtractionError,
+    StoreUnavailableError,
+    UnusableSceneError,
+    one_line,
+)
 from extractors.logs import progress
 from extractors.model import StoredObject
-from extractors.products.store_errors import STORE_ERRORS, translated
-from extractors.products.transfer import BYTES_PER_REQUEST, Download, Turn
+from extractors.products.body import receive
+from extractors.products.content import check_answer, difference, has_md5
+from extractors.products.directory import DirectoryStore
+from extractors.products.disk import check_room, disk_errors
+from extractors.products.parts import Difference, DifferenceError, File, Part, Queue
+from extractors.products.source import Source, too_many
+from extractors.products.store_errors import MovedError, meaning_of, translated
 
 if TYPE_CHECKING:
+    import tqdm
     from mypy_boto3_s3 import S3Client
+    from urllib3 import HTTPResponse
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 # How often boto3 itself sends one of our requests; its pauses are short, so outages are waited out by `_retrying`.
 ATTEMPTS_PER_REQUEST = 3
-BYTES_PER_WRITE = 1024**2
-PAUSES = Backoff(first=1.0, longest=60.0, least=0.0)
-# Room that must stay on the disk beyond the files themselves.
-SPARE_BYTES = 1_000_000
-PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
+# The bucket of a tenant of Ceph's, whose name may be empty.
+TENANT_BUCKET = re.compile(r"[\w.-]*:[\w.-]{1,255}", re.ASCII)
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-class ObjectStore:
-    """One bucket of an S3 store that need not be Amazon's.
+def open_source(settings: Store | Directory, config_name: str = "s3_config.json") -> Source:
+    """The store that a configuration names."""
+    if isinstance(settings, Directory):
+        return DirectoryStore(settings, config_name)
+    return ObjectStore(settings, config_name)
 
-    Errors: ObjectNotFoundError, ConfigurationError (wrong bucket or keys), StoreUnavailableError (after retrying for
-    `retry_seconds`), DiskFullError, SceneError (content that does not match what the store announces).
-    """
+
+class ObjectStore(Source):
+    """One bucket of an S3 store that need not be Amazon's."""
 
     def __init__(self, settings: Store, config_name: str = "s3_config.json") -> None:
+        super().__init__(f"bucket {settings.bucket}", f"{config_name}: s3.bucket", settings.retry_seconds)
         self._settings = settings
         self._config_name = config_name
+        self._payer: dict[str, Any] = {"RequestPayer": "requester"} if settings.requester_pays else {}
+        if settings.access_key and not settings.session_token and os.environ.get("AWS_SESSION_TOKEN"):
+            log.warning(
+                "the environment's AWS_SESSION_TOKEN is not used with the keys of %s; if it belongs to them, write it "
+                "there as s3.session_token",
+                config_name,
+            )
+        _check_ca_file(settings.ca_file, config_name)
         try:
             self._client = _client(settings)
         except (ValueError, boto.BotoCoreError) as error:
@@ -60,160 +85,150 @@ class ObjectStore:
                 "region, or the AWS_... variables of the environment"
             ) from error
 
-    def list_objects(self, prefix: str) -> list[StoredObject]:
-        """All objects whose keys start with `prefix`, in the order of their keys; folder placeholders left out."""
+    def list_objects(self, prefix: str, most: int | None = None) -> list[StoredObject]:
+        """All objects whose keys start with `prefix`, in the order of their keys; folder placeholders left out.
+        UnusableSceneError if there are more than `most`."""
+        found: list[StoredObject] = []
+        more: dict[str, Any] | None = {}
+        while more is not None:
+            page = self._page(prefix, more)
+            found += _objects(page)
+            if most is not None and len(found) > most:
+                raise too_many(prefix, most)
+            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+        return found
 
-        def request() -> list[StoredObject]:
-            found = []
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=prefix)
-            for page in pages:
-                # Whatever answers with "200" to everything must not make a product look missing.
-                if not {"Name", "KeyCount", "IsTruncated"} & page.keys():
-                    raise ConfigurationError(
-                        f"{self._config_name}: s3.host: what answers at {self._settings.host} is no S3 store; write "
-                        "the store's endpoint"
-                    )
-                found += [
-                    StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
-                    for item in page.get("Contents", [])
-                    if not item["Key"].endswith("/")
-                ]
-            return found
+    def holds(self, prefix: str) -> bool:
+        """Whether there is any object whose key starts with `prefix`."""
+        # Placeholders of folders come before what is in them.
+        return bool(_objects(self._page(prefix, {"MaxKeys": 10})))
 
-        return self._retrying(f"listing {prefix}", request)
+    def _page(self, prefix: str, more: Mapping[str, Any]) -> Any:
+        def request() -> Any:
+            page = self._client.list_objects_v2(Bucket=self._settings.bucket, Prefix=prefix, **self._payer, **more)
+            # Whatever answers with "200" to everything must not make a product look missing.
+            if not {"Name", "KeyCount", "IsTruncated"} & page.keys():
+                raise ConfigurationError(
+                    f"{self._config_name}: s3.host: what answers at {self._settings.host} is no S3 store; write "
+                    "the store's endpoint"
+                )
+            if page.get("IsTruncated") and page.get("NextContinuationToken") in {None, more.get("ContinuationToken")}:
+                raise boto.PaginationError(message="the listing does not go on")
+            return page
 
-    def find_all(self, keys: Sequence[str], prefix: str) -> tuple[StoredObject, ...]:
-        """The objects with these keys, all of which start with `prefix`; ObjectNotFoundError names those missing."""
-        listed = {item.key: item for item in self.list_objects(prefix)}
-        missing = [key for key in keys if key not in listed]
-        if missing:
-            names = ", ".join(key.removeprefix(prefix) or key for key in missing)
-            raise ObjectNotFoundError(
-                f"bucket {self._settings.bucket} has no {names} under {prefix}"
-                if listed
-                else f"bucket {self._settings.bucket} has nothing under {prefix}"
-            )
-        return tuple(listed[key] for key in keys)
+        return self._ask(f"listing {prefix}", request)
 
     def download(
         self,
         objects: Mapping[Path, StoredObject],
         description: str = "download",
         arrived: Callable[[Path], object] = lambda _: None,
+        seconds: float | None = None,
     ) -> None:
         """Download objects, small ones first, each to its path.
 
         A path exists afterwards only if its content has the size, and, where the ETag is one, the MD5 that the store
         announces. arrived: called for each path that is whole, while others are still on their way; what it raises ends
-        the download.
+        the download. seconds: waiting longer than that for the store is an outage.
         """
-        total = sum(item.size for item in objects.values())
-        _check_room({path.parent for path in objects}, total + SPARE_BYTES)
-        # One manager for all files, so that together they use no more connections than configured.
-        limits = TransferConfig(
-            max_concurrency=self._settings.connections,
-            num_download_attempts=3,
-            multipart_chunksize=BYTES_PER_REQUEST,
-            io_chunksize=BYTES_PER_WRITE,
-        )
-        manager = create_transfer_manager(self._client, limits)
-        executor = ThreadPoolExecutor(max_workers=max(1, len(objects)))
-        with progress(total, "B", description) as bar:
-            transfer, shared = S3Transfer(manager=manager), Download(bar)
+        files = [File(item, path) for path, item in sorted(objects.items(), key=lambda pair: pair[1].size)]
+        total = sum(file.item.size for file in files)
+        check_room({path.parent for path in objects}, total)
+        threads = min(self._settings.connections, sum(len(file.parts()) for file in files))
+        missing, left = len(files), seconds
+        with progress(total, "B", description) as bar, _partial_files(files):
+            queue = Queue(lambda part, stopping: self._fetch(part, stopping, bar), threads)
+            with queue.running():
+                queue.add(files)
+                while missing:
+                    asked = time.monotonic()
+                    file = queue.next(left)
+                    if file is None:
+                        store = f"the S3 store at {self._settings.host}"
+                        raise StoreUnavailableError(f"{store} has not delivered {description} within {seconds:g} s")
+                    if left is not None:
+                        left -= time.monotonic() - asked
+                    found = difference(file, self._settings.etag_is_md5)
+                    if found is not None:
+                        queue.add([self._again(file, found)], first=True)
+                        continue
+                    failpoints.reach("file_temp_written")
+                    with disk_errors(file.path, f" while downloading {file.item.key}"):
+                        file.partial.rename(file.path)
+                    failpoints.reach("file_renamed")
+                    missing -= 1
+                    arrived(file.path)
+
+    def _fetch(self, part: Part, stopping: threading.Event, bar: "tqdm.tqdm[Any]") -> None:
+        """Bring a part, unless its file will not be used anyway."""
+        if part.file.difference is None:
             try:
-                running = {
-                    executor.submit(self._download, transfer, item, path, shared): path
-                    for path, item in sorted(objects.items(), key=lambda pair: pair[1].size)
-                }
-                for done in as_completed(running):
-                    done.result()
-                    arrived(running[done])
-            except BaseException as error:
-                shared.stopping.set()
-                # Asked to stop: a transfer that hangs in the network must not hold that up.
-                wait = isinstance(error, Exception)
-                executor.shutdown(wait=wait, cancel_futures=True)
-                if wait:
-                    manager.shutdown()
-                raise
-        executor.shutdown()
-        manager.shutdown()
+                self._retrying(f"downloading {part.file.item.key}", lambda: self._read(part, stopping, bar), stopping)
+            except DifferenceError as error:
+                part.file.difference = Difference(str(error))
 
-    def _download(self, transfer: S3Transfer, item: StoredObject, path: Path, shared: Download) -> None:
-        partial = path.with_name(path.name + ".part")
-        turn = Turn(shared)
+    def _read(self, part: Part, stopping: threading.Event, bar: "tqdm.tqdm[Any]") -> None:
+        ranged: dict[str, Any] = {} if part.range is None else {"Range": part.range}
+        answer = self._client.get_object(Bucket=self._settings.bucket, Key=part.file.item.key, **ranged, **self._payer)
+        # What a streaming body wraps can be read as it comes.
+        with answer["Body"] as body:
+            if ranged and "ContentRange" not in answer:
+                raise ConfigurationError(
+                    f"{self._config_name}: s3.host: what answers at {self._settings.host} sends whole objects where "
+                    "parts are asked for; write the endpoint of a store"
+                )
+            check_answer(answer, part)
+            receive(cast("HTTPResponse", body), part, self._settings.least_bytes_per_second, stopping, bar)
 
-        def fetch() -> str | None:
-            self._retrying(
-                f"downloading {item.key}",
-                lambda: transfer.download_file(self._settings.bucket, item.key, str(partial), callback=turn.count),
-                turn,
+    def _again(self, file: File, found: Difference) -> File:
+        """A file that is to be fetched once more because its content differs; raises what it means if it did before."""
+        key = file.item.key
+        if file.before is None:
+            log.warning("%s: %s: downloading it once more", key, found.text)
+            return _begun(File(file.item, file.path, before=found))
+        # Its own key comes first among those that start with it.
+        listed = _objects(self._page(key, {"MaxKeys": 1}))
+        if file.item not in listed:
+            raise DeliveryError(f"{key}: {found.text}, twice; it is not what was listed any more")
+        if not found.by_checksum:
+            raise DeliveryError(f"{key}: {found.text}, twice; see the object in the store")
+        if found != file.before:
+            raise StoreUnavailableError(
+                f"{key}: {found.text}, and something else the time before; see what damages it on its way"
             )
-            return _difference(partial, item)
-
-        failpoints.reach("file_started")
-        try:
-            difference = fetch()
-            if difference is not None:
-                log.warning("%s: %s: downloading it once more", item.key, difference)
-                difference = fetch()
-            same_size = partial.stat().st_size == item.size
-            if difference is not None and not (same_size and self._is_encrypted(item, shared)):
-                raise SceneError(f"{item.key}: {difference}, twice; see the object in the store")
-            failpoints.reach("file_temp_written")
-            partial.rename(path)
-            failpoints.reach("file_renamed")
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise DiskFullError(f"no room in {path.parent} while downloading {item.key}; make some") from error
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def _is_encrypted(self, item: StoredObject, shared: Download) -> bool:
-        """Whether the store encrypts the object with a managed key (KMS) or one of the customer's: its ETag looks like
-        an MD5 then, but is not that of the content."""
-        head = self._retrying(
-            f"asking for {item.key}",
-            lambda: self._client.head_object(Bucket=self._settings.bucket, Key=item.key),
-            Turn(Download(stopping=shared.stopping)),  # without waiting for others
+        raise UnusableSceneError(
+            f"{key}: {found.text}, twice; replace the object, or, if the ETags of this store are no MD5s, set "
+            f"s3.etag_is_md5 to false in {self._config_name}"
         )
-        return "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
 
-    def _retrying(self, doing: str, request: Callable[[], Result], turn: Turn | None = None) -> Result:
-        """Send a request until it succeeds, fails for good, or `retry_seconds` are over. As part of a download, it is
-        sent when it is its turn; the wait for that does not count."""
-        turn = turn or Turn(Download())
-        give_up = time.monotonic() + self._settings.retry_seconds
-        failures = 0
-        while True:
-            asked = time.monotonic()
-            with turn:
-                give_up += time.monotonic() - asked
-                try:
-                    return request()
-                except STORE_ERRORS as error:
-                    failure, retryable = translated(error, doing, self._settings, self._config_name)
-                    remaining = give_up - time.monotonic()
-                    if not retryable or remaining <= 0 or turn.stopping.is_set():
-                        raise failure from error
-            log.warning("%s; trying again", failure)
-            failures += 1
-            turn.stopping.wait(min(PAUSES.pause(failures), remaining))
+    def is_exact(self, item: StoredObject) -> bool:
+        """Whether what was downloaded is for certain what lies there: an MD5 says so, or TLS."""
+        return (self._settings.etag_is_md5 and has_md5(item)) or self._settings.host.startswith("https://")
+
+    def confirm(self, objects: Sequence[StoredObject]) -> None:
+        """Nothing: what was downloaded does not depend on the store any more."""
+
+    def _failure(self, error: Exception, doing: str) -> tuple[ExtractionError, bool] | None:
+        meaning = meaning_of(error)
+        if meaning is None:
+            return None
+        return translated(error, meaning, doing, self._settings, self._config_name), meaning.retryable
 
 
 def _client(settings: Store) -> "S3Client":
-    """A client for stores that are not Amazon's: path-style addresses, and none of the checksum headers that newer
-    versions of boto3 add and other stores reject. Content is checked by ourselves."""
-    return boto3.session.Session().client(
+    """A client for stores that are not Amazon's: none of the checksum headers that newer versions of boto3 add and
+    other stores reject. Content is checked by ourselves."""
+    client = boto3.session.Session().client(
         "s3",
         endpoint_url=settings.host,
         region_name=settings.region,
         aws_access_key_id=settings.access_key,
-        aws_secret_access_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
+        aws_secret_access_key=_secret(settings.secret_key),
+        aws_session_token=_secret(settings.session_token),
+        verify=settings.ca_file,
         config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
+            signature_version=UNSIGNED if settings.anonymous else "s3v4",
+            s3={"addressing_style": settings.addressing},
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS_PER_REQUEST},
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=READ_TIMEOUT_SECONDS,
@@ -223,26 +238,64 @@ def _client(settings: Store) -> "S3Client":
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    if TENANT_BUCKET.fullmatch(settings.bucket):
+        client.meta.events.unregister("before-parameter-build.s3", validate_bucket_name)
+    return client
 
 
-def _check_room(folders: set[Path], needed: int) -> None:
-    for folder in folders:
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise DiskFullError(
-                f"no room in {folder}: {free / 1e6:,.3f} MB are free, {needed / 1e6:,.3f} MB are needed; make room, or "
-                "name another directory"
-            )
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
 
 
-def _difference(path: Path, item: StoredObject) -> str | None:
-    """How a downloaded file differs from what the store announced; None if it does not."""
-    size = path.stat().st_size
-    if size != item.size:
-        return f"{size:,} bytes arrived of {item.size:,}"
-    if PLAIN_MD5.fullmatch(item.etag):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if digest != item.etag:
-            return f"the content's MD5 is {digest}, the store announces {item.etag}"
-    return None
+def _check_ca_file(ca_file: str | None, config_name: str) -> None:
+    if ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{config_name}: s3.ca_file: {ca_file} cannot be read as certificates ({one_line(error)}); write the "
+                "path of a PEM file"
+            ) from error
+
+
+def _refuse_redirect(response: Any, **_: Any) -> None:
+    """Boto3 follows a store that names another region; without one, it would ask for ever. Raises MovedError."""
+    if response is None or response[0].status_code not in REDIRECTS:
+        return
+    headers, error = response[1].get("ResponseMetadata", {}).get("HTTPHeaders", {}), response[1].get("Error", {})
+    if "x-amz-bucket-region" in headers or "Region" in error:
+        return
+    where = urlsplit(str(headers.get("location") or error.get("Endpoint") or ""))
+    # Neither names and passwords nor signatures belong into a log.
+    shown = urlunsplit((where.scheme, where.netloc.rpartition("@")[2], where.path, "", ""))
+    raise MovedError(shown or "an address that it does not name")
+
+
+def _objects(page: Mapping[str, Any]) -> list[StoredObject]:
+    """What a page of a listing holds, without placeholders of folders."""
+    return [
+        StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+        for item in page.get("Contents", [])
+        if not item["Key"].endswith("/")
+    ]
+
+
+def _begun(file: File) -> File:
+    """A file that its parts can be written to."""
+    with disk_errors(file.path, f" while downloading {file.item.key}"):
+        file.partial.write_bytes(b"")
+    return file
+
+
+@contextmanager
+def _partial_files(files: Sequence[File]) -> Iterator[None]:
+    """A block before which the files are begun, and after which nothing is left of those that are not whole."""
+    try:
+        for file in files:
+            failpoints.reach("file_started")
+            _begun(file)
+        yield
+    finally:
+        for file in files:
+            file.partial.unlink(missing_ok=True)

@@ -186,6 +186,7 @@ def test_missing_object(workspace: Workspace, scene: Scene, band: str) -> None:
 def test_missing_product(workspace: Workspace, scene: Scene) -> None:
     for key in workspace.stored():
         workspace.remove(key)
+    workspace.write("Sentinel-2/MSI/L2A/2019/01/01/another.jp2", b"")
     assert_clean(workspace, scene, workspace.run("s2"), SCENE_FAILED, "notfound")
     assert_logged(workspace, scene, "notfound", scene.reference.removesuffix(".SAFE"))
 

@@ -41,7 +41,8 @@ def test_f18_truncated(make_season: MakeSeason, spoilt: SpoiltStore, card: str) 
     assert outcome.code == 1
     for scene in (half, thousandth):
         attempts = season.attempts(scene)
-        assert season.outcomes(scene) == ["error", "failed"]
+        # Size and MD5 agree with what the store holds: another download would bring the same.
+        assert season.outcomes(scene) == ["failed"]
         name = season.products[scene].keys[FILES[card]].rsplit("/", 1)[-1]
         assert all(name.split(".")[0] in attempt["detail"] for attempt in attempts), attempts
         assert season.workspace.status(scene) == "failed"

@@ -58,6 +58,7 @@ def test_fleet_without_a_limit(make_season: MakeSeason, spoilt: SpoiltStore) -> 
     season.short()
     spoilt.serve(season.workspace)
     season.workspace.s3["connections"] = 1
+    spoilt.hold_seconds = 1.0  # however late the others start on a busy machine
     four_workers(season)
     assert spoilt.downloads.most > 1
 

@@ -25,9 +25,10 @@ from extractors.database.queue import Queue
 from extractors.database.results import ResultsTable
 from extractors.database.spool import Spool
 from extractors.model import Outcome, Scene
-from extractors.products import store, store_errors
+from extractors.products import body, content, source, store
 from extractors.products.card import Card
 from extractors.raster import bands, chunks, images
+from extractors.runtime import deadline as runtime_deadline
 from extractors.runtime import signals
 
 MANY = 10**9
@@ -173,7 +174,7 @@ def _nothing(*_: object) -> Iterator[None]:
 
 def deadline() -> None:
     """A scene may take for ever."""
-    put(attempt, deadline=_nothing)
+    put(runtime_deadline.Deadline, _start=lambda _: None)
 
 
 def stopping_() -> None:
@@ -211,14 +212,18 @@ def private_scratch() -> None:
     def shared(data_dir: Path, _: int) -> Iterator[Path]:
         yield data_dir
 
-    original = store.ObjectStore._download
+    original = store.ObjectStore.download
 
-    def download(self: Any, transfer: Any, item: Any, path: Path, shared: Any) -> None:
-        if not path.exists():
-            original(self, transfer, item, path, shared)
+    def download(self: Any, objects: Any, description: str, arrived: Any, seconds: float) -> None:
+        there = [path for path in objects if path.exists()]
+        original(
+            self, {path: item for path, item in objects.items() if path not in there}, description, arrived, seconds
+        )
+        for path in there:
+            arrived(path)
 
     put(attempt, scratch=shared)
-    put(store.ObjectStore, _download=download)
+    put(store.ObjectStore, download=download)
 
 
 def free_space() -> None:
@@ -228,14 +233,18 @@ def free_space() -> None:
 
 def size_check() -> None:
     """Any number of bytes will do."""
-    original = store._difference
-    put(store, _difference=lambda p, i: None if p.stat().st_size != i.size else original(p, i))
+    original, checksum = body.receive, content.checksum_difference
+
+    def receive(answer: Any, part: Any, *rest: Any) -> None:
+        original(answer, dataclasses.replace(part, length=int(answer.headers["Content-Length"])), *rest)
+
+    put(store, check_answer=lambda *_: None, receive=receive)
+    put(store, difference=lambda file, _: checksum(file) if content.has_md5(file.item) else None)
 
 
 def md5_check() -> None:
     """Any bytes will do, if there are enough."""
-    original = store._difference
-    put(store, _difference=lambda p, i: original(p, i) if p.stat().st_size != i.size else None)
+    put(content, checksum_difference=lambda _: None)
 
 
 def integrity() -> None:
@@ -246,13 +255,16 @@ def integrity() -> None:
 def retry() -> None:
     """The store gets one chance."""
 
-    def once(self: Any, doing: str, attempt: Callable[[], Any], _: Any = None) -> Any:
+    def once(self: Any, doing: str, request: Callable[[], Any], _: Any) -> Any:
         try:
-            return attempt()
+            return request()
         except Exception as error:
-            raise store_errors.translated(error, doing, self._settings, self._config_name)[0] from error
+            found = self._failure(error, doing)
+            if found is None:
+                raise
+            raise found[0] from error
 
-    put(store.ObjectStore, _retrying=once)
+    put(source.Source, _retrying=once)
     put(store, ATTEMPTS_PER_REQUEST=1)
 
 

@@ -1,4 +1,5 @@
-"""Fixtures for what is tested against a real PostGIS: a database per test, with an open ground to put scenes on.
+"""Fixtures for what is tested against a real PostGIS: a database per test, with an open ground to put scenes on; and
+for what is tested against an S3 server: a bucket per test.
 
 The geography is literal: degrees in EPSG:4326, the AOI `nl` is the square 14 to 16 east, 45 to 47 north.
 """
@@ -10,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2.extensions
 import pytest
@@ -19,12 +20,19 @@ from psycopg2 import sql
 from shapely.geometry.base import BaseGeometry
 
 from demo import tables
-from demo.servers import Postgis
+from demo.servers import Postgis, S3Server
+from extractors.backoff import Backoff
 from extractors.config import DatabaseFile
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database
 from extractors.database.queue import Queue
 from extractors.database.tables import Tables, make_tables, read_tables
+from tests.integration.stores import Bucket
+from tests.support.certificates import Authority
+from tests.support.tls_proxy import TlsProxy
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
 
 AOI = shapely.box(14, 45, 16, 47)
 MORNING = dt.datetime(2020, 4, 1, 10, 0, 31)
@@ -229,3 +237,43 @@ def database(ground: Ground) -> Database:
 def worker(ground: Ground) -> Worker:
     """A worker; the ground's configuration is what it was at the start."""
     return ground.worker()
+
+
+# The store
+
+
+@pytest.fixture(scope="module")
+def s3_client(store: S3Server) -> Iterator[S3Client]:
+    client = store.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(store: S3Server, s3_client: S3Client) -> Iterator[Bucket]:
+    name = f"i{uuid.uuid4().hex[:12]}"
+    s3_client.create_bucket(Bucket=name)
+    yield Bucket(store, s3_client, name)
+    for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for item in page.get("Contents", []):
+            s3_client.delete_object(Bucket=name, Key=item["Key"])
+    s3_client.delete_bucket(Bucket=name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "data"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extractors.products.source.PAUSES", Backoff(first=0.01, longest=0.01, least=0.0))
+
+
+@pytest.fixture
+def tls_proxy(store: S3Server, authority: Authority) -> Iterator[TlsProxy]:
+    """TLS in front of the S3 server, with a certificate of the tests' authority."""
+    with TlsProxy(store.endpoint, authority.certify("127.0.0.1")) as server:
+        yield server

@@ -27,10 +27,9 @@ import pytest
 import download_with_boto3
 from demo.servers import S3Server, free_port
 from download_with_boto3 import main
-from extractors.backoff import Backoff
-from extractors.config import Store
 from extractors.errors import (
     ConfigurationError,
+    DiskError,
     DiskFullError,
     ExtractionError,
     ObjectNotFoundError,
@@ -39,81 +38,16 @@ from extractors.errors import (
 )
 from extractors.logs import PACKAGE_LOGGERS
 from extractors.model import StoredObject
+from extractors.products.parts import BYTES_PER_PART
 from extractors.products.store import ObjectStore
-from extractors.products.transfer import BYTES_PER_REQUEST
 from extractors.runtime.signals import SIGNALS
 from tests.faulty_s3 import FaultyS3
 from tests.integration.counting_proxy import CountingProxy
+from tests.integration.stores import MEGABYTE, SECRET, Bucket, left_in, noise
 from tests.support.environment import ROOT, environment
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-MEGABYTE = 1_000_000
-SECRET = "canary-secret-key"
-
-
-class Bucket:
-    """A bucket of its own, and stores that look at it."""
-
-    def __init__(self, server: S3Server, client: S3Client, name: str) -> None:
-        self.server, self.client, self.name = server, client, name
-
-    def put(self, key: str, body: bytes = b"12345") -> bytes:
-        self.client.put_object(Bucket=self.name, Key=key, Body=body)
-        return body
-
-    def settings(self, **changes: Any) -> dict[str, Any]:
-        return {
-            "access_key": "key", "secret_key": SECRET, "host": self.server.endpoint, "bucket": self.name,
-            "connections": 2, "retry_seconds": 0,
-        } | changes  # fmt: skip
-
-    def store(self, **changes: Any) -> ObjectStore:
-        return ObjectStore(Store.model_validate(self.settings(**changes)))
-
-    def item(self, key: str) -> StoredObject:
-        (item,) = [item for item in self.store().list_objects(key) if item.key == key]
-        return item
-
-
-@pytest.fixture(scope="module")
-def s3_client(store: S3Server) -> Iterator[S3Client]:
-    client = store.client()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def bucket(store: S3Server, s3_client: S3Client) -> Iterator[Bucket]:
-    name = f"i{uuid.uuid4().hex[:12]}"
-    s3_client.create_bucket(Bucket=name)
-    yield Bucket(store, s3_client, name)
-    for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for item in page.get("Contents", []):
-            s3_client.delete_object(Bucket=name, Key=item["Key"])
-    s3_client.delete_bucket(Bucket=name)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "data"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture(autouse=True)
-def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extractors.products.store.PAUSES", Backoff(first=0.01, longest=0.01, least=0.0))
-
-
-def left_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def noise(size: int) -> bytes:
-    return (b"%032x" % uuid.uuid4().int) * (size // 32) + b"." * (size % 32)
-
 
 # Listing
 
@@ -269,7 +203,7 @@ def test_nothing_is_left_if_it_cannot_get_its_final_name(
 
     monkeypatch.setattr(Path, "rename", no_rename)
     monkeypatch.setattr(Path, "replace", no_rename)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(DiskError, match=f"^{folder} cannot be written while downloading a.img .*Input/output error"):
         bucket.store().download({folder / "a.img": item})
     assert left_in(folder) == []
 
@@ -280,7 +214,8 @@ def test_another_size_than_announced(size: int, bucket: Bucket, folder: Path) ->
     item = replace(bucket.item("a.img"), size=size)
     with pytest.raises(SceneError) as caught:
         bucket.store().download({folder / "a.img": item})
-    assert str(caught.value) == f"a.img: 5 bytes arrived of {size}, twice; see the object in the store"
+    assert str(caught.value) == f"a.img: 5 bytes arrived of {size}, twice; it is not what was listed any more"
+    assert caught.value.retryable
     assert left_in(folder) == []
 
 
@@ -290,9 +225,10 @@ def test_another_content_than_announced(bucket: Bucket, folder: Path) -> None:
     with pytest.raises(SceneError) as caught:
         bucket.store().download({folder / "a.img": item})
     assert str(caught.value) == (
-        f"a.img: the content's MD5 is 827ccb0eea8a706c4c34a16891f84e7b, the store announces {'0' * 32}, twice; see "
-        "the object in the store"
+        f"a.img: the content's MD5 is 827ccb0eea8a706c4c34a16891f84e7b, the store announces {'0' * 32}, twice; it is "
+        "not what was listed any more"
     )
+    assert caught.value.retryable
     assert left_in(folder) == []
 
 
@@ -308,13 +244,28 @@ def test_what_arrives_spoilt_once_is_downloaded_once_more(
     assert any(message.endswith("downloading it once more") for message in caplog.messages)
 
 
-@pytest.mark.parametrize("fault", ["wrong", "short"])
-def test_what_always_arrives_spoilt_is_refused(fault: Any, bucket: Bucket, folder: Path, proxy: FaultyS3) -> None:
+@pytest.mark.parametrize(
+    ("fault", "remedy", "retryable"),
+    [
+        (
+            "wrong",
+            "replace the object, or, if the ETags of this store are no MD5s, set s3.etag_is_md5 to false in "
+            "s3_config.json",
+            False,
+        ),
+        ("short", "see the object in the store", True),
+    ],
+)
+def test_what_always_arrives_spoilt_is_refused(
+    fault: Any, remedy: str, retryable: bool, bucket: Bucket, folder: Path, proxy: FaultyS3
+) -> None:
     bucket.put("a.img", noise(MEGABYTE))
     item = bucket.item("a.img")
     proxy.spoil("a.img", fault)
-    with pytest.raises(SceneError, match=r"^a\.img: .*, twice; see the object in the store$"):
+    with pytest.raises(SceneError, match=rf"^a\.img: .*, twice; {re.escape(remedy)}$") as caught:
         bucket.store(host=proxy.endpoint).download({folder / "a.img": item})
+    assert caught.value.retryable == retryable
+    assert proxy.asked_for("/a.img") == 2
     assert left_in(folder) == []
 
 
@@ -344,22 +295,11 @@ def test_interruptions_without_end(fault: Any, words: str, bucket: Bucket, folde
 def test_an_object_that_was_uploaded_in_parts_has_no_md5_and_is_judged_by_its_size(
     bucket: Bucket, folder: Path
 ) -> None:
-    parts = [noise(5 * 1024 * 1024), b"the rest"]
-    upload = bucket.client.create_multipart_upload(Bucket=bucket.name, Key="a.img")["UploadId"]
-    etags = [
-        bucket.client.upload_part(Bucket=bucket.name, Key="a.img", UploadId=upload, PartNumber=number, Body=part)[
-            "ETag"
-        ]
-        for number, part in enumerate(parts, 1)
-    ]
-    bucket.client.complete_multipart_upload(
-        Bucket=bucket.name, Key="a.img", UploadId=upload,
-        MultipartUpload={"Parts": [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, 1)]},
-    )  # fmt: skip
+    body = bucket.put_in_parts("a.img", noise(5 * 1024 * 1024), b"the rest")
     item = bucket.item("a.img")
     assert item.etag.endswith("-2")
     bucket.store().download({folder / "a.img": item})
-    assert (folder / "a.img").read_bytes() == b"".join(parts)
+    assert (folder / "a.img").read_bytes() == body
     with pytest.raises(SceneError, match="bytes arrived of"):
         bucket.store().download({folder / "b.img": replace(item, size=item.size + 1)})
     assert left_in(folder) == ["a.img"]
@@ -423,7 +363,7 @@ def test_a_file_that_waits_for_its_turn_loses_no_time(
     # The small one stalls half-way; meanwhile, more time goes by than anybody would try again for.
     proxy.spoil("small.img", "stall", times=1)
     proxy.spoil("large.img", "503", times=4)
-    store = bucket.store(host=proxy.endpoint, retry_seconds=60)
+    store = bucket.store(host=proxy.endpoint, connections=1, retry_seconds=60, least_bytes_per_second=0)
     with ThreadPoolExecutor(1) as thread:
         download = thread.submit(store.download, items)
         assert proxy.stalled.wait(30)
@@ -436,7 +376,7 @@ def test_a_file_that_waits_for_its_turn_loses_no_time(
 def test_the_next_file_is_asked_for_when_all_parts_of_the_one_before_are(
     bucket: Bucket, folder: Path, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, size in (("first.img", 3 * BYTES_PER_REQUEST), ("second.img", 3 * BYTES_PER_REQUEST + 1)):
+    for name, size in (("first.img", 3 * BYTES_PER_PART), ("second.img", 3 * BYTES_PER_PART + 1)):
         bucket.put(name, bytes(size))
     store = bucket.store(host=proxy.endpoint, connections=2)
     store.download({folder / item.file_name: item for item in bucket.store().list_objects("")})

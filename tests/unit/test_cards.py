@@ -21,11 +21,11 @@ class Listing(ObjectStore):
     """A store whose listing is in memory; remembers what it was asked for."""
 
     def __init__(self, *keys: str) -> None:
-        self._settings = Store(host="http://127.0.0.1", bucket="eodata")
+        super().__init__(Store(host="http://127.0.0.1", bucket="eodata", anonymous=True))
         self.objects = [StoredObject(key, 5, "") for key in sorted(keys)]
         self.asked: list[str] = []
 
-    def list_objects(self, prefix: str) -> list[StoredObject]:
+    def list_objects(self, prefix: str, most: int | None = None) -> list[StoredObject]:
         self.asked.append(prefix)
         return [item for item in self.objects if item.key.startswith(prefix)]
 

@@ -70,7 +70,9 @@ def store(tmp_path: Path) -> Callable[[Any], StoreFile]:
     def read(document: Any) -> StoreFile:
         path = tmp_path / "s3_config.json"
         path.write_text(json.dumps(document))
-        return read_store_config(path)
+        found = read_store_config(path)
+        assert isinstance(found, StoreFile)
+        return found
 
     return read
 
@@ -124,7 +126,9 @@ def test_the_smallest_store_configuration(store: ReadStore) -> None:
     settings = store(SMALLEST_STORE).s3
     assert settings.model_dump(exclude={"secret_key"}) == {
         "access_key": CANARY, "host": "http://data.cloudferro.com", "bucket": "DIAS", "region": "default",
-        "connections": 4, "retry_seconds": 300, "fleet_downloads": None,
+        "connections": 4, "retry_seconds": 300, "fleet_downloads": None, "session_token": None, "anonymous": False,
+        "addressing": "path", "requester_pays": False, "ca_file": None, "etag_is_md5": True,
+        "least_bytes_per_second": 1000,
     }  # fmt: skip
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == CANARY
@@ -155,7 +159,9 @@ def test_the_examples_that_come_with_the_package_need_only_be_filled_in(store: R
 def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "s3_config.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(SMALLEST_STORE).encode())
-    assert read_store_config(path).s3.bucket == "DIAS"
+    found = read_store_config(path)
+    assert isinstance(found, StoreFile)
+    assert found.s3.bucket == "DIAS"
 
 
 def test_names_outside_ascii(database: ReadDatabase) -> None:
