@@ -41,16 +41,15 @@ class SceneError(UserError):
 
 
 class UnusableSceneError(SceneError):
-    """What the catalogue says of a scene cannot be used: no further attempt will change that."""
+    """What the catalogue says of a scene, or what the store holds of it, cannot be used: no further attempt will change
+    that."""
 
     retryable = False
 
 
-class UnusableFileError(SceneError):
-    """A file of the scene cannot be used, although it is what the store announces: no further attempt will change
-    that, so replace the object."""
-
-    retryable = False
+class DeliveryError(SceneError):
+    """The store delivers something else than it lists: somebody may be changing it, and another attempt lists it
+    anew."""
 
 
 class SceneNotFoundError(SceneError):

@@ -1,7 +1,7 @@
 """The work on one scene: files in, encoded rows out. It sets no status, handles no signal and ends no process."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,13 @@ import rasterstats
 
 from extractors import failpoints
 from extractors.database.copy import add_result, parcel_chunk
-from extractors.database.parcels import Selection
+from extractors.database.parcels import Box, Selection
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
+from extractors.errors import SceneError, UnusableSceneError
 from extractors.logs import progress
-from extractors.model import PARTNERS, ParcelCounts, Scene
-from extractors.products.store import ObjectStore
+from extractors.model import PARTNERS, ParcelCounts, Scene, StoredObject
+from extractors.products.store import PLAIN_MD5, ObjectStore
 from extractors.raster.bands import Band
 from extractors.raster.decoding import Decoding
 from extractors.resources import Resources
@@ -51,12 +52,17 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     objects = {folder / item.file_name: item for item in product.objects}
     occupied = partial(parcels.boxes_with_parcels, scene)
     table = ResultsTable(resources.tables.results)
-    with ExitStack() as on_failure, Decoding(product.bands, folder, card.format, resources.cores, occupied) as images:
+    with (
+        ExitStack() as on_failure,
+        content_is_final(product.objects),
+        Decoding(product.bands, folder, card.format, resources.cores, occupied) as images,
+    ):
         rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
         with counts.step("download"), download_slot(resources.database, resources.store_config.s3.fleet_downloads):
             store.download(objects, f"scene {scene.id}", images.arrived)
         say_downloaded([item.size for item in product.objects], counts)
         srid = look_at(images.bands, resources, counts)
+        check_place(images.bands, parcels.footprint_bounds(scene, srid))
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
             chunks = (parcel_chunk(block, srid) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
@@ -86,6 +92,18 @@ def open_store(resources: Resources) -> ObjectStore:
     return resources.store
 
 
+@contextmanager
+def content_is_final(objects: Sequence[StoredObject]) -> Iterator[None]:
+    """A block in which an error in the content of files is final, if they are for certain what lies in the store: then,
+    downloading them again changes nothing."""
+    try:
+        yield
+    except SceneError as error:
+        if type(error) is SceneError and all(PLAIN_MD5.fullmatch(item.etag) for item in objects):
+            raise UnusableSceneError(str(error)) from error
+        raise
+
+
 def say_downloaded(sizes: list[int], counts: ParcelCounts) -> None:
     """All files are there, with the sizes and checksums that the store announces."""
     failpoints.reach("files_verified")
@@ -112,6 +130,25 @@ def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> in
     for label in counts.absent:
         log.info("the product has no %s", label)
     return bands[0].srid
+
+
+def check_place(bands: list[Band], footprint: Box | None) -> None:
+    """Raise UnusableSceneError if a band lies elsewhere than the catalogue's footprint: one of them is wrong, and all
+    parcels would seem to lie outside. (Less than that may be: footprints are rough.)"""
+    for band in bands:
+        west, south, east, north = band.grid.bounds
+        if footprint and (
+            west >= footprint[2] or east <= footprint[0] or south >= footprint[3] or north <= footprint[1]
+        ):
+            raise UnusableSceneError(
+                f"the image does not meet the catalogue's footprint: {band.name} is at {_in_words(band.grid.bounds)}, "
+                f"the footprint at {_in_words(footprint)} (west, south, east, north in EPSG:{band.srid}); fix the one "
+                "that is wrong"
+            )
+
+
+def _in_words(box: Box) -> str:
+    return ", ".join(f"{side:.7g}" for side in box)
 
 
 def say_not_finite(counts: ParcelCounts) -> None:

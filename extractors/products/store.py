@@ -18,7 +18,7 @@ from botocore.config import Config
 from extractors import failpoints
 from extractors.backoff import Backoff
 from extractors.config import Store
-from extractors.errors import NO_ROOM, ConfigurationError, DiskFullError, ObjectNotFoundError, SceneError, one_line
+from extractors.errors import NO_ROOM, ConfigurationError, DeliveryError, DiskFullError, ObjectNotFoundError, one_line
 from extractors.logs import progress
 from extractors.model import StoredObject
 from extractors.products.store_errors import STORE_ERRORS, translated
@@ -46,7 +46,7 @@ class ObjectStore:
     """One bucket of an S3 store that need not be Amazon's.
 
     Errors: ObjectNotFoundError, ConfigurationError (wrong bucket or keys), StoreUnavailableError (after retrying for
-    `retry_seconds`), DiskFullError, SceneError (content that does not match what the store announces).
+    `retry_seconds`), DiskFullError, DeliveryError (content that does not match what the store announces).
     """
 
     def __init__(self, settings: Store, config_name: str = "s3_config.json") -> None:
@@ -159,7 +159,7 @@ class ObjectStore:
                 difference = fetch()
             same_size = partial.stat().st_size == item.size
             if difference is not None and not (same_size and self._is_encrypted(item, shared)):
-                raise SceneError(f"{item.key}: {difference}, twice; see the object in the store")
+                raise DeliveryError(f"{item.key}: {difference}, twice; see the object in the store")
             failpoints.reach("file_temp_written")
             partial.rename(path)
             failpoints.reach("file_renamed")

@@ -13,6 +13,7 @@ from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
     DatabaseUnavailableError,
+    DeliveryError,
     DiskFullError,
     ExtractionError,
     NoDatabaseError,
@@ -21,7 +22,6 @@ from extractors.errors import (
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
-    UnusableFileError,
     UnusableSceneError,
     UserError,
 )
@@ -33,7 +33,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     ConfigurationError: 2,
     SceneError: 1,
     UnusableSceneError: 1,
-    UnusableFileError: 1,
+    DeliveryError: 1,
     SceneNotFoundError: 1,
     ClaimLostError: 1,
     ObjectNotFoundError: 1,
@@ -46,7 +46,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
 STATUSES = {
     SceneError: "failed",
     UnusableSceneError: "failed",
-    UnusableFileError: "failed",
+    DeliveryError: "failed",
     ClaimLostError: "failed",
     SceneNotFoundError: "notfound",
     ObjectNotFoundError: "notfound",
