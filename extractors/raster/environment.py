@@ -1,7 +1,7 @@
 """Whether GDAL and PROJ work here: asked once, before a scene is claimed."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import rasterio
 import rasterio.errors
@@ -12,10 +12,6 @@ from extractors.model import ImageFormat
 
 # A CRS that every PROJ database knows: UTM zone 33 north.
 KNOWN_CODE = 32633
-# What makes PROJ and GDAL look for their files elsewhere, or leave drivers out. Other programs (QGIS, conda, PostGIS)
-# set some of these for themselves.
-PROJ_VARIABLES = ("PROJ_LIB", "PROJ_DATA")
-DRIVER_VARIABLES = ("GDAL_SKIP", "GDAL_DRIVER_PATH", "GDAL_DATA")
 
 
 def check_environment(image_format: ImageFormat) -> None:
@@ -27,14 +23,28 @@ def check_environment(image_format: ImageFormat) -> None:
     except rasterio.errors.CRSError as error:
         known, reason = False, f" ({one_line(error)})"
     if not known:
-        raise ConfigurationError(f"PROJ does not know EPSG:{KNOWN_CODE}{reason}; {_remedy(PROJ_VARIABLES)}")
-    with rasterio.Env() as environment:
-        drivers = environment.drivers()
+        raise ConfigurationError(f"PROJ does not know EPSG:{KNOWN_CODE}{reason}; {_remedy(_for_proj())}")
+    with rasterio.Env() as gdal:
+        drivers = gdal.drivers()
     if image_format.driver not in drivers:
-        raise ConfigurationError(f"GDAL has no driver {image_format.driver}; {_remedy(DRIVER_VARIABLES)}")
+        raise ConfigurationError(f"GDAL has no driver {image_format.driver}; {_remedy(_for_drivers())}")
 
 
-def _remedy(names: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
+def _for_proj() -> dict[str, str | None]:
+    """What makes PROJ look for its files elsewhere; other programs (QGIS, conda, PostGIS) set it for themselves."""
+    return {"PROJ_LIB": os.environ.get("PROJ_LIB"), "PROJ_DATA": os.environ.get("PROJ_DATA")}
+
+
+def _for_drivers() -> dict[str, str | None]:
+    """What makes GDAL leave drivers out, or look for their files elsewhere."""
+    return {
+        "GDAL_SKIP": os.environ.get("GDAL_SKIP"),
+        "GDAL_DRIVER_PATH": os.environ.get("GDAL_DRIVER_PATH"),
+        "GDAL_DATA": os.environ.get("GDAL_DATA"),
+    }
+
+
+def _remedy(variables: Mapping[str, str | None]) -> str:
     """What to do: unset what is set, and else it is the installation."""
-    found = [f"{name} ({environment[name]!r})" for name in names if name in environment]
+    found = [f"{name} ({value!r})" for name, value in variables.items() if value is not None]
     return f"unset {' and '.join(found)}" if found else "install the package anew"
