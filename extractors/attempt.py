@@ -80,6 +80,8 @@ def extract_and_publish(
             counts.seconds["publish"],
             outcome.reason,
         )
+        if not counts.rows_written.total():
+            log.warning("extracted, and yet not one of its parcels has a row: see the reasons")
     return outcome
 
 

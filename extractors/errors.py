@@ -49,11 +49,9 @@ class UnusableSceneError(SceneError):
     retryable = False
 
 
-class UnusableFileError(SceneError):
-    """A file of the scene cannot be used, although it is what the store announces: no further attempt will change
-    that, so replace the object."""
-
-    retryable = False
+class DeliveryError(SceneError):
+    """The store delivers something else than it lists: somebody may be changing it, and another attempt lists it
+    anew."""
 
 
 class DeliveryError(SceneError):

@@ -11,10 +11,10 @@ import rasterstats
 
 from extractors import failpoints
 from extractors.database.copy import add_result, parcel_chunk
-from extractors.database.parcels import Selection
+from extractors.database.parcels import Box, Selection
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
-from extractors.errors import SceneError, SceneNotFoundError, UnusableFileError
+from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
 from extractors.logs import progress
 from extractors.model import PARTNERS, Clock, ParcelCounts, Product, Scene, StoredObject
 from extractors.products.source import Source
@@ -69,6 +69,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
             store.download(objects, f"scene {scene.id}", arrived, settings.deadline_seconds)
         say_downloaded([item.size for item in product.objects], counts)
         srid = look_at(images.bands, resources, counts)
+        check_place(images.bands, parcels.footprint_bounds(scene, srid))
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
             rows.pids.extend(selection.pids)
             chunks = (parcel_chunk(block, srid) for block in selection.blocks)
@@ -110,14 +111,15 @@ def find(scene: Scene, store: Source, resources: Resources) -> Product:
 
 @contextmanager
 def content_is_final(store: Source, objects: Sequence[StoredObject]) -> Iterator[None]:
-    """A block in which a file that cannot be used is final only if it is for certain what lies in the store. If not,
-    another download may help; and if it cannot even be read again, that is no error in it."""
+    """A block in which an error in the content of files is final, if they are for certain what lies in the store. If
+    not, another download may help; and if they cannot even be read again, it is no error in them."""
     try:
         yield
-    except UnusableFileError as error:
-        store.confirm(objects)
-        if not all(store.is_exact(item) for item in objects):
-            raise SceneError(str(error)) from error
+    except SceneError as error:
+        if type(error) is SceneError:
+            store.confirm(objects)
+            if all(store.is_exact(item) for item in objects):
+                raise UnusableSceneError(str(error)) from error
         raise
 
 
@@ -157,6 +159,25 @@ def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> in
     for label in counts.absent:
         log.info("the product has no %s", label)
     return bands[0].srid
+
+
+def check_place(bands: list[Band], footprint: Box | None) -> None:
+    """Raise UnusableSceneError if a band lies elsewhere than the catalogue's footprint: one of them is wrong, and all
+    parcels would seem to lie outside. (Less than that may be: footprints are rough.)"""
+    for band in bands:
+        west, south, east, north = band.grid.bounds
+        if footprint and (
+            west >= footprint[2] or east <= footprint[0] or south >= footprint[3] or north <= footprint[1]
+        ):
+            raise UnusableSceneError(
+                f"the image does not meet the catalogue's footprint: {band.name} is at {_in_words(band.grid.bounds)}, "
+                f"the footprint at {_in_words(footprint)} (west, south, east, north in EPSG:{band.srid}); fix the one "
+                "that is wrong"
+            )
+
+
+def _in_words(box: Box) -> str:
+    return ", ".join(f"{side:.7g}" for side in box)
 
 
 def say_not_finite(counts: ParcelCounts) -> None:

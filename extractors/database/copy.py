@@ -60,15 +60,27 @@ def _without_empty_parts(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
 
 def add_result(rows: Rows, table: ResultsTable, obsid: int, result: ChunkResult) -> None:
     """Add what a chunk of parcels gave to the rows of its scene; `table` is the one for signatures."""
-    for part in result.signatures:
-        rows.signatures.add(encode_signatures(table, obsid, part), len(part.pid))
+    parts = result.signatures
+    rows.signatures.add(encode_signatures(table, obsid, *parts), sum(len(part.pid) for part in parts))
     rows.hists.add(encode_hists(obsid, result.hists), len(result.hists))
 
 
-def encode_signatures(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
-    """A scene's rows for one band in the form in which the table takes them. Raises ConfigurationError for a number
-    that its column cannot hold."""
-    return _binary(table, obsid, part) if table.is_binary else _csv(table, obsid, part)
+def encode_signatures(table: ResultsTable, obsid: int, *parts: Signatures) -> bytes:
+    """A scene's rows in the form in which the table takes them, those of a parcel one after the other: whoever reads
+    its series then finds them on one page. Raises ConfigurationError for a number that its column cannot hold."""
+    parts = tuple(part for part in parts if len(part.pid))
+    if not parts:
+        return b""
+    order = np.argsort(np.concatenate([part.pid for part in parts]), kind="stable")
+    if not table.is_binary:
+        lines = [line for part in parts for line in _csv(table, obsid, part)]
+        return "".join([lines[place] for place in order.tolist()]).encode()
+    rows = [_binary(table, obsid, part) for part in parts]
+    longest = max(part.shape[1] for part in rows)
+    used = np.concatenate([np.full(len(part), part.shape[1]) for part in rows])[order]
+    # Labels may differ in length, and so rows: all get the longest one's first, and lose what they do not fill.
+    padded = np.concatenate([np.pad(part, ((0, 0), (0, longest - part.shape[1]))) for part in rows])[order]
+    return (padded if used.min() == longest else padded[np.arange(longest) < used[:, None]]).tobytes()
 
 
 def encode_hists(obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> bytes:
@@ -78,7 +90,8 @@ def encode_hists(obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> byt
     return text.getvalue().encode()
 
 
-def _binary(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
+def _binary(table: ResultsTable, obsid: int, part: Signatures) -> NDArray[np.uint8]:
+    """The bytes of each row."""
     columns, label = table.table.columns, part.label.encode()
     kinds = {
         name: f"S{len(label)}" if name == "band" else BINARY_TYPES[column.type] for name, column in columns.items()
@@ -100,16 +113,17 @@ def _binary(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
             )
         rows[name] = value
     rows["band"] = label
-    return rows.tobytes()
+    return rows.view("u1").reshape(len(rows), -1)
 
 
-def _csv(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
+def _csv(table: ResultsTable, obsid: int, part: Signatures) -> list[str]:
+    """The line of each row."""
     text = io.StringIO()
     values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
     values |= dict(zip(NAMES, part.table.T.tolist(), strict=True))
     values["count"] = [int(count) for count in values["count"]]
     csv.writer(text).writerows(zip(*(values[name] for name in table.table.columns), strict=True))
-    return text.getvalue().encode()
+    return text.getvalue().splitlines(keepends=True)
 
 
 @cache

@@ -6,6 +6,7 @@ that nothing stays open or locked in the database while statistics are computed,
 """
 
 import logging
+import math
 import sys
 from array import array
 from collections import Counter
@@ -116,6 +117,23 @@ class Parcels:
             if _broken_geometry(error) is None:
                 raise
             return []  # the selection itself will say so
+
+    def footprint_bounds(self, scene: Scene, srid: int) -> Box | None:
+        """The box around the scene's footprint in the CRS of this number; None if it cannot be brought there."""
+        names = {
+            "footprint": aoi.in_srid(sql.Identifier("footprint"), "scene_srid"),
+            "valid": aoi.valid(aoi.FOOTPRINT),
+            "catalogue": self._tables.catalogue.identifier,
+        }
+        try:
+            with self._database.transaction("looking where the scene is") as cursor:
+                cursor.execute(statement("parcels.footprint_bounds", **names), {"obsid": scene.id, "scene_srid": srid})
+                box: Box = cursor.fetchone() or (None,) * 4
+        except ConfigurationError as error:
+            if _broken_geometry(error) is None:
+                raise
+            return None  # the selection itself will say so
+        return box if all(side is not None and math.isfinite(side) for side in box) else None
 
     @contextmanager
     def select(self, scene: Scene, epsg: int, chunk_size: int, folder: Path) -> Iterator[Selection]:

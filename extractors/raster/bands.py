@@ -18,7 +18,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from extractors.errors import UnusableFileError
+from extractors.errors import UnusableSceneError
 from extractors.model import PARTNERS, POLARISATIONS, BandFile, ImageFormat
 from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, tile_window, tiles_under
 from extractors.raster.integrity import JPEG2000, check_integrity
@@ -226,7 +226,7 @@ def _window(polygons: PolygonsOnGrid, chosen: slice) -> tuple[slice, slice] | No
 class SceneBands:
     """The bands of a scene, all in one CRS but possibly on different grids; opened as their files arrive.
 
-    Methods raise SceneError for a file that is missing, UnusableFileError for one that is cut short, is of another
+    Methods raise SceneError for a file that is missing, UnusableSceneError for one that is cut short, is of another
     format, has no usable CRS or grid, or lacks the band.
     """
 
@@ -247,7 +247,7 @@ class SceneBands:
         bands = [band for path in self._images for band in self._open(path)]
         if len({band.srid for band in bands}) > 1:
             listing = ", ".join(f"{band.name} in EPSG:{band.srid}" for band in bands)
-            raise UnusableFileError(f"the bands are in different CRS ({listing}); they must share one")
+            raise UnusableSceneError(f"the bands are in different CRS ({listing}); they must share one")
         return bands
 
     def grids(self, names: Iterable[str] | None = None) -> list[GridBands]:
@@ -309,35 +309,35 @@ def _band(file: BandFile, image: ImageFile, dataset: Any, image_format: ImageFor
     name, index, transform, shape = image.path.name, file.index, dataset.transform, dataset.shape
     srid = _srid(dataset.crs)
     if srid is None:
-        raise UnusableFileError(
+        raise UnusableSceneError(
             f"{name} has no CRS with an EPSG code ({dataset.crs or 'none at all'}); replace the object"
         )
     if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise UnusableFileError(
+        raise UnusableSceneError(
             f"{name} is not on a north-up grid (transform {tuple(transform)[:6]}); replace the object"
         )
     if not 1 <= index <= dataset.count:
-        raise UnusableFileError(
+        raise UnusableSceneError(
             f"{name} has {dataset.count} band(s): no band {index} for {file.name}; replace the object"
         )
     descriptions = _descriptions(dataset)
     masked = MASK in descriptions
     if descriptions[index - 1] == MASK:
-        raise UnusableFileError(
+        raise UnusableSceneError(
             f"{name}: band {index} is a mask, and nothing says where {file.name} is; replace the object"
         )
     dtype = dataset.dtypes[index - 1]
     if dtype not in PIXEL_TYPES:
-        raise UnusableFileError(f"{name} holds {dtype} pixels, which have no such statistics")
+        raise UnusableSceneError(f"{name} holds {dtype} pixels, which have no such statistics")
     size = shape[0] * shape[1] * np.dtype(dtype).itemsize
     decodes = image_format.driver == JPEG2000
     if decodes and size > LARGEST_DECODED_BYTES:
-        raise UnusableFileError(
+        raise UnusableSceneError(
             f"{name} claims {shape[1]:,} x {shape[0]:,} pixels, {size / 1e9:,.0f} GB; replace the object"
         )
     scale, offset = (dataset.scales[index - 1], dataset.offsets[index - 1]) if image_format.scaled else (1.0, 0.0)
     if not (math.isfinite(scale) and math.isfinite(offset) and scale > 0):
-        raise UnusableFileError(f"{name} declares values of {scale} x pixel + {offset}; replace the object")
+        raise UnusableSceneError(f"{name} declares values of {scale} x pixel + {offset}; replace the object")
     declared = "alpha" if masked else _declared(dataset, index, image_format.nodata)
     stored = StoredBand(
         image, index, image_format.nodata, bool(declared), 1 + descriptions.index(MASK) if masked else 0

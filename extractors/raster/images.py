@@ -12,7 +12,7 @@ import rasterio
 import rasterio.errors
 import rasterio.windows
 
-from extractors.errors import SceneError, UnusableFileError, one_line
+from extractors.errors import SceneError, one_line
 from extractors.statistics.grid import Array, Boxes
 
 Tile = tuple[int, int]
@@ -31,8 +31,8 @@ class ImageFile:
 
     @contextmanager
     def borrow(self) -> Iterator[Any]:
-        """An open dataset for the calling thread. Raises UnusableFileError if the file cannot be read by its driver,
-        SceneError if memory was short."""
+        """An open dataset for the calling thread. Raises SceneError if the file cannot be read by its driver, and
+        MemoryError if memory was short."""
         try:
             with self._lock:
                 dataset = self._idle.pop() if self._idle else None
@@ -47,8 +47,9 @@ class ImageFile:
                     else:
                         self._idle.append(dataset)
         except rasterio.errors.RasterioError as error:
-            kind = SceneError if _is_out_of_memory(error) else UnusableFileError
-            raise kind(
+            if _is_out_of_memory(error):
+                raise MemoryError(f"{self.path.name} cannot be read ({one_line(error)})") from error
+            raise SceneError(
                 f"{self.path.name} cannot be read as {self._driver} ({one_line(error)}); see what the "
                 "store holds under this name"
             ) from error

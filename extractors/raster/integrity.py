@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import IO
 
-from extractors.errors import SceneError, UnusableFileError
+from extractors.errors import SceneError
 
 JPEG2000 = "JP2OpenJPEG"
 ENVI = "ENVI"
@@ -23,8 +23,7 @@ SHORTEST_BODY = {SIZE_MARKER: 36, TILE_MARKER: 8}
 
 
 def check_integrity(path: Path, driver: str) -> None:
-    """Raise UnusableFileError if the file is truncated (JPEG 2000, ENVI) or has no such header, SceneError if it is not
-    there (any more)."""
+    """Raise SceneError if the file is missing, truncated (JPEG 2000, ENVI) or has lost its header."""
     if not path.exists():
         raise SceneError(f"{path.name} is missing")
     if driver == JPEG2000:
@@ -38,7 +37,7 @@ def _check_jpeg2000(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(len(JPEG2000_SIGNATURE)) != JPEG2000_SIGNATURE:
-            raise UnusableFileError(f"{path.name} is not a JPEG 2000 file; see what the store holds under this name")
+            raise SceneError(f"{path.name} is not a JPEG 2000 file; see what the store holds under this name")
         position = len(JPEG2000_SIGNATURE)
         while position < size:
             file.seek(position)
@@ -57,12 +56,12 @@ def _check_jpeg2000(path: Path) -> None:
                 begin = position + (16 if header[:4] == LONG_BOX else 8)
                 announced, present = _count_tiles(file, begin, position + length)
                 if announced != present:
-                    raise UnusableFileError(
+                    raise SceneError(
                         f"{path.name} announces {announced:,} tiles and holds {present:,}; replace the object"
                     )
                 return
             position += length
-    raise UnusableFileError(
+    raise SceneError(
         f"{path.name} is cut short: its JPEG 2000 codestream does not end within its {size:,} bytes; replace the object"
     )
 
@@ -99,18 +98,18 @@ def _check_envi(path: Path) -> None:
         raise SceneError(f"{header_path.name} is missing: without its header {path.name} cannot be read")
     text = header_path.read_text(encoding="latin-1")
     if not text.startswith("ENVI"):
-        raise UnusableFileError(f"{header_path.name} is not an ENVI header; see what the store holds under this name")
+        raise SceneError(f"{header_path.name} is not an ENVI header; see what the store holds under this name")
     fields = {key: int(value) for key, value in re.findall(r"^\s*([a-z ]+?)\s*=\s*(\d+)\s*$", text, re.MULTILINE)}
     # By data type code, only types that have statistics: byte, int16, int32, float32, float64, uint16, uint32.
     bytes_per_pixel = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 12: 2, 13: 4}.get(fields.get("data type", 0))
     if bytes_per_pixel is None or not {"samples", "lines"} <= fields.keys():
-        raise UnusableFileError(f"{header_path.name} lacks samples, lines or a usable data type; replace the object")
+        raise SceneError(f"{header_path.name} lacks samples, lines or a usable data type; replace the object")
     expected = (
         fields.get("header offset", 0) + fields["samples"] * fields["lines"] * fields.get("bands", 1) * bytes_per_pixel
     )
     size = path.stat().st_size
     if size != expected:
-        raise UnusableFileError(
+        raise SceneError(
             f"{path.name} has {size:,} bytes, but its header announces {expected:,} "
             f"({fields['samples']} samples x {fields['lines']} lines); replace the object"
         )

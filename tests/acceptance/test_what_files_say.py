@@ -194,7 +194,7 @@ def test_c6_scale(workspace: Workspace) -> None:
 @pytest.mark.parametrize("scale", [0.0, -1e-4])
 def test_c6_a_scale_that_cannot_be(workspace: Workspace, scale: float) -> None:
     """A sibling: all pixels would be one number, or coherence below 0."""
-    workspace.extraction["max_attempts"] = 5
+    workspace.extraction.update(max_attempts=5, retry_pause_seconds=0)
     workspace.add_parcels(squares(3))
     scene = workspace.add_c6()
     geotiff(workspace, scene, np.ones(SHAPE, "int16"), np.ones(SHAPE, "int16"), scale=scale, offset=0.0)
@@ -237,7 +237,7 @@ def test_c6_one_band(workspace: Workspace) -> None:
 
 def test_c6_one_band_that_nothing_names(workspace: Workspace) -> None:
     """A sibling: it could be either, so it is none."""
-    workspace.extraction["max_attempts"] = 5
+    workspace.extraction.update(max_attempts=5, retry_pause_seconds=0)
     workspace.add_parcels(squares(3))
     scene = workspace.add_c6()
     geotiff(workspace, scene, radar()["VV"])

@@ -282,7 +282,7 @@ class SpoiltStore:
         key = re.search(rb"<Key>(.*?)</Key>", entry)
         change = self.swapped(unquote(key[1].decode())) if key else None
         if key is None or change is None:
-            return entry.replace(b"&quot;</ETag>", self._suffix.encode() + b"&quot;</ETag>")
+            return re.sub(rb'(&quot;|")</ETag>', self._suffix.encode() + rb"\1</ETag>", entry)
         body = change(self._client.get_object(Bucket=self._bucket(), Key=unquote(key[1].decode()))["Body"].read())
         entry = re.sub(rb"<Size>\d+</Size>", b"<Size>%d</Size>" % len(body), entry)
         return re.sub(rb"<ETag>.*?</ETag>", f"<ETag>&quot;{_md5(body)}{self._suffix}&quot;</ETag>".encode(), entry)

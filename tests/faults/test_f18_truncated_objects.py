@@ -2,8 +2,8 @@
 
 Injected by a server in front of the store that lists and serves the shortened object. GDAL reads the missing part of
 ENVI and JPEG 2000 files as zeros, which is nodata: half a scene would become "no data" and look extracted. Asserted:
-refused with a reason, 0 rows, never `no_parcels` or `extracted`; and a mended object is extracted as if nothing had
-been.
+refused with a reason at the first attempt, since another download would bring the same; 0 rows, never `no_parcels` or
+`extracted`; and a mended object is extracted as if nothing had been.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def test_f18_truncated(make_season: MakeSeason, spoilt: SpoiltStore, card: str) 
         attempts = season.attempts(scene)
         # Size and MD5 agree with what the store holds: another download would bring the same.
         assert season.outcomes(scene) == ["failed"]
+        assert spoilt.asked_for(season.key(scene, FILES[card]), "GET") == 1
         name = season.products[scene].keys[FILES[card]].rsplit("/", 1)[-1]
         assert all(name.split(".")[0] in attempt["detail"] for attempt in attempts), attempts
         assert season.workspace.status(scene) == "failed"

@@ -24,6 +24,7 @@ from extractors.database.parcels import Parcels
 from extractors.database.queue import Queue
 from extractors.database.results import ResultsTable
 from extractors.database.spool import Spool
+from extractors.errors import UnusableSceneError
 from extractors.model import Outcome, Scene
 from extractors.products import body, content, source, store
 from extractors.products.card import Card
@@ -153,6 +154,11 @@ def attempts() -> None:
         self._most_attempts = MANY
 
     put(Queue, __init__=endless)
+
+
+def final() -> None:
+    """Whatever is wrong with a scene's files, try again."""
+    put(UnusableSceneError, retryable=True)
 
 
 def back_off() -> None:
@@ -367,7 +373,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
     for function in (
         skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
-        integrity, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large,
+        integrity, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large, final,
         no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit,
     )
 }  # fmt: skip

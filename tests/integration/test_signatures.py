@@ -133,6 +133,40 @@ def test_many_rows_go_in_several_pieces(ground: Ground, database: Database, monk
     assert [row[0] for row in stored(ground, "pid")] == list(range(10))
 
 
+@pytest.mark.parametrize("labels", [("B4", "B8", "SC"), ("B04", "B08", "SC")], ids=["as long", "of different length"])
+@pytest.mark.parametrize("kind", ["real", "numeric"], ids=["binary", "as text"])
+def test_a_parcel_s_rows_of_a_chunk_lie_next_to_each_other(
+    labels: tuple[str, ...], kind: str, ground: Ground, database: Database
+) -> None:
+    """They are on one page then, for whoever reads its series; and they are the same rows, each once."""
+    ground.query(
+        f"CREATE TABLE signatures (pid int, obsid int, band varchar(3), count {kind}, "
+        f"{STATISTIC_COLUMNS.replace('real', kind)})"
+    )
+    table = opened(ground, database)
+    pids, random = np.array([300, 100, 200, 50]), np.random.default_rng(1)
+    result = ChunkResult(4, pids)
+    # Parts as windows give them; one parcel has no row in one band.
+    for label in labels:
+        for chosen in (slice(0, 1), slice(1, 3), slice(3, 3 if label == "SC" else 4)):
+            numbers = random.integers(1, 99, (len(pids[chosen]), 8)).astype(float)
+            result.signatures.append(Signatures(label, pids[chosen], numbers))
+    with Rows(Path(tempfile.gettempdir()), 1000) as rows, database.transaction("testing") as cursor:
+        add_result(rows, table, 7, result)
+        assert rows.signatures.total == 11
+        table.copy(cursor, rows.signatures)
+    found = ground.query(f"SELECT {ALL} FROM signatures ORDER BY ctid")
+    assert [(pid, band) for pid, _, band, *_ in found] == [
+        (pid, band) for pid in sorted(pids.tolist()) for band in labels if (pid, band) != (50, "SC")
+    ]
+    expected = {
+        (pid, part.label): tuple(row)
+        for part in result.signatures
+        for pid, row in zip(part.pid.tolist(), part.table.tolist(), strict=True)
+    }
+    assert {(pid, band): tuple(map(float, row)) for pid, _, band, *row in found} == expected
+
+
 @pytest.mark.parametrize("kind", ["int2", "int4"])
 def test_ids_that_do_not_fit_are_told_of(kind: str, ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE signatures (pid {kind}, obsid int, band char(2), count real, {STATISTIC_COLUMNS})")
@@ -297,14 +331,14 @@ SIGNATURES = f"CREATE TABLE signatures (pid int, obsid int, band char(2), count 
         (
             SIGNATURES,
             ("B04", "SC"),
-            "column band of table public.signatures holds 2 characters, but the labels have 3; widen it, or write "
-            "extraction.band_labels = classic",
+            "column band of table public.signatures holds 2 characters, but the labels have 3; widen it (ALTER TABLE "
+            "public.signatures ALTER COLUMN band TYPE varchar(3)), or write extraction.band_labels = classic",
         ),
         (
             SIGNATURES.replace("char(2)", "varchar(1)"),
             ("VV",),
-            "column band of table public.signatures holds 1 characters, but the labels have 2; widen it, or write "
-            "extraction.band_labels = classic",
+            "column band of table public.signatures holds 1 characters, but the labels have 2; widen it (ALTER TABLE "
+            "public.signatures ALTER COLUMN band TYPE varchar(2)), or write extraction.band_labels = classic",
         ),
     ],
     ids=["no p25", "no std", "text", "text as id", "a column nobody writes", "narrow band", "narrower band"],

@@ -25,12 +25,12 @@ from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
     DatabaseUnavailableError,
+    DeliveryError,
     DiskFullError,
     NoDatabaseError,
     ObjectNotFoundError,
     SceneError,
     StoreUnavailableError,
-    UnusableFileError,
     UnusableSceneError,
 )
 from extractors.model import GIVEN_BACK, Outcome, Pending, Scene
@@ -78,7 +78,7 @@ GIVEN_BACK_75 = Outcome(GIVEN_BACK, "ingested", "x", 75)
         (SceneError("x"), 3, Outcome("failed", "failed", "x", 1)),
         (SceneError("two\nlines"), 3, Outcome("failed", "failed", "two lines", 1)),
         (UnusableSceneError("x"), 1, Outcome("failed", "failed", "x", 1)),
-        (UnusableFileError("x"), 1, Outcome("failed", "failed", "x", 1)),
+        (DeliveryError("x"), 1, Outcome("error", "ingested", "x", 1, retry_after=10)),
         (ObjectNotFoundError("x"), 1, Outcome("notfound", "notfound", "x", 1)),
         (ClaimLostError("x"), 1, Outcome("claim_lost", "ingested", "x", 1)),
         (StoreUnavailableError("x"), 1, GIVEN_BACK_75),

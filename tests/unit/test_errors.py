@@ -24,7 +24,6 @@ from extractors.errors import (
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
-    UnusableFileError,
     UnusableSceneError,
     UserError,
 )
@@ -36,7 +35,6 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     ConfigurationError: 2,
     SceneError: 1,
     UnusableSceneError: 1,
-    UnusableFileError: 1,
     DeliveryError: 1,
     SceneNotFoundError: 1,
     ClaimLostError: 1,
@@ -52,7 +50,6 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
 STATUSES = {
     SceneError: "failed",
     UnusableSceneError: "failed",
-    UnusableFileError: "failed",
     DeliveryError: "failed",
     ClaimLostError: "failed",
     SceneNotFoundError: "notfound",

@@ -92,6 +92,12 @@ WHERE ST_Intersects(box.geometry, (SELECT geometry FROM footprint))
        LIMIT 1)
 ORDER BY box.geometry
 
+-- :footprint_bounds
+-- The box around a scene's footprint in another CRS.
+SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box)
+FROM (SELECT {footprint} AS box
+      FROM (SELECT {valid} AS footprint FROM {catalogue} d WHERE d.id = %(obsid)s OFFSET 0) scene) transformed
+
 -- :any
 -- Whether there is anything to select, found out before a download.
 SELECT EXISTS (SELECT FROM selected)
