@@ -54,11 +54,6 @@ class DeliveryError(SceneError):
     anew."""
 
 
-class DeliveryError(SceneError):
-    """The store delivers something else than it lists: somebody may be changing it, and another attempt lists it
-    anew."""
-
-
 class SceneNotFoundError(SceneError):
     """The store has no such product or lacks some of its objects: bring them there, and set the scene's
     status back to `ingested`."""

@@ -117,8 +117,9 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
             scene = queue.claim(options.scene)
             if scene is not None:
                 return scene
-            # A worker that has outlived its deadline is stopped or cut off, and gives nothing back.
-            pending = queue.pending(settings.deadline_seconds + 2 * GRACE_SECONDS)
+            # A worker that has outlived its deadline, and that of its download, is stopped or cut off, and gives
+            # nothing back.
+            pending = queue.pending(2 * (settings.deadline_seconds + GRACE_SECONDS))
             if options.burst and not pending.under_way:
                 # What was under way when we claimed may have been given back before we asked for that.
                 return queue.claim(options.scene) or pending

@@ -18,6 +18,8 @@ from extractors.config import ENGINE_NAMES
 from tests.faults.season import Products, make_oracle
 from tests.faulty_s3 import FaultyS3
 from tests.support.certificates import Authority
+from tests.support.environment import skip_unless
+from tests.support.radosgw import RadosGateway, missing
 from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.workspace import Workspace
 
@@ -92,6 +94,16 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     folder.mkdir()
     with small_disk(folder) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[RadosGateway]:
+    """Ceph's own S3 server, with no users and no buckets at first."""
+    absent = missing()
+    skip_unless(f"not installed: {absent}" if absent else "")
+    # Paths of sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="rgw-") as folder, RadosGateway(Path(folder)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

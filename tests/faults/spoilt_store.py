@@ -266,6 +266,8 @@ class SpoiltStore:
                 return replace(answer, body=body, length=len(body))
             return answer
         answer = self.fetch(request.method, path, headers)
+        if "etag" in answer.headers:
+            answer.headers["etag"] = answer.headers["etag"][:-1] + self._suffix + '"'
         if "list-type" in request.target and answer.status == 200:
             text = re.sub(rb"<Contents>.*?</Contents>", self._listed, answer.body, flags=re.DOTALL)
             return replace(answer, body=text, length=len(text))
@@ -282,7 +284,7 @@ class SpoiltStore:
         key = re.search(rb"<Key>(.*?)</Key>", entry)
         change = self.swapped(unquote(key[1].decode())) if key else None
         if key is None or change is None:
-            return re.sub(rb'(&quot;|")</ETag>', self._suffix.encode() + rb"\1</ETag>", entry)
+            return re.sub(rb'("|&quot;)</ETag>', self._suffix.encode() + rb"\1</ETag>", entry)
         body = change(self._client.get_object(Bucket=self._bucket(), Key=unquote(key[1].decode()))["Body"].read())
         entry = re.sub(rb"<Size>\d+</Size>", b"<Size>%d</Size>" % len(body), entry)
         return re.sub(rb"<ETag>.*?</ETag>", f"<ETag>&quot;{_md5(body)}{self._suffix}&quot;</ETag>".encode(), entry)

@@ -117,7 +117,7 @@ def test_end_of_burst_is_bounded(make_season: MakeSeason) -> None:
     season.short(deadline_seconds=20)
     first, _ = last_scene(season)
     first.send(signal.SIGSTOP)
-    season.workspace.query("UPDATE extraction_log SET started_at = now() - interval '26 seconds'")
+    season.workspace.query("UPDATE extraction_log SET started_at = now() - interval '46 seconds'")
     second = waiting_worker(season)
     outcome = second.wait(20)
     assert (outcome.code, outcome.stdout.splitlines()) == (0, [NOTHING_LEFT])

@@ -4,8 +4,6 @@ buckets that bill their readers, addresses. (The other server for tests lets eve
 from __future__ import annotations
 
 import socket
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +12,9 @@ import pytest
 from extractors.errors import ConfigurationError, ExtractionError, ObjectNotFoundError, StoreUnavailableError
 from extractors.model import StoredObject
 from tests.integration.stores import left_in, noise
-from tests.support.environment import skip_unless
-from tests.support.radosgw import DOMAIN, RadosGateway, User, missing
+from tests.support.radosgw import DOMAIN, RadosGateway, User
 
 BODY = noise(1000)
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[RadosGateway]:
-    absent = missing()
-    skip_unless(f"not installed: {absent}" if absent else "")
-    # Paths of sockets must be short.
-    with tempfile.TemporaryDirectory(prefix="rgw-") as folder, RadosGateway(Path(folder)) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
