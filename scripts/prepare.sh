@@ -27,7 +27,7 @@ prepare_postgis() {
 # are skipped.
 prepare_test_tools() {
     _install_if_possible ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime \
-        shellcheck:shellcheck
+        shellcheck:shellcheck radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd
 }
 
 # The same for the tests on a swarm, which need root: a Docker engine, which is not started, and what makes machines for
@@ -191,6 +191,7 @@ _install() {
                     docker.io) _disable docker.service docker.socket containerd.service ;;
                     openssh-server) _disable ssh.service ;;
                     pgbouncer) _disable pgbouncer.service ;;
+                    radosgw | ceph-*) _disable ceph.target ;;
                 esac
             fi
         done
