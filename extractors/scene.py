@@ -15,10 +15,11 @@ from extractors.database.parcels import Selection
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
 from extractors.logs import progress
-from extractors.model import ParcelCounts, Scene
+from extractors.model import Check, ParcelCounts, Scene
 from extractors.products.store import ObjectStore
 from extractors.raster.decoding import Decoding
-from extractors.resources import Resources
+from extractors.raster.libraries import check_driver, check_proj, transformation_used
+from extractors.resources import Resources, Start
 from extractors.signatures import ChunkResult
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         if not parcels.meet(scene):
             return None
     with counts.step("download"):
-        store = open_store(resources)
+        store = open_store(resources.start)
         product = card.find(scene, store, settings)
     failpoints.reach("s3_listed")
     objects = {folder / item.file_name: item for item in product.objects}
@@ -75,11 +76,46 @@ def count_parcels_without_geometry(resources: Resources, counts: ParcelCounts) -
         )
 
 
-def open_store(resources: Resources) -> ObjectStore:
+def checks(start: Start) -> list[Check]:
+    """What has to be seen of libraries and store before the first scene is claimed."""
+    return [
+        Check("PROJ", check_proj),
+        Check("GDAL", partial(check_driver, start.card.format.driver)),
+        Check("accuracy", partial(check_accuracy, start), ("reference systems", "PROJ")),
+        Check("store", partial(check_store, start)),
+    ]
+
+
+def check_accuracy(start: Start) -> str:
+    """Warns if PostGIS lacks a grid, and so transforms the parcels with less accuracy than it could."""
+    found = start.database_checks.position()
+    if found is None:
+        return "unknown while there are no parcels"
+    srid, position, result = found
+    known = transformation_used(srid, position, result)
+    if known is None:
+        return f"unknown by which transformation PostGIS brings parcels from SRID {srid} to WGS 84"
+    used, better = known
+    if better is not None:
+        log.warning(
+            "parcels are transformed from SRID %d by %s; a better transformation exists and is not installed in the "
+            "database server's PROJ: %s; install its grid (package proj-data, or projsync)",
+            *(srid, used, better),
+        )
+    return f"parcels are transformed from SRID {srid} by {used}"
+
+
+def check_store(start: Start) -> str:
+    """That the store can be reached as it is configured, and holds scenes of this kind at all."""
+    open_store(start)
+    return f"{start.store_config.s3.bucket} at {start.store_config.s3.host}"
+
+
+def open_store(start: Start) -> ObjectStore:
     """The store; one client serves all scenes of a worker."""
-    if resources.store is None:
-        resources.store = ObjectStore(resources.store_config.s3, str(resources.options.s3_config))
-    return resources.store
+    if start.store is None:
+        start.store = ObjectStore(start.store_config.s3, str(start.options.s3_config))
+    return start.store
 
 
 def say_downloaded(sizes: list[int], counts: ParcelCounts) -> None:

@@ -23,6 +23,10 @@ WORKER_VARIABLES = (
     "HEALTH_FILE",
     "EXTRACTION_FAILPOINT",
     "EXTRACTION_FAILPOINT_FILE",
+    "PROJ_LIB",
+    "PROJ_DATA",
+    "GDAL_SKIP",
+    "GDAL_DRIVER_PATH",
 )
 """All that the package reads (tests/unit/test_environment.py sees that none is missing)."""
 OF_LIBRARIES = ("PG", "AWS_", "GDAL_")
