@@ -5,8 +5,9 @@ fails; `--check` goes through all of them.
 """
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from extractors.config import Options, read_database_config, read_store_config
@@ -44,7 +45,7 @@ class Start:
     @property
     def first_checks(self) -> list[Check]:
         """What comes before everything else; the last one opens the session."""
-        return [Check("data directory", self._check_data_dir), Check("database", self._connect)]
+        return [Check("data directory", self._check_data_dir), Check("database", self.connect)]
 
     @property
     def database_checks(self) -> DatabaseChecks:
@@ -61,7 +62,8 @@ class Start:
         if self.database is not None:
             self.database.close()
 
-    def _connect(self) -> str:
+    def connect(self) -> str:
+        """Open the session; returns where."""
         config, name = self.config, str(self.options.db_config)
         self.database = Database(config, name)
         histograms = self.card.categorical is not None
@@ -119,15 +121,20 @@ class Resources:
         """Resources for extracting: every check has passed that comes before the first look for a scene, and every
         table exists."""
         start = Start(card, options, make=True)
-        try:
+        with closed_on_failure(start):
             for check in start.first_checks:
                 check.look()
             for check in start.database_checks.before_any_work():
                 check.look()
             return cls(start, cores)
-        except BaseException:
-            start.close()
-            raise
+
+    @classmethod
+    def for_reading(cls, card: Card, options: Options) -> Self:
+        """Resources for a command that only reads: nothing is made, and no right to write is asked for."""
+        start = Start(card, options)
+        with closed_on_failure(start):
+            start.connect()
+            return cls(start, make=False)
 
     def close(self) -> None:
         """End the database session; a scene that is still claimed is free then."""
@@ -136,10 +143,18 @@ class Resources:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def closed_on_failure(start: Start) -> Iterator[None]:
+    """A block whose failure ends the session."""
+    try:
+        yield
+    except BaseException:
+        start.close()
+        raise
 
 
 def _nearest(folder: Path) -> Path:

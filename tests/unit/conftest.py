@@ -16,8 +16,6 @@ from hypothesis import Phase, settings
 from extractors.runtime.signals import SIGNALS, Signals
 from tests.support.environment import WORKER_VARIABLES
 
-__all__ = ["WORKER_VARIABLES"]  # for test_options.py
-
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
 settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=1000, phases=[Phase.explicit, Phase.generate]
