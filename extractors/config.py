@@ -69,7 +69,23 @@ def parse_moment(text: Any) -> dt.datetime:
         raise ValueError("beyond the calendar in UTC") from error
 
 
+def parse_host(text: Any) -> Any:
+    """A server's name or address and nothing else; raises ValueError for what people write there besides."""
+    if not isinstance(text, str) or text.startswith("/"):  # a socket's directory
+        return text
+    if "://" in text:
+        raise ValueError("a host and not a URL; user, port and database have keys of their own")
+    if text != text.strip():
+        raise ValueError("there are blanks around it")
+    if text.startswith("["):
+        raise ValueError("an IPv6 address is written without brackets, and its port as `port`")
+    if text.count(":") == 1:
+        raise ValueError("the port has a key of its own, `port`")
+    return text
+
+
 Table = Annotated[TableName, BeforeValidator(parse_table_name)]
+ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^%\x00]*$")]
 Moment = Annotated[dt.datetime, BeforeValidator(parse_moment)]
 Text = Annotated[str, Field(min_length=1)]
 # `"dbpasswd": null` is how some people write that there is none.
@@ -87,7 +103,7 @@ class Connection(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    host: Text = Field(examples=["ip.of.the.dbserver"])
+    host: Annotated[Text, BeforeValidator(parse_host)] = Field(examples=["ip.of.the.dbserver"])
     dbname: Text = Field(examples=["database_name"])
     dbuser: Text = Field(examples=["database_user"])
     dbpasswd: Secret = Field(default=NO_SECRET, examples=["database_passwd"])
@@ -110,12 +126,14 @@ class Tables(Section):
     results_table: Table = Field(examples=["table_with_extracted_signatures"])
     catalogue_table: Table = Field(default=TableName("dias_catalogue"), examples=["dias_catalogue"])
     hists_table: Table | None = Field(default=None, examples=["table_with_scl_histograms"])
+    parcel_id: ColumnName = Field(default="ogc_fid", examples=["ogc_fid"])
+    parcel_geometry: ColumnName = Field(default="wkb_geometry", examples=["wkb_geometry"])
 
 
 class Args(Section):
     """What to extract: the area of interest (AOI) and the half-open range startdate <= obstime < enddate."""
 
-    aoi_field: Annotated[str, Field(min_length=1, pattern=r"^[^%]*$")] = Field(examples=["name"])
+    aoi_field: ColumnName = Field(examples=["name"])
     name: Text = Field(examples=["my_aoi"])
     startdate: Moment = Field(examples=["2018-01-01"])
     enddate: Moment = Field(examples=["2019-01-01"])
@@ -243,6 +261,7 @@ class Options:
     adopt_foreign: bool
     verbose: bool
     log_format: str
+    check: bool = False
 
     @property
     def burst(self) -> bool:

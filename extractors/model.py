@@ -4,7 +4,7 @@ import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from extractors.signatures import ChunkResult
 
+# All that the catalogue's column `status` is given.
+STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
 # Polarisations of radar bands in the order of the results, sent before received; and which two an instrument records
 # together.
 POLARISATIONS = ("VV", "VH", "HH", "HV")
@@ -86,11 +88,26 @@ class Outcome:
 @dataclass(frozen=True)
 class Pending:
     """What may still come when there is nothing to claim: scenes that wait for their next attempt, the seconds until
-    the first one's, and scenes that other workers are at."""
+    the first one's, and scenes that other workers are at; and whether nothing is claimed because there are no
+    parcels."""
 
     waiting: int = 0
     seconds: float = 0.0
     under_way: int = 0
+    without_parcels: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """One of the things that are looked at before a worker claims a scene.
+
+    look: returns what was seen, in words; raises ExtractionError that says what to do. after: the checks without which
+    this one cannot be made.
+    """
+
+    name: str
+    look: Callable[[], str]
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

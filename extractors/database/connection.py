@@ -1,6 +1,7 @@
 """The worker's one session with the database, and what PostgreSQL's errors mean to us."""
 
 import logging
+import re
 import select
 import time
 from collections.abc import Iterator
@@ -51,22 +52,18 @@ SERVER_SETTINGS = {
     "jit": "off",  # compiling takes longer than any query of ours
 }
 ANOTHER_SESSION_SECONDS = 5.0
+# Ours, whatever the database's is: the server converts.
+ENCODING = "UTF8"
 RECONNECTING = Backoff(first=0.5, longest=10.0)
 
-# What a server says when it is there and will not let us in. Before a session exists libpq hands over no SQLSTATE,
-# so the text has to do; in another language it counts as "not there yet" and ends after the configured wait.
-REFUSALS = (
-    "password authentication failed",
-    "no password supplied",
-    "does not exist",
-    "no pg_hba.conf entry",
-    "authentication failed",
-    "is not permitted to log in",
-    "permission denied for database",
-    "invalid connection option",
-    "invalid sslmode",
-    "invalid port",
-    "does not support SSL",
+# What is refused and not just absent. Before a session exists libpq hands over no SQLSTATE, so the text has to do.
+REFUSALS = re.compile(
+    # libpq itself, before or while it speaks TLS: files, parameters, certificates. Its text is English everywhere.
+    r"certificate|private key|\binvalid |does not exist|does not support|not supported|no password supplied"
+    r"|SSL error: .*\balert\b|could not (read|load|open|set)\b|is required|was required|channel binding"
+    # The server. In another language it counts as "not there yet", and ends after the configured wait.
+    r"|authentication failed|pg_hba\.conf|is not permitted to log in|permission denied for database"
+    r"|authentication method|not currently accepting connections"
 )
 
 
@@ -126,9 +123,12 @@ class Database:
     def _open(self) -> "PgConnection":
         parameters, name = self._config.connection, self._config_name
         keywords: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS, **parameters.libpq()}
+        keywords["client_encoding"] = ENCODING
         where = f"{parameters.host}:{parameters.port}"
         connection = _connect(keywords, where, self._config.extraction.database_wait_seconds, name)
         try:
+            if connection.encoding != ENCODING:  # by `options`
+                connection.set_client_encoding(ENCODING)
             _configure(connection, self._config.extraction.server_settings, name)
             _refuse_pooling(connection, keywords, f"{name}: database.connection: what answers at {where}")
         except BaseException:
@@ -154,10 +154,11 @@ def _connect(keywords: dict[str, Any], where: str, wait_seconds: float, config_n
             connection: PgConnection = psycopg2.connect(**keywords)
         except psycopg2.OperationalError as error:
             reason = one_line(error)
-            if any(refusal in reason for refusal in REFUSALS):
+            if REFUSALS.search(reason):
                 raise ConfigurationError(
-                    f"{config_name}: database.connection: the database server at {where} refuses the connection "
-                    f"({reason}); fix dbname, dbuser, dbpasswd or the server's access rules"
+                    f"{config_name}: database.connection: no connection to the database server at {where} can be made "
+                    f"({reason}); fix what that names: dbname, dbuser, dbpasswd, TLS settings, or the server's access "
+                    "rules"
                 ) from error
             remaining = give_up - time.monotonic()
             if remaining <= 0:
@@ -184,6 +185,7 @@ def _configure(connection: "PgConnection", own: dict[str, str | int | float | bo
         with _transaction(connection, "opening a session") as cursor:
             cursor.execute(statement("connection.configure"), {"names": list(wanted), "values": list(wanted.values())})
             unknown = own.keys() - {row[0] for row in cursor.fetchall()}
+            cursor.execute(statement("connection.use_postgis"))
     except ExtractionError as error:
         cause = error.__cause__
         if isinstance(cause, psycopg2.ProgrammingError | psycopg2.DataError | pg.CantChangeRuntimeParam):
@@ -252,6 +254,11 @@ def _transaction(connection: "PgConnection", doing: str) -> "Iterator[PgCursor]"
             connection.rollback()
         if isinstance(error, psycopg2.Error):
             raise _translated(error, connection, doing) from error
+        if isinstance(error, UnicodeDecodeError):
+            raise ConfigurationError(
+                f"the database holds text that is not {ENCODING} ({error}) while {doing}: it does not know its own "
+                "encoding (SQL_ASCII); convert that text, or load the tables into a database with encoding UTF8"
+            ) from error
         raise
 
 
