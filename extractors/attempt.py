@@ -121,15 +121,14 @@ def give_back(
     if published:
         log.warning("its rows are written, though the database's answer was lost (%s)", outcome.reason)
         return Outcome("extracted", "extracted", counts.in_words())
+    traceback = error if resources.options.verbose and not isinstance(cause, Stopped) else None
     if not ours:
         log.warning("somebody else has set its status meanwhile, which stays")
     if outcome.counts:
         again = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
-        log.error("%s: %s%s", outcome.kind, outcome.reason, again)
+        log.error("%s: %s%s", outcome.kind, outcome.reason, again, exc_info=traceback)
     elif ours:
-        log.warning("given back, its status is 'ingested' again")
-    if not isinstance(cause, Stopped):
-        log.debug("where it happened:", exc_info=error)
+        log.warning("given back, its status is 'ingested' again", exc_info=traceback)
     return outcome
 
 
