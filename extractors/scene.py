@@ -25,6 +25,8 @@ from extractors.signatures import ChunkResult
 log = logging.getLogger(__name__)
 
 # What the numbers depend on, for the log row of an attempt that has read pixels.
+# No key begins with this.
+NO_PREFIX = "parcel-extraction asks whether there is an answer/"
 VERSIONS = {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
 
 
@@ -81,7 +83,7 @@ def checks(start: Start) -> list[Check]:
     return [
         Check("PROJ", check_proj),
         Check("GDAL", partial(check_driver, start.card.format.driver)),
-        Check("accuracy", partial(check_accuracy, start), ("reference systems", "PROJ")),
+        Check("accuracy", partial(check_accuracy, start), ("database", "reference systems", "PROJ")),
         Check("store", partial(check_store, start)),
     ]
 
@@ -106,8 +108,8 @@ def check_accuracy(start: Start) -> str:
 
 
 def check_store(start: Start) -> str:
-    """That the store can be reached as it is configured, and holds scenes of this kind at all."""
-    open_store(start)
+    """That the store can be asked, as it is configured."""
+    open_store(start).list_objects(NO_PREFIX)
     return f"{start.store_config.s3.bucket} at {start.store_config.s3.host}"
 
 
