@@ -19,7 +19,10 @@ from tests.support.running import NOTHING_LEFT, Outcome, wait_until
 from tests.support.scenes import Scene, assert_same
 from tests.support.workspace import Workspace
 
-SIGNATURES = "(pid int, obsid int, band char(2), count real, mean real, std real, min real, max real, p25 real, p50 real, p75 real)"
+SIGNATURES = (
+    "(pid int, obsid int, band char(2), count real, mean real, std real, min real, max real,"
+    " p25 real, p50 real, p75 real)"
+)
 STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
 ALL_RIGHTS = (
     "SELECT ON parcels, aois, dias_catalogue, extraction_log, signatures",
