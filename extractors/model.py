@@ -253,11 +253,16 @@ class ParcelCounts:
         """The columns of the log row."""
         return {
             "parcels_selected": self.parcels_selected,
-            "rows_written": json.dumps({band: self.rows_written[band] for band in self.bands}),
-            "parcels_without_row": json.dumps({band: self.parcels_without_row.get(band, {}) for band in self.bands}),
+            "rows_written": _json({band: self.rows_written[band] for band in self.bands}),
+            "parcels_without_row": _json({band: self.parcels_without_row.get(band, {}) for band in self.bands}),
             "chunks_recomputed": self.chunks_recomputed,
-            "parcels_without_geometry": json.dumps({"null": self.null_geometries, "empty": self.empty_geometries}),
-            "seconds": json.dumps({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
-            "versions": json.dumps(self.versions),
-            "settings": json.dumps(self.settings) if self.settings else None,
+            "parcels_without_geometry": _json({"null": self.null_geometries, "empty": self.empty_geometries}),
+            "seconds": _json({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
+            "versions": _json(self.versions),
+            "settings": _json(self.settings) if self.settings else None,
         }
+
+
+def _json(value: Any) -> str:
+    # As it is: escapes would be more than some encodings of databases can make of them.
+    return json.dumps(value, ensure_ascii=False)

@@ -66,7 +66,7 @@ class Attempts:
             # Others have set the scene free because our session had ended. But this process is alive, so the attempt
             # does not count.
             cursor.execute(statement("attempts.not_failed", **self._names), _ours(scene))
-            values = _ours(scene) | {"outcome": outcome.kind, "detail": outcome.reason}
+            values = _ours(scene) | {"outcome": outcome.kind, "detail": self._database.storable(outcome.reason)}
             cursor.execute(statement("attempts.not_lost", **self._names), values)
             return False
 
@@ -99,7 +99,8 @@ class Attempts:
     ) -> bool:
         # Spread, so that many workers do not come back to scenes that failed together at the same moment.
         pause = None if outcome.retry_after is None else spread(outcome.retry_after)
-        values = _ours(scene) | {"outcome": outcome.kind, "detail": outcome.reason, "pause": pause, "status": status}
+        reason = self._database.storable(outcome.reason)
+        values = _ours(scene) | {"outcome": outcome.kind, "detail": reason, "pause": pause, "status": status}
         cursor.execute(statement("attempts.end", **self._names), values | counts.as_parameters())
         return cursor.rowcount == 1
 

@@ -50,6 +50,7 @@ class DatabaseChecks:
         self._args = config.args
         self._card = card
         self._may_be_empty = may_be_empty
+        self._was_empty = False
 
     def before_any_work(self) -> list[Check]:
         """What a worker begins with, in this order."""
@@ -70,7 +71,7 @@ class DatabaseChecks:
         """What takes longer, and is looked at once there is something to do; also what could not be seen of parcels
         that were not there at the start."""
         checks = [Check("reference systems of all parcels", self.srids_of_rows, ("reference systems",))]
-        if self._reader.parcel_srid is None:
+        if self._was_empty:
             self._reader.forget_parcels()
             late = {"parcel table", "reference systems", "parcels in the area"}
             return [check for check in self.before_any_work() if check.name in late] + checks
@@ -108,6 +109,7 @@ class DatabaseChecks:
             raise ConfigurationError(
                 f"{table.key}: {table} holds no parcel with a geometry; import them, or write the name of another table"
             )
+        self._was_empty = srid is None
         known = f"about {rows} rows" if rows and rows > 0 else "number of rows unknown"
         return f"{table} ({', '.join(columns)}), {known}, " + ("no geometry yet" if srid is None else f"SRID {srid}")
 

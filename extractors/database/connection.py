@@ -100,6 +100,12 @@ class Database:
         """End the session, and with it its transaction and its locks."""
         self._connection.close()
 
+    def storable(self, text: str) -> str:
+        """A text with escapes in place of characters that the database's encoding does not have."""
+        server = self._connection.info.parameter_status("server_encoding") or ENCODING
+        encoding = psycopg2.extensions.encodings.get(server, "utf-8") if server != "SQL_ASCII" else "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+
     def cancel(self) -> None:
         """Cancel the running query, if there is one; for another thread than the one that waits for it."""
         self._connection.cancel()
@@ -254,11 +260,6 @@ def _transaction(connection: "PgConnection", doing: str) -> "Iterator[PgCursor]"
             connection.rollback()
         if isinstance(error, psycopg2.Error):
             raise _translated(error, connection, doing) from error
-        if isinstance(error, UnicodeDecodeError):
-            raise ConfigurationError(
-                f"the database holds text that is not {ENCODING} ({error}) while {doing}: it does not know its own "
-                "encoding (SQL_ASCII); convert that text, or load the tables into a database with encoding UTF8"
-            ) from error
         raise
 
 
@@ -276,6 +277,12 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
         return ConfigurationError(f"the database user lacks a right while {doing} ({reason}); GRANT it")
     if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):
         return ConfigurationError(f"the database lacks something while {doing} ({reason})")
+    if isinstance(error, pg.CharacterNotInRepertoire | pg.UntranslatableCharacter):
+        own = connection.info.parameter_status("server_encoding")
+        return ConfigurationError(
+            f"text cannot be converted between the database's encoding ({own}) and {ENCODING} while {doing} ({reason}); "
+            f"fix that text, or load the tables into a database with encoding {ENCODING}"
+        )
     if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
         return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); fix its columns")
     if isinstance(error, psycopg2.OperationalError):

@@ -13,7 +13,7 @@ WHERE e.extname = 'postgis' AND n.nspname <> ALL (current_schemas(true))
 
 -- :describe
 -- Versions of server and PostGIS and where that is, whether it can be used, the database's name and encoding.
-SELECT current_setting('server_version'), e.extversion, n.nspname,
+SELECT current_setting('server_version'), e.extversion, quote_ident(n.nspname),
        to_regprocedure('postgis_typmod_srid(integer)') IS NOT NULL,
        current_database(), current_setting('server_encoding')
 FROM (SELECT 1) one
