@@ -28,8 +28,6 @@ from extractors.signatures import ChunkResult
 log = logging.getLogger(__name__)
 
 # What the numbers depend on, for the log row of an attempt that has read pixels.
-# No key begins with this.
-NO_PREFIX = "parcel-extraction asks whether there is an answer/"
 VERSIONS = {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
 
 

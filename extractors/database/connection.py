@@ -280,7 +280,8 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
     if isinstance(error, pg.CharacterNotInRepertoire | pg.UntranslatableCharacter):
         own = connection.info.parameter_status("server_encoding")
         return ConfigurationError(
-            f"text cannot be converted between the database's encoding ({own}) and {ENCODING} while {doing} ({reason}); "
+            f"text cannot be converted between the encodings {own} (the database's) and {ENCODING} while {doing} "
+            f"({reason}); "
             f"fix that text, or load the tables into a database with encoding {ENCODING}"
         )
     if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
