@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import warnings
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from extractors.health import report
 from extractors.logs import about
 from extractors.model import GIVEN_BACK, Outcome, ParcelCounts, Scene
 from extractors.resources import Resources
+from extractors.runtime.cores import keep_libraries_single_threaded
 from extractors.runtime.deadline import deadline
 from extractors.runtime.scratch import scratch
 from extractors.runtime.signals import Signals, Stopped
@@ -88,13 +90,16 @@ def extract_and_publish(
 def heavy_code() -> ModuleType:
     """The one door to GDAL, GeoPandas and boto3. They take a second to load, so it is opened with the first scene: a
     worker that finds nothing to do never waits for them."""
+    keep_libraries_single_threaded()
+    # rasterio says this of arrays that have no georeference and need none; silencing it there is not thread-safe.
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     try:
-        from extractors import scene as room  # noqa: PLC0415 (the one door)
-    except (ImportError, OSError) as error:
+        from extractors import scene as module  # noqa: PLC0415 (the one door)
+    except Exception as error:
         raise ConfigurationError(f"a library cannot be loaded ({one_line(error)}); install the package anew") from error
     # All that was loaded stays: the garbage collector need not go through it again and again (2 % of the time).
     gc.freeze()
-    return room
+    return module
 
 
 def give_back(
@@ -105,12 +110,13 @@ def give_back(
     cause = error if expected else signals.behind(error)
     if isinstance(cause, Stopped) and not expected:
         log.warning("after a signal, %s: %s", type(error).__name__, one_line(error))
-    settings, verbose = resources.config.extraction, resources.options.verbose
+    settings = resources.config.extraction
     outcome = outcome_of(cause, scene.attempt, settings)
     try:
         ours = resources.queue.give_back(scene, outcome, counts)
         published = not ours and resources.queue.published(scene)
     except ExtractionError as second:
+        log.debug("while giving it back:", exc_info=second)
         resources.queue.settle_later(scene, outcome, counts)
         reason = f"{outcome.reason}; it stays 'inprogress', because that cannot be written now ({second})"
         return outcome_of(type(second)(reason), scene.attempt, settings)
@@ -118,13 +124,14 @@ def give_back(
     if published:
         log.warning("its rows are written, though the database's answer was lost (%s)", outcome.reason)
         return Outcome("extracted", "extracted", counts.in_words())
+    traceback = error if resources.options.verbose and not isinstance(cause, Stopped) else None
     if not ours:
         log.warning("somebody else has set its status meanwhile, which stays")
-    elif not outcome.counts:
-        log.warning("given back, its status is 'ingested' again", exc_info=error if verbose else None)
     if outcome.counts:
-        prospect = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
-        log.error("%s: %s%s", outcome.kind, outcome.reason, prospect, exc_info=error if verbose else None)
+        again = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
+        log.error("%s: %s%s", outcome.kind, outcome.reason, again, exc_info=traceback)
+    elif ours:
+        log.warning("given back, its status is 'ingested' again", exc_info=traceback)
     return outcome
 
 

@@ -63,6 +63,11 @@ class Outcome:
         return self.counts and self.kind not in {"extracted", "no_parcels"}
 
     @property
+    def interrupted(self) -> bool:
+        """Whether something from outside ended the attempt: an outage or a signal."""
+        return self.kind == GIVEN_BACK and self.exit_code >= OutageError.exit_code
+
+    @property
     def is_outage(self) -> bool:
         """Whether database, store or disk were missing."""
         return self.exit_code == OutageError.exit_code

@@ -5,7 +5,6 @@ Opening it is every check before the first claim.
 
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from extractors.config import Options, read_database_config, read_store_config
@@ -34,14 +33,20 @@ class Resources:
         self.options = options
         self.config = read_database_config(options.db_config)
         self.store_config = read_store_config(options.s3_config)
+        if make:
+            _check_data_dir(options.data_dir)
         self.cores = self.config.extraction.cores or cores
         # Made with the first scene: boto3 takes long to load.
         self.store: ObjectStore | None = None
         labels = card.labels[self.config.extraction.band_labels]
         name = str(options.db_config)
         self.database = Database(self.config, name)
-        tables = read_tables(self.database, self.config, name, labels.values(), card.categorical is not None)
-        self.tables = make_tables(self.database, tables) if make else tables
+        try:
+            tables = read_tables(self.database, self.config, name, labels.values(), card.categorical is not None)
+            self.tables = make_tables(self.database, tables) if make else tables
+        except BaseException:
+            self.database.close()
+            raise
         self.queue = Queue(self.database, self.tables, self.config, card.code)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
         self.request = StatisticsRequest(
@@ -56,7 +61,6 @@ class Resources:
     @classmethod
     def open(cls, card: Card, options: Options, cores: int = 1) -> Self:
         """Resources for extracting: the data directory can be written to, and every table exists."""
-        _check_data_dir(options.data_dir)
         return cls(card, options, cores, make=True)
 
     def close(self) -> None:
@@ -66,9 +70,7 @@ class Resources:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 
 from extractors import failpoints
@@ -21,7 +20,7 @@ from extractors.logs import about, configure
 from extractors.model import Outcome, Pending, Scene
 from extractors.products.card import Card
 from extractors.resources import Resources
-from extractors.runtime.cores import keep_libraries_single_threaded, usable_cores
+from extractors.runtime.cores import usable_cores
 from extractors.runtime.deadline import GRACE_SECONDS
 from extractors.runtime.options import read_options
 from extractors.runtime.scratch import sweep
@@ -43,9 +42,6 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
     options = read_options(card.code, arguments)
     configure(options.verbose, options.log_format, worker=this_worker(), card=card.code)
-    keep_libraries_single_threaded()
-    # rasterio says this of arrays that have no georeference and need none; silencing it there is not thread-safe.
-    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     signals = Signals()
     signals.install()
     try:
@@ -94,7 +90,9 @@ def run(resources: Resources, signals: Signals) -> int:
         if isinstance(outcome, Scene):
             scene, idle = outcome, Idle(resources)
             outcome = attempt(resources, scene, signals)
-        signals.check()
+        if outcome.interrupted:
+            # After a signal, an outage is the signal's: it has cancelled a query.
+            signals.check()
         outages = outages + 1 if outcome.is_outage else 0
         failed |= outcome.failed
         with about(scene):
@@ -103,7 +101,7 @@ def run(resources: Resources, signals: Signals) -> int:
                 return outcome.exit_code
             if outages:
                 pause = pauses.pause(outages)
-                log.warning("%s; continuing in %.1f s (%d outages in a row)", outcome.reason, pause, outages)
+                log.warning("%s; continuing in %.1f s (outage %d in a row)", outcome.reason, pause, outages)
                 sleep(pause, signals)
         if not options.everything:
             return int(failed)
@@ -126,6 +124,7 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
                 return queue.claim(options.scene) or pending
             return pending
     except OutageError as error:
+        log.debug("while looking for a scene:", exc_info=error)
         return outcome_of(error, 1, settings)
 
 

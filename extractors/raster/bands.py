@@ -98,6 +98,8 @@ class GridBands:
 
         Raises SceneError if a file cannot be read.
         """
+        if not len(polygons):
+            return
         everything = slice(0, len(polygons))
         scattered = self._scattered(polygons)
         if scattered.any():
@@ -110,7 +112,7 @@ class GridBands:
         if decoded := self._decoded:
             yield Part(everything, polygons, [band.array for band in decoded])
             return
-        remaining = [everything] if len(polygons) else []
+        remaining = [everything]
         while remaining:
             chosen = remaining.pop(0)
             window = _window(polygons, chosen)

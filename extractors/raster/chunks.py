@@ -20,7 +20,7 @@ LARGEST_PARCEL_PIXELS = 40_000_000
 
 @dataclass(frozen=True)
 class ChunkOnGrid:
-    """A chunk on one grid: the bands and layers there, and the parcels that are not too large, with their numbers."""
+    """A chunk on one grid: the bands and layers there, its parcels that are not too large, and how many others are."""
 
     bands: GridBands
     layers: tuple[Layer, ...]
@@ -52,7 +52,7 @@ class ChunkTask:
                 without = result.without_row[layer.label] = Counter(self._chunk.unusable)
                 without.update([TOO_LARGE] * here.too_large)
             for part in here.bands.parts(here.polygons):
-                self._add(result, here, part)
+                self._add_part(result, here, part)
         return result
 
     def _on_grid(self, polygons: Polygons, bands: GridBands) -> ChunkOnGrid:
@@ -67,11 +67,11 @@ class ChunkTask:
             return ChunkOnGrid(bands, layers, self._pid[fitting], here[fitting], too_large)
         return ChunkOnGrid(bands, layers, self._pid, here, 0)
 
-    def _add(self, result: ChunkResult, here: ChunkOnGrid, part: Part) -> None:
+    def _add_part(self, result: ChunkResult, here: ChunkOnGrid, part: Part) -> None:
         """Add what part of the parcels give on one grid."""
         pid, polygons = here.pid[part.chosen], here.polygons[part.chosen]
         if part.polygons is None:
-            why = list(reasons(polygons, None, np.zeros(len(polygons), dtype=np.int64)))
+            why = list(reasons(polygons, None, np.zeros(len(polygons))))
             for layer in here.layers:
                 result.without_row[layer.label].update(why)
             return

@@ -198,3 +198,62 @@ def test_connection_that_the_database_ends_meanwhile(workspace: Workspace, proxy
     assert workspace.status(scene) == "ingested"
     assert workspace.rows() == 0
     assert workspace.files() == []
+
+
+# A signal at the end of a single run
+
+
+@pytest.mark.parametrize("point", ["publish_begin", "before_commit", "committed", "files_removed"])
+def test_a_scene_that_is_extracted_in_spite_of_a_signal(workspace: Workspace, point: str) -> None:
+    workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    outcome = workspace.run("s2", env={"EXTRACTION_FAILPOINT": f"{point}=term"})
+    assert (outcome.code, outcome.errors, workspace.status(scene)) == (0, [], "extracted")
+
+
+def test_a_scene_that_fails_before_the_signal(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    scene = workspace.add_row("nonsense")
+    outcome = workspace.run("s2", env={"EXTRACTION_FAILPOINT": "released=term"})
+    assert (outcome.code, workspace.status(scene)) == (1, "failed")
+    assert len(outcome.errors) == 1
+
+
+def test_a_configuration_that_is_wrong_before_the_signal(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    workspace.s3["bucket"] = "nowhere"
+    outcome = workspace.run("s2", env={"EXTRACTION_FAILPOINT": "released=term"})
+    assert (outcome.code, workspace.status(scene)) == (2, "ingested")
+    (line,) = outcome.errors
+    assert f"[scene {scene.id} " in line
+    assert "s3.bucket" in line
+
+
+# -v
+
+
+def test_tracebacks_of_outages_are_shown_with_v_only(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    workspace.add_s2()
+    workspace.s3["host"] = "http://127.0.0.1:9"
+    workspace.s3["retry_seconds"] = 0
+    assert workspace.run("s2").code == 75  # which looks for tracebacks
+    outcome = workspace.run("s2", "-v")
+    assert outcome.code == 75
+    assert "Traceback" in outcome.stderr
+    assert len(outcome.errors) == 1
+
+
+def test_a_signal_shows_no_traceback(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    workspace.add_s2()
+    outcome = workspace.run("s2", "-v", env={"EXTRACTION_FAILPOINT": "s3_listed=term"})
+    assert outcome.code == 143
+    assert "Traceback" not in outcome.stderr
+
+
+def test_no_directory_is_made_for_a_configuration_that_is_not_there(workspace: Workspace) -> None:
+    outcome = workspace.run("s2", "--db-config", "nowhere.json")
+    assert outcome.code == 2
+    assert not workspace.data.exists()

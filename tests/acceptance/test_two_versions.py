@@ -6,6 +6,7 @@ The version before is the last commit in which the package was one folder of mod
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -30,6 +31,7 @@ BOTH_WAYS = pytest.mark.parametrize(("one", "other"), [(BEFORE, NOW), (NOW, BEFO
 @pytest.fixture(scope="module")
 def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package as it was."""
+    skip_unless("" if shutil.which("git") else "not installed: git")
     done = subprocess.run(
         ["git", "-C", ROOT, "archive", COMMIT_BEFORE, "extractors", "download_with_boto3.py"],
         capture_output=True,

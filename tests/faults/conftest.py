@@ -1,4 +1,4 @@
-"""Seasons for the fault tests."""
+"""Seasons for the fault tests, and what stands between them and their database and store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from demo.servers import Postgis, S3Server
+from tests.faults.far import Far, far_season
+from tests.faults.network import TcpProxy
 from tests.faults.season import CARDS, SCENES_OF_A_CARD, Products, Season
+from tests.faults.spoilt_store import SpoiltStore
 
 MakeSeason = Callable[..., Season]
 
@@ -34,6 +37,29 @@ def make_shared_season(
 def season(make_season: MakeSeason) -> Season:
     """Twelve scenes, four of each card."""
     return make_season(**dict.fromkeys(CARDS, SCENES_OF_A_CARD))
+
+
+@pytest.fixture
+def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
+    """A way to the store that can be spoilt; `spoilt.serve(season.workspace)` sends its workers that way."""
+    with SpoiltStore(store) as server:
+        yield server
+
+
+@pytest.fixture
+def way(season: Season) -> Iterator[TcpProxy]:
+    """The way of the workers of `season` to their database."""
+    connection = season.workspace.db_config["database"]["connection"]
+    with TcpProxy((connection["host"], connection["port"])) as proxy:
+        connection["host"], connection["port"] = proxy.host, proxy.port
+        yield proxy
+
+
+@pytest.fixture
+def far(season_products: Products, store: S3Server, tmp_path: Path) -> Iterator[Far]:
+    """A season of one bs scene, whose database and store are reached over a network that fails."""
+    with far_season(season_products, store, tmp_path / "season", {"bs": 1}) as far:
+        yield far
 
 
 @contextmanager

@@ -7,6 +7,7 @@ scenes and parcels depend on nothing but their order, rows not even on that, so 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -181,6 +182,10 @@ class Season:
     def remember(self) -> None:
         """The catalogue is now as the test wants it: what is in it besides our statuses has to stay."""
         self._before = checker.catalogue(self.workspace)
+
+    def key(self, scene: int, file: str) -> str:
+        """This file of this scene, as the spoilt store wants it named: a regular expression."""
+        return re.escape(self.products[scene].keys[file]) + "$"
 
     @property
     def all(self) -> list[int]:

@@ -120,7 +120,7 @@ class Soak:
 
     def _restart(self) -> bool:
         self.season.workspace.postgis.restart()
-        self._reconnect()
+        self.season.workspace.reconnect()
         return True
 
     def _crash(self) -> bool:
@@ -129,12 +129,8 @@ class Soak:
         if not pids:
             return False
         kill_backend(self.season.workspace.postgis, self.chance.choice(pids))
-        self._reconnect()
+        self.season.workspace.reconnect()
         return True
-
-    def _reconnect(self) -> None:
-        self.season.workspace.connection = self.season.workspace.connect()
-        self.season.workspace.connection.autocommit = True
 
     def _query(self, statement: str, *values: object) -> None:
         self.season.workspace.query(statement, *values)

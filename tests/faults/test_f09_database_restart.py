@@ -69,8 +69,7 @@ def test_f09_restart(season: Season, server: OwnPostgis, act: Callable[[OwnPostg
         assert backend is not None
         workspace.connection.close()
         act(server, backend)
-        workspace.connection = workspace.connect()
-        workspace.connection.autocommit = True
+        workspace.reconnect()
         assert workspace.rows(scene) == 0
         gate.open()
     outcome = worker.wait(90)

@@ -7,7 +7,6 @@ counted: no busy loop), goes on by itself when the database comes, and gives up 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,15 +20,6 @@ from tests.support.running import wait_until
 @pytest.fixture
 def season(make_season: MakeSeason) -> Season:
     return make_season(bs=2)
-
-
-@pytest.fixture
-def way(season: Season) -> Iterator[TcpProxy]:
-    """The workers' way to the database."""
-    connection = season.workspace.db_config["database"]["connection"]
-    with TcpProxy((connection["host"], connection["port"])) as proxy:
-        connection["host"], connection["port"] = proxy.host, proxy.port
-        yield proxy
 
 
 def test_f10_started_too_early(season: Season, way: TcpProxy) -> None:

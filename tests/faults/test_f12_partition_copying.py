@@ -7,22 +7,9 @@ scene free; all invariants after the next attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from demo.servers import S3Server
 from tests.faults.acts import Gate, claimed, has_ended, holder
-from tests.faults.far import Far, far_season
-from tests.faults.season import Products
+from tests.faults.far import Far
 from tests.support.running import wait_until
-
-
-@pytest.fixture
-def far(season_products: Products, store: S3Server, tmp_path: Path) -> Iterator[Far]:
-    with far_season(season_products, store, tmp_path / "season", {"bs": 1}) as far:
-        yield far
 
 
 def test_f12_partition(far: Far) -> None:

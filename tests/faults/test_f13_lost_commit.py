@@ -8,38 +8,19 @@ says the truth; the rows are there once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from demo.servers import S3Server
 from tests.faults.acts import Gate
 from tests.faults.conftest import MakeSeason
-from tests.faults.far import Far, far_season
+from tests.faults.far import Far
 from tests.faults.network import TcpProxy
-from tests.faults.season import Products, Season
+from tests.faults.season import Season
 from tests.support.running import Running, wait_until
-
-
-@pytest.fixture
-def far(season_products: Products, store: S3Server, tmp_path: Path) -> Iterator[Far]:
-    with far_season(season_products, store, tmp_path / "season", {"bs": 1}) as far:
-        yield far
 
 
 @pytest.fixture
 def season(make_season: MakeSeason) -> Season:
     return make_season(bs=2)
-
-
-@pytest.fixture
-def way(season: Season) -> Iterator[TcpProxy]:
-    """The workers' way to the database."""
-    connection = season.workspace.db_config["database"]["connection"]
-    with TcpProxy((connection["host"], connection["port"])) as proxy:
-        connection["host"], connection["port"] = proxy.host, proxy.port
-        yield proxy
 
 
 def test_f13_answer_lost(season: Season, way: TcpProxy) -> None:

@@ -7,22 +7,11 @@ of requests stays bounded, pauses grow, and a store that does not come back ends
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
 from tests.faults.spoilt_store import SpoiltStore
 from tests.support.running import wait_until
 
 THROTTLED = [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")]
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
 
 
 def test_f15_throttled(make_season: MakeSeason, spoilt: SpoiltStore) -> None:

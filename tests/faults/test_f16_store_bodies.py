@@ -7,30 +7,14 @@ passes is waited out without counting, what stays wrong costs that scene its att
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 import pytest
 
-from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
-from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
 from tests.support.running import wait_until
 
 FILES = {"s2": "B08", "bs": "Gamma0_VH.img", "c6": "tif"}
 """A file of each card that is spoilt."""
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
-
-
-def key(season: Season, scene: int, file: str) -> str:
-    """This file of this scene, as the spoilt store wants it named."""
-    return re.escape(season.products[scene].keys[file]) + "$"
 
 
 def test_f16_bodies_that_end_early(make_season: MakeSeason, spoilt: SpoiltStore) -> None:
@@ -43,8 +27,8 @@ def test_f16_bodies_that_end_early(make_season: MakeSeason, spoilt: SpoiltStore)
     spoilt.serve(season.workspace)
     cuts = [lambda n: 0, lambda n: 1, lambda n: n // 2, lambda n: n - 1]
     for scene, at in zip(season.scenes["s2"], cuts, strict=True):
-        spoilt.cut(key(season, scene, "B04"), at, times=4)
-    spoilt.reset(key(season, season.scenes["s2"][0], "SCL"), times=4)
+        spoilt.cut(season.key(scene, "B04"), at, times=4)
+    spoilt.reset(season.key(season.scenes["s2"][0], "SCL"), times=4)
     outcome = season.run("s2", "--all")
     assert (outcome.code, outcome.errors) == (0, [])
     assert season.outcomes() == ["extracted"] * 4
@@ -63,7 +47,7 @@ def test_f16_a_file_has_its_name_only_when_whole(make_season: MakeSeason, spoilt
     season.short()
     spoilt.serve(season.workspace)
     first, *_ = season.scenes[card]
-    spoilt.stall(key(season, first, FILES[card]), times=1)
+    spoilt.stall(season.key(first, FILES[card]), times=1)
     worker = season.start(card, "--all")
     wait_until(spoilt.stalled.is_set, "a body that hangs")
     assert season.workspace.files() != []
@@ -87,11 +71,11 @@ def test_f16_body_that_is_always_short(make_season: MakeSeason, spoilt: SpoiltSt
     spoilt.serve(season.workspace)
     first, *others = season.scenes[card]
     spoilt.plain_md5 = False
-    spoilt.spoil(key(season, first, FILES[card]), lambda body: body[: len(body) // 2])
+    spoilt.spoil(season.key(first, FILES[card]), lambda body: body[: len(body) // 2])
     outcome = season.run(card, "--all")
     assert outcome.code == 1
     assert season.outcomes(first) == ["error", "failed"]
     assert all("bytes arrived of" in run["detail"] for run in season.attempts(first))
-    assert spoilt.asked_for(key(season, first, FILES[card])) == 2 * 2
+    assert spoilt.asked_for(season.key(first, FILES[card])) == 2 * 2
     assert season.workspace.status(first) == "failed"
     season.check(extracted=set(others))

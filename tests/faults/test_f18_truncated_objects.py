@@ -8,29 +8,15 @@ refused with a reason at the first attempt, since another download would bring t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
-from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
 
 FILES = {"s2": "B08", "bs": "Gamma0_VH.img", "c6": "tif"}
 """A file of each card that is spoilt."""
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
-
-
-def key(season: Season, scene: int, file: str) -> str:
-    """This file of this scene, as the spoilt store wants it named."""
-    return re.escape(season.products[scene].keys[file]) + "$"
 
 
 def part(share: float) -> Callable[[bytes], bytes]:
@@ -47,8 +33,8 @@ def test_f18_truncated(make_season: MakeSeason, spoilt: SpoiltStore, card: str) 
     season.short(max_attempts=2)
     spoilt.serve(season.workspace)
     half, thousandth, *others = season.scenes[card]
-    spoilt.swap(key(season, half, FILES[card]), part(0.5))
-    spoilt.swap(key(season, thousandth, FILES[card]), part(0.999))
+    spoilt.swap(season.key(half, FILES[card]), part(0.5))
+    spoilt.swap(season.key(thousandth, FILES[card]), part(0.999))
 
     outcome = season.run(card, "--all")
 
@@ -56,7 +42,7 @@ def test_f18_truncated(make_season: MakeSeason, spoilt: SpoiltStore, card: str) 
     for scene in (half, thousandth):
         attempts = season.attempts(scene)
         assert season.outcomes(scene) == ["failed"]
-        assert spoilt.asked_for(key(season, scene, FILES[card]), "GET") == 1
+        assert spoilt.asked_for(season.key(scene, FILES[card]), "GET") == 1
         name = season.products[scene].keys[FILES[card]].rsplit("/", 1)[-1]
         assert all(name.split(".")[0] in attempt["detail"] for attempt in attempts), attempts
         assert season.workspace.status(scene) == "failed"

@@ -9,12 +9,11 @@ touches five scenes at most, so that one bad key cannot mark a whole catalogue.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
-from demo.servers import S3Server, free_port
+from demo.servers import free_port
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import FIRST_DAY, Season
 from tests.faults.spoilt_store import SpoiltStore
@@ -23,12 +22,6 @@ from tests.support.scenes import s2_reference
 MORE = 8
 """Scenes of the catalogue beyond those of the season: more than may be touched."""
 IN_A_ROW = 5
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
 
 
 @pytest.fixture

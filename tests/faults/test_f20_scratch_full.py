@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from demo.servers import S3Server
 from tests.faults.acts import Gate
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
@@ -25,12 +24,6 @@ from tests.faults.spoilt_store import SpoiltStore
 from tests.support.environment import skip_unless
 from tests.support.running import Running, wait_until
 from tests.support.small_disk import SmallDisk
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
 
 
 def assert_given_back(season: Season, scene: int) -> None:

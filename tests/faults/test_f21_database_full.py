@@ -28,7 +28,7 @@ def disk() -> Iterator[SmallDisk]:
     folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
     folder.chmod(0o755)
     try:
-        with small_disk(folder, "1m") as disk:
+        with small_disk(folder, "1m", in_use=True) as disk:
             owner = pwd.getpwnam("postgres")
             (folder / TABLESPACE).mkdir(mode=0o700)
             os.chown(folder / TABLESPACE, owner.pw_uid, owner.pw_gid)

@@ -7,6 +7,7 @@ nothing; rows of others stay as they are; nobody waits for a worker, and a worke
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -253,7 +254,10 @@ def held(season: Season, statement: str) -> Iterator[psycopg2.extensions.connect
 
 def pauses(worker: Running) -> bool:
     """Whether it has said that something is missing, and that it goes on later."""
-    return "(1 in a row)" in worker.stderr
+    return (
+        re.search(r"while (claiming a scene|writing the signatures|looking for).*\(outage 1 in a row\)", worker.stderr)
+        is not None
+    )
 
 
 def test_f23_the_whole_catalogue_locked(make_season: MakeSeason) -> None:

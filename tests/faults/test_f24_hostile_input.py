@@ -20,7 +20,6 @@ import rasterio
 from psycopg2 import sql
 
 from demo import tables
-from demo.servers import S3Server
 from tests.faults import checker
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import SHAPE, WHERE, Season
@@ -34,17 +33,6 @@ HUGE = 200_000
 SMALL_TILE = 785
 """In a huge image, as many tiles as JPEG 2000 can have: the decoder takes 10 kB for each, before it has read one."""
 CANARY = "canary-of-a-private-file"
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
-
-
-def key(season: Season, scene: int, file: str) -> str:
-    """This file of this scene, as the spoilt store wants it named."""
-    return re.escape(season.products[scene].keys[file]) + "$"
 
 
 def rename(season: Season, old: str, new: str) -> None:
@@ -222,8 +210,8 @@ def test_f24_virtual_raster(make_season: MakeSeason, spoilt: SpoiltStore, tmp_pa
     private = tmp_path / "private"
     private.write_bytes(np.full(SHAPE, 0.25, "float32").tobytes() + CANARY.encode())
     local, remote, *others = season.scenes[card]
-    spoilt.swap(key(season, local, file), lambda body: raw_vrt(private))
-    spoilt.swap(key(season, remote, file), lambda body: remote_vrt(f"{spoilt.endpoint}/elsewhere.tif"))
+    spoilt.swap(season.key(local, file), lambda body: raw_vrt(private))
+    spoilt.swap(season.key(remote, file), lambda body: remote_vrt(f"{spoilt.endpoint}/elsewhere.tif"))
     outcome = season.run(card, "--all")
     assert (outcome.code, len(outcome.errors)) == (1, 2)
     assert season.outcomes(local) == season.outcomes(remote) == ["failed"]
@@ -291,7 +279,7 @@ def test_f24_huge_header(
     season.short(max_attempts=1)
     spoilt.serve(season.workspace)
     huge, *others = season.scenes[card]
-    spoilt.swap(key(season, huge, file), change)
+    spoilt.swap(season.key(huge, file), change)
     worker = season.start(card, "--all")
     most = peak_memory(worker)
     outcome = worker.wait()
@@ -322,7 +310,7 @@ def test_f24_sparse_tiff(make_season: MakeSeason, spoilt: SpoiltStore, tmp_path:
         pass
     assert path.stat().st_size < 1_000_000
     (scene,) = season.scenes["c6"]
-    spoilt.swap(key(season, scene, "tif"), lambda body: path.read_bytes())
+    spoilt.swap(season.key(scene, "tif"), lambda body: path.read_bytes())
     worker = season.start("c6", "--all")
     most = peak_memory(worker)
     assert worker.wait().code == 0

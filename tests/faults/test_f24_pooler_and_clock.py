@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from demo.servers import LOOPBACK, Postgis, S3Server, free_port
+from demo.servers import LOOPBACK, Postgis, free_port
 from tests.faults.conftest import MakeSeason
 from tests.faults.spoilt_store import SpoiltStore, flipped
 from tests.support.environment import skip_unless
@@ -156,12 +156,6 @@ def _libfaketime() -> str | None:
         for path in Path(folder).glob("**/faketime/libfaketimeMT.so.1")
     ]
     return str(found[0]) if found else None
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
 
 
 def test_f24_clocks(make_season: MakeSeason, spoilt: SpoiltStore) -> None:

@@ -8,11 +8,9 @@ through, and a dead worker's place is free at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
 from tests.faults.spoilt_store import SpoiltStore
@@ -22,11 +20,9 @@ SLOT_LOCKS = 1128418562
 """The first half of the key of the advisory locks that are the places."""
 
 
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        server.hold_seconds = 0.1
-        yield server
+@pytest.fixture(autouse=True)
+def _slow_downloads(spoilt: SpoiltStore) -> None:
+    spoilt.hold_seconds = 0.1
 
 
 def four_workers(season: Season) -> None:

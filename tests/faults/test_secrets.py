@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from demo.servers import S3Server, free_port
+from demo.servers import free_port
 from tests.faults import checker
 from tests.faults.conftest import MakeSeason
 from tests.faults.season import Season
@@ -25,12 +25,6 @@ from tests.support.running import Outcome, wait_until
 PASSWORD = 'canary-pass\' "word" %s 100% \\ = canary-end'
 KEY = "canary-key/+ %%\"'=canary-end"
 PARTS = ("canary-pass", "canary-key", "canary-end")
-
-
-@pytest.fixture
-def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
-    with SpoiltStore(store) as server:
-        yield server
 
 
 @pytest.fixture

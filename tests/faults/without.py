@@ -38,6 +38,7 @@ Usage = namedtuple("Usage", "total used free")
 def put(owner: object, **values: object) -> None:
     """Put something in the place of what is there."""
     for name, value in values.items():
+        getattr(owner, name)  # a name that is no longer there would leave the mechanism on
         setattr(owner, name, value)
 
 

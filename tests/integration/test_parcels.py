@@ -575,7 +575,8 @@ def test_a_geometry_that_postgis_refuses_is_counted(wkt: str, ground: Ground, ca
     assert set(asked.pids()) > set(good)
     assert asked.unusable() == {"broken_geometry": 1}
     assert len(asked.pids()) == 3
-    assert any(text.startswith("a geometry is broken (") for text in caplog.messages)
+    # Versions of PostGIS differ in what they make of NaN: some raise an error, of which the log tells.
+    assert wkt == NOT_A_NUMBER or any(text.startswith("a geometry is broken (") for text in caplog.messages)
     assert asked.any()
 
 

@@ -26,12 +26,16 @@ class Database:
     def __init__(self, postgis: Postgis, name: str, parcel_srid: int) -> None:
         self.postgis, self.database, self.parcel_srid = postgis, name, parcel_srid
         postgis.create_database(name)
-        self.connection = postgis.connect(name)
-        self.connection.autocommit = True
+        self.reconnect()
         tables.create_catalogue(self.connection)
         tables.create_aois(self.connection)
         tables.create_parcels(self.connection, "parcels", parcel_srid)
         tables.add_aoi(self.connection, "my_aoi", footprint(ground(1000)))
+
+    def reconnect(self) -> None:
+        """Open `connection`, at first or after the server has ended it."""
+        self.connection = self.connect()
+        self.connection.autocommit = True
 
     def query(self, statement: str | sql.Composable, *values: object) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:

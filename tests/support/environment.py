@@ -9,40 +9,40 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-WORKER_VARIABLES = frozenset(
-    {
-        "DB_CONFIG",
-        "S3_CONFIG",
-        "DATA_DIR",
-        "ALL",
-        "WATCH",
-        "SCENE",
-        "ENGINE",
-        "ADOPT_FOREIGN",
-        "VERBOSE",
-        "LOG_FORMAT",
-        "HEALTH_FILE",
-        "EXTRACTION_FAILPOINT",
-        "EXTRACTION_FAILPOINT_FILE",
-        "PROJ_LIB",
-        "PROJ_DATA",
-        "GDAL_SKIP",
-        "GDAL_DRIVER_PATH",
-        "GDAL_DATA",
-    }
+WORKER_VARIABLES = (
+    "DB_CONFIG",
+    "S3_CONFIG",
+    "DATA_DIR",
+    "ALL",
+    "WATCH",
+    "SCENE",
+    "ENGINE",
+    "ADOPT_FOREIGN",
+    "VERBOSE",
+    "LOG_FORMAT",
+    "HEALTH_FILE",
+    "EXTRACTION_FAILPOINT",
+    "EXTRACTION_FAILPOINT_FILE",
+    "PROJ_LIB",
+    "PROJ_DATA",
+    "GDAL_SKIP",
+    "GDAL_DRIVER_PATH",
+    "GDAL_DATA",
 )
 """All that the package reads (tests/unit/test_environment.py sees that none is missing)."""
 OF_LIBRARIES = ("PG", "AWS_", "GDAL_")
 """What the variables of libpq, boto3 and GDAL begin with."""
 
 
+def without_workers_variables() -> dict[str, str]:
+    """This process's environment without anything that configures a worker."""
+    return {name: value for name, value in os.environ.items() if name not in WORKER_VARIABLES}
+
+
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without anything that configures the worker, libpq, boto3 or GDAL, and `more`."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in WORKER_VARIABLES and not name.startswith(OF_LIBRARIES)
-    }
+    """The same without anything that configures libpq, boto3 or GDAL either, and with `more`: for commands."""
+    outside = without_workers_variables()
+    kept = {name: value for name, value in outside.items() if not name.startswith(OF_LIBRARIES)}
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     kept["no_proxy"] = kept["NO_PROXY"] = "127.0.0.1,localhost"
     kept["AWS_EC2_METADATA_DISABLED"] = "true"

@@ -41,8 +41,9 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: str = "2m") -> Iterator[SmallDisk]:
-    """A file system of this size at a folder; the test is skipped where none can be mounted."""
+def small_disk(folder: Path, size: str = "2m", *, in_use: bool = False) -> Iterator[SmallDisk]:
+    """A file system of this size at a folder; the test is skipped where none can be mounted. At the end nobody may have
+    a file open there, unless it is still `in_use`."""
     skip_unless("" if os.geteuid() == 0 and shutil.which("mount") else "only root can mount a small file system")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", folder],
@@ -54,4 +55,4 @@ def small_disk(folder: Path, size: str = "2m") -> Iterator[SmallDisk]:
     try:
         yield SmallDisk(folder)
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        subprocess.run(["umount", *(["--lazy"] if in_use else []), folder], check=True)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.faults.network import call, end_holder, hold, hold_network
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, without_workers_variables
 from tests.support.running import wait_until
 from tests.swarm import images
 
@@ -108,7 +108,7 @@ class Daemon:
     def environment(self) -> dict[str, str]:
         """For programs that call docker."""
         # The old builder is what everybody has; the new one is a package of its own.
-        return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "0"}
+        return {**without_workers_variables(), "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "0"}
 
     def stop(self) -> None:
         """End it, and with it its containers."""

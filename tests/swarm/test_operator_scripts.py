@@ -7,7 +7,6 @@ wrong command lines, and what they do when a copy breaks off, is in tests/unit/t
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -30,7 +29,7 @@ def script(cloud: Cloud, name: str, *arguments: str | Path, code: int = 0) -> li
     """What the script says; standard error is empty when all goes well."""
     outcome = subprocess.run(
         ["bash", SWARM / name, *arguments],
-        env=os.environ | cloud.environment(),
+        env=cloud.environment(),
         text=True,
         capture_output=True,
         check=False,

@@ -66,9 +66,8 @@ def test_node_cut_off(swarm: Cloud, make_burst: MakeBurst) -> None:
 def test_database_killed(swarm: Cloud, make_burst: MakeBurst) -> None:
     """kill -9 of the database's container: the swarm starts it again, the workers wait for it."""
     burst = at_work(make_burst, swarm.workers[1], inside=True)
-    workspace = burst.season.workspace
     (container,) = swarm.manager.docker("ps", "-q", "--filter", f"name={burst.stack.name}_pg_spat").split()
-    workspace.connection.close()
+    burst.season.workspace.connection.close()
     swarm.manager.docker("kill", "--signal", "KILL", container)
     wait_until(lambda: reconnects(burst), "the database's return", 60)
     burst.store.delay_seconds = 0
@@ -111,10 +110,8 @@ def is_ready(cloud: Cloud, node: Node) -> bool:
 
 def reconnects(burst: Burst) -> bool:
     """The test's own connection to the database, made anew."""
-    workspace = burst.season.workspace
     try:
-        workspace.connection = workspace.connect()
+        burst.season.workspace.reconnect()
     except psycopg2.OperationalError:
         return False
-    workspace.connection.autocommit = True
     return True

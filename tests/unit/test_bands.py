@@ -32,21 +32,14 @@ NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_100_000)
 FIVE_BY_FOUR = np.arange(1, 21, dtype=np.float32).reshape(4, 5)
 
 
-def write(
-    path: Path,
-    *arrays: Any,
-    crs: CRS | None = UTM33,
-    transform: Affine = NORTH_UP,
-    dtype: Any = "float32",
-    descriptions: tuple[str | None, ...] = (),
-) -> Path:
-    """A GeoTIFF of one band per array."""
+def write(path: Path, *arrays: Any, descriptions: tuple[str | None, ...] = (), **profile: Any) -> Path:
+    """A GeoTIFF of one band per array; profile: what is not as usual."""
+    profile = {"crs": UTM33, "transform": NORTH_UP, "dtype": "float32"} | profile
     rows, columns = np.shape(arrays[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(
-            path, "w", driver="GTiff", height=rows, width=columns, count=len(arrays), dtype=dtype, crs=crs,
-            transform=transform,
+            path, "w", driver="GTiff", height=rows, width=columns, count=len(arrays), **profile
         ) as file:  # fmt: skip
             for number, array in enumerate(arrays, 1):
                 file.write(np.asarray(array), number)

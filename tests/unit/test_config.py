@@ -400,15 +400,21 @@ def test_what_db_config_may_not_say(key: str, value: Any, message: str, database
 
 
 @pytest.mark.parametrize(
-    ("key", "choices"),
-    [("engine", ("scanline", "rasterstats")), ("band_labels", ("classic", "api"))],
+    ("key", "value", "named"),
+    [
+        ("extraction.engine", "warp", ("scanline", "rasterstats")),
+        ("extraction.band_labels", "long", ("classic", "api")),
+        ("extraction.chunk_size", 0, (" 1)",)),
+        ("extraction.chunk_size", 1_000_001, ("1000000",)),
+        ("database.connection.port", 65_536, ("65535",)),
+    ],
 )
-def test_what_there_is_to_choose_from_is_named(
-    key: str, choices: tuple[str, ...], database: ReadDatabase, tmp_path: Path
+def test_choices_and_limits_are_named(
+    key: str, value: Any, named: tuple[str, ...], database: ReadDatabase, tmp_path: Path
 ) -> None:
-    said = refused(database, changed(SMALLEST_DATABASE, f"extraction.{key}", "warp"), tmp_path)
-    for choice in choices:
-        assert choice in said
+    said = refused(database, changed(SMALLEST_DATABASE, key, value), tmp_path)
+    for text in named:
+        assert text in said
 
 
 STORE_REFUSALS: dict[str, tuple[str, Any, str]] = {

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 Box = tuple[float, float, float, float]
 JPEG2000 = ImageFormat("JP2OpenJPEG", 0)
 FILES = (BandFile("B04", "B04.jp2"), BandFile("B08", "B08.jp2"))
-REQUEST = StatisticsRequest("scanline", 5, (Layer("B04", "B4"), Layer("B08", "B8")))
+# Nothing is checked: rasterstats warns in threads, which the worker silences for the whole process.
+REQUEST = StatisticsRequest("scanline", 0, (Layer("B04", "B4"), Layer("B08", "B8")))
 SIDE = 640.0
 """Metres of a tile: 64 x 64 pixels; an image has 2 x 2 of them."""
 
@@ -126,12 +127,12 @@ def test_an_error_in_a_tile_is_reported_to_every_chunk_that_needs_it(
             with pytest.raises(SceneError, match=r"^B08\.jp2 cannot be read$"):
                 next(results)
         # Whoever does not need the band is not affected.
-        red = StatisticsRequest("scanline", 5, (Layer("B04", "B4"),))
+        red = StatisticsRequest("scanline", 0, (Layer("B04", "B4"),))
         assert [means(result) for result in images.compute([chunk(11, 0, 1)], red)] == [{(11, "B4"): 100}]
 
 
 def test_only_bands_of_the_request_are_decoded(folder: Path, decoded: Counter[Any]) -> None:
-    request = StatisticsRequest("scanline", 5, (Layer("B08", "B8"),))
+    request = StatisticsRequest("scanline", 0, (Layer("B08", "B8"),))
     with Decoding(FILES, folder, JPEG2000, 2, nowhere) as images:
         for file in FILES:
             images.arrived(folder / file.file_name)
