@@ -280,8 +280,8 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
     if isinstance(error, pg.CharacterNotInRepertoire | pg.UntranslatableCharacter):
         own = connection.info.parameter_status("server_encoding")
         return ConfigurationError(
-            f"text cannot be brought from the database's encoding ({own}) to {ENCODING} or back while {doing} ({reason}); "
-            f"fix that text, or load the tables into a database with encoding {ENCODING}"
+            f"text cannot be brought from the database's encoding ({own}) to {ENCODING} or back while {doing} "
+            f"({reason}); fix that text, or load the tables into a database with encoding {ENCODING}"
         )
     if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
         return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); fix its columns")

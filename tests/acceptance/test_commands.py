@@ -110,6 +110,7 @@ def test_watch_takes_later_scenes_until_it_is_told_to_stop(workspace: Workspace,
 
 
 def test_watch_outlives_a_failed_scene(workspace: Workspace) -> None:
+    workspace.extraction["absent_retry_hours"] = 0
     workspace.add_parcels(squares(3))
     broken_reference = s2_reference(datetime(2020, 4, 1, 10, 0, 31), safe=False)
     broken = workspace.add_row(broken_reference, "2020-04-01T10:00:31")
