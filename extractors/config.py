@@ -170,6 +170,8 @@ class Extraction(Section):
     retry_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=30, examples=[30])
     outages_in_a_row: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
     outage_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=5, examples=[5])
+    # How long a product is looked for again that the store does not have yet; 72 for workers that watch.
+    absent_retry_hours: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=[72])
     deadline_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = Field(default=7200, examples=[7200])
     spool_megabytes: Annotated[int, Field(ge=0)] = Field(default=256, examples=[256])
     # PostgreSQL's settings for the worker's session, in addition to and in place of `database.SERVER_SETTINGS`.

@@ -22,20 +22,22 @@ STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "fa
 # together.
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
-# The log's word for an attempt that ended through no fault of the scene.
+# The log's words for attempts that do not count: ended through no fault of the scene, or before its product was there.
 GIVEN_BACK = "given_back"
+ABSENT = "absent"
 
 
 @dataclass(frozen=True)
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
-    and the `attempt`-th that counts."""
+    and the `attempt`-th that counts. waited: seconds since its first attempt."""
 
     id: int
     reference: str
     obstime: dt.datetime
     run_id: int
     attempt: int = 1
+    waited: float = 0.0
 
 
 class Clock(Protocol):
@@ -67,7 +69,7 @@ class Outcome:
     @property
     def counts(self) -> bool:
         """Whether it lies in the scene, and not in an outage, a signal or the configuration."""
-        return self.kind != GIVEN_BACK
+        return self.kind not in {GIVEN_BACK, ABSENT}
 
     @property
     def failed(self) -> bool:

@@ -34,13 +34,14 @@ class Attempts:
             "log": tables.log.identifier,
         }
 
-    def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int]:
-        """Open the log row of an attempt; returns its number there, and which attempt it is of those that count."""
+    def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int, float]:
+        """Open the log row of an attempt; returns its number there, which attempt it is of those that count, and the
+        seconds since the first one."""
         values = {"obsid": obsid, "reference": reference, "card": card, "aoi": aoi, "results": str(self._results)}
         values |= {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
         cursor.execute(statement("attempts.begin", **self._names), values)
-        run_id, attempt = cursor.fetchone() or (0, 0)
-        return run_id, attempt
+        run_id, attempt, waited = cursor.fetchone() or (0, 0, 0.0)
+        return run_id, attempt, waited
 
     def finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Set a claimed scene's status and end its attempt.

@@ -1,11 +1,13 @@
 """The worker's one session with the database, and what PostgreSQL's errors mean to us."""
 
+import errno
 import logging
+import os
 import re
 import select
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
@@ -52,6 +54,8 @@ SERVER_SETTINGS = {
     "jit": "off",  # compiling takes longer than any query of ours
 }
 ANOTHER_SESSION_SECONDS = 5.0
+# What the system says when nobody acknowledges what was sent.
+TIMED_OUT = os.strerror(errno.ETIMEDOUT)
 # Ours, whatever the database's is: the server converts.
 ENCODING = "UTF8"
 RECONNECTING = Backoff(first=0.5, longest=10.0)
@@ -63,7 +67,7 @@ REFUSALS = re.compile(
     r"|SSL error: .*\balert\b|could not (read|load|open|set)\b|is required|was required|channel binding"
     # The server. In another language it counts as "not there yet", and ends after the configured wait.
     r"|authentication failed|pg_hba\.conf|is not permitted to log in|permission denied for database"
-    r"|authentication method|not currently accepting connections"
+    r"|authentication method|not currently accepting connections|GSSAPI"
 )
 
 
@@ -78,6 +82,8 @@ class Database:
     def __init__(self, config: DatabaseFile, config_name: str) -> None:
         self._config = config
         self._config_name = config_name
+        ours: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS}
+        self._keywords = {**ours, **config.connection.libpq(), "client_encoding": ENCODING}
         self._connection = self._open()
 
     def __enter__(self) -> Self:
@@ -117,19 +123,35 @@ class Database:
         except psycopg2.Error as error:
             raise _translated(error, self._connection, "rolling back") from error
 
-    def transaction(self, doing: str) -> "AbstractContextManager[PgCursor]":
+    @contextmanager
+    def transaction(self, doing: str) -> "Iterator[PgCursor]":
         """One transaction, committed at the end of the block, rolled back if that raises anything.
 
         doing: what for, as a part of error messages. PostgreSQL's errors become ours: a broken session, a full disk or
         a cancelled statement is an outage; all else is a matter of tables and rights, the same for every scene, so that
         it must not fail one.
         """
-        return _transaction(self._connection, doing)
+        try:
+            with _transaction(self._connection, doing) as cursor:
+                yield cursor
+        except DatabaseUnavailableError as error:
+            if TIMED_OUT in str(error) and self._answers():
+                raise DatabaseUnavailableError(
+                    f"{error}; yet a new session opens at once: if that happens again, small packets pass and large "
+                    "ones do not, so see the MTU of the networks in between"
+                ) from error.__cause__
+            raise
+
+    def _answers(self) -> bool:
+        """Whether another session can be had just now."""
+        try:
+            psycopg2.connect(**self._keywords).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
 
     def _open(self) -> "PgConnection":
-        parameters, name = self._config.connection, self._config_name
-        keywords: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS, **parameters.libpq()}
-        keywords["client_encoding"] = ENCODING
+        parameters, keywords, name = self._config.connection, self._keywords, self._config_name
         where = f"{parameters.host}:{parameters.port}"
         connection = _connect(keywords, where, self._config.extraction.database_wait_seconds, name)
         try:
@@ -280,9 +302,8 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
     if isinstance(error, pg.CharacterNotInRepertoire | pg.UntranslatableCharacter):
         own = connection.info.parameter_status("server_encoding")
         return ConfigurationError(
-            f"text cannot be converted between the encodings {own} (the database's) and {ENCODING} while {doing} "
-            f"({reason}); "
-            f"fix that text, or load the tables into a database with encoding {ENCODING}"
+            f"text cannot be brought from the database's encoding ({own}) to {ENCODING} or back while {doing} "
+            f"({reason}); fix that text, or load the tables into a database with encoding {ENCODING}"
         )
     if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
         return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); fix its columns")

@@ -111,10 +111,10 @@ class Queue:
                     skip.append(obsid)
                     continue
                 self._refuse_closed_partitions(cursor, obsid)
-                run_id, attempt = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
+                begun = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
                 failpoints.reach("claim_locked")
             failpoints.reach("claim_committed")
-            return Scene(obsid, taken, naive_utc(obstime), run_id, attempt)
+            return Scene(obsid, taken, naive_utc(obstime), *begun)
 
     def _rescue_and_look(self, reference: str | None) -> bool:
         self._rescue()

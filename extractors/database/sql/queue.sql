@@ -83,12 +83,14 @@ FROM {catalogue} d
 
 -- :waiting
 -- How many scenes could be claimed but for their pause after a failed attempt, and the seconds until the first is over.
+-- Scenes whose products are still to come are not waited for.
 WITH aoi AS MATERIALIZED (
 {areas}
 )
 SELECT count(*), extract(epoch FROM min(pause.until) - now())::float8
 FROM {catalogue} d
-JOIN (SELECT obsid, max(retry_after) AS until FROM {log} WHERE retry_after > now() GROUP BY obsid) pause
+JOIN (SELECT obsid, max(retry_after) AS until FROM {log}
+      WHERE retry_after > now() AND outcome <> 'absent' GROUP BY obsid) pause
   ON pause.obsid = d.id
 WHERE d.status = 'ingested' AND {wanted}
 
