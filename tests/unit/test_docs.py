@@ -51,6 +51,7 @@ def rows(text: str) -> dict[str, list[str]]:
         ("database.args", config.Args),
         ("extraction", config.Extraction),
         ("s3", config.Store),
+        ("A directory as the store", config.Directory),
     ],
 )
 def test_every_key_with_its_default(title: str, model: type[BaseModel]) -> None:
@@ -122,10 +123,11 @@ def test_links_lead_somewhere(name: str) -> None:
 
 def test_examples_of_the_configuration() -> None:
     """Each is one of the files, or goes beside `database` in the first of them."""
-    database, store, more = (
+    database, store, more, directory = (
         json.loads(block)
         for block in re.findall(r"^```json\n(.*?)^```", page("configuration.md"), re.DOTALL | re.MULTILINE)
     )
     config.DatabaseFile.model_validate(database)
     config.DatabaseFile.model_validate(database | more)
     config.StoreFile.model_validate(store)
+    config.DirectoryFile.model_validate(directory)
