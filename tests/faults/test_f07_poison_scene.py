@@ -9,14 +9,12 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from demo.servers import S3Server
 from tests.faults.conftest import MakeSeason
 from tests.faults.spoilt_store import SpoiltStore
 
@@ -25,11 +23,10 @@ PAUSE = 0.5
 
 
 @pytest.fixture
-def in_parts(store: S3Server) -> Iterator[SpoiltStore]:
+def in_parts(spoilt: SpoiltStore) -> SpoiltStore:
     """A store of objects that were uploaded in parts."""
-    with SpoiltStore(store) as server:
-        server.plain_md5 = False
-        yield server
+    spoilt.plain_md5 = False
+    return spoilt
 
 
 def test_f07_poison_scene(make_season: MakeSeason, in_parts: SpoiltStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -506,6 +507,33 @@ def test_the_described_band_is_the_one_that_is_read(tmp_path: Path) -> None:
     vv, vh = part.arrays
     assert vv.tolist() == [[1, 2]]
     assert vh.tolist() == [[np.float32(0.01), np.float32(0.02)]]
+
+
+# What files declare, for the log
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", {"number": 1}),
+        ("data ignore value = 0\n", {"number": 1}),
+        ("data ignore value = nan\n", {"number": 1}),
+        ("data ignore value = -9999\n", {"number": 1, "nodata": "-9999"}),
+        ("data gain values = {1.0}\ndata offset values = {0.0}\n", {"number": 1}),
+        ("data gain values = {1.0E-4}\n", {"number": 1, "scale": 1e-4, "offset": 0}),
+        ("data offset values = {-2}\n", {"number": 1, "scale": 1, "offset": -2}),
+    ],
+    ids=["nothing", "0", "NaN", "another value", "as SNAP writes it", "a gain", "an offset"],
+)
+@pytest.mark.parametrize("scaled", [True, False])
+def test_what_is_recorded(header: str, expected: dict[str, Any], scaled: bool, tmp_path: Path) -> None:
+    path = envi(tmp_path, HEADER + header)
+    with scene_bands([BandFile("VV", path.name)], tmp_path, ImageFormat("ENVI", 0, scaled)) as scene:
+        (band,) = scene.bands()
+    assert band.settings == (
+        expected if scaled else {name: value for name, value in expected.items() if name not in ("scale", "offset")}
+    )
+    json.dumps(band.settings, allow_nan=False)
 
 
 # Windows

@@ -199,23 +199,21 @@ engines = st.sampled_from(sorted(ENGINES))
 @given(
     random=randoms,
     engine=engines,
-    dtype=st.sampled_from(sorted(VALUES)),
-    declares=st.sampled_from([0.0, 0.0, 0.3, 0.9]),
-    places=st.sampled_from([on_the_grid, anywhere]),
-    largest_window=st.sampled_from([0, 30, 1_000_000]),  # a window for each, small ones, one for all
-    tile=st.sampled_from([None, None, 5, 100]),
-    corner=st.sampled_from([(0.0, 120.0), (499_980.0, 5_100_000.0)]),
+    content=st.tuples(st.sampled_from(sorted(VALUES)), st.sampled_from([0.0, 0.0, 0.3, 0.9])),
+    # Pixels of the largest window (one for each parcel, small ones, one for all), and the side of a decoded tile.
+    reading=st.sampled_from([(0, None), (30, None), (1_000_000, None), (0, 5), (1_000_000, 5), (0, 100)]),
+    ground=st.tuples(
+        st.sampled_from([on_the_grid, anywhere]), st.sampled_from([(0.0, 120.0), (499_980.0, 5_100_000.0)])
+    ),
 )
 def test_windows_and_tiles_change_no_number(
     random: Random,
     engine: str,
-    dtype: str,
-    declares: float,
-    places: Places,
-    largest_window: int,
-    tile: int | None,
-    corner: tuple[float, float],
+    content: tuple[str, float],
+    reading: tuple[int, int | None],
+    ground: tuple[Places, tuple[float, float]],
 ) -> None:
+    (dtype, declares), (largest_window, tile), (places, corner) = content, reading, ground
     # What is decoded tile by tile has no infinite pixels: JPEG 2000 holds whole numbers.
     file = stored(random, dtype if tile is None else dtype.split(maxsplit=1)[0], declares)
     array = file.cleaned
