@@ -376,7 +376,8 @@ def _one_line(error: ValidationError, model: type[BaseModel], document: Any) -> 
     owner, field = _field(model, location)
     example = json.dumps(field.examples[0]) if field is not None and field.examples else "an object {...}"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_nearest(location[-1], list(owner.model_fields))}"
+        elsewhere = ["directory"] if owner is Store else []
+        return f"{key}: unknown key; {_nearest(location[-1], [*owner.model_fields, *elsewhere])}"
     if first["type"] == "missing":
         return f"{key} is missing; add it, for example {json.dumps(location[-1])}: {example}"
     if first["type"] == "value_error" and not (field is not None and field.examples):  # a rule over several keys

@@ -39,11 +39,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     store, or for a download slot. Raises SceneError, OutageError, ConfigurationError.
     """
     card, parcels, settings = resources.card, resources.parcels, resources.config.extraction
-    promised = card.bands(scene.reference)
-    counts.bands = tuple(layer.label for layer in resources.request.layers if layer.band in promised)
-    log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
-    card.check_reference(scene.reference)
-    count_parcels_without_geometry(resources, counts)
+    begin(scene, resources, counts)
     with counts.step("parcels"):
         if not parcels.meet(scene):
             return None
@@ -53,19 +49,13 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     failpoints.reach("s3_listed")
     objects = {folder / item.file_name: item for item in product.objects}
     occupied = partial(parcels.boxes_with_parcels, scene)
-    table = ResultsTable(resources.tables.results)
     with (
         ExitStack() as on_failure,
         content_is_final(store, product.objects),
         Decoding(product.bands, folder, card.format, resources.cores, occupied) as images,
     ):
         rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
-        slots = resources.store_config.s3.fleet_downloads
-        with (
-            counts.step("download"),
-            clock.paused(f"downloading scene {scene.id}"),
-            download_slot(resources.database, slots),
-        ):
+        with downloading(scene, resources, counts, clock):
             arrived = counted(clock, images.arrived)
             store.download(objects, f"scene {scene.id}", arrived, settings.deadline_seconds)
         say_downloaded([item.size for item in product.objects], counts)
@@ -76,11 +66,31 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
             chunks = (parcel_chunk(block, srid) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
                 counts.add(chunk)
-                add_result(rows, table, scene.id, chunk)
+                add_result(rows, ResultsTable(resources.tables.results), scene.id, chunk)
         on_failure.pop_all()
-    say_not_finite(counts)
-    log.info("computed statistics in %.1f s", counts.seconds["statistics"])
+    say_computed(counts)
     return rows
+
+
+def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
+    """Say what is going to be done; what the scene's name promises goes into `counts`. Raises UnusableSceneError."""
+    promised = resources.card.bands(scene.reference)
+    counts.bands = tuple(layer.label for layer in resources.request.layers if layer.band in promised)
+    log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
+    resources.card.check_reference(scene.reference)
+    count_parcels_without_geometry(resources, counts)
+
+
+@contextmanager
+def downloading(scene: Scene, resources: Resources, counts: ParcelCounts, clock: Clock) -> Iterator[None]:
+    """A block in which this worker may download; its time is the store's, or that of others who download."""
+    slots = resources.store_config.s3.fleet_downloads
+    with (
+        counts.step("download"),
+        clock.paused(f"downloading scene {scene.id}"),
+        download_slot(resources.database, slots),
+    ):
+        yield
 
 
 def count_parcels_without_geometry(resources: Resources, counts: ParcelCounts) -> None:
@@ -217,12 +227,13 @@ def _in_words(box: Box) -> str:
     return ", ".join(f"{side:.7g}" for side in box)
 
 
-def say_not_finite(counts: ParcelCounts) -> None:
-    """Infinite pixels, which a sound product has not, are left out like nodata, but not silently."""
+def say_computed(counts: ParcelCounts) -> None:
+    """All statistics are there. Infinite pixels, which a sound product has not, are left out of them, not silently."""
     if counts.not_finite:
         counts.settings["not_finite_pixels"] = dict(counts.not_finite)
         listing = ", ".join(f"{label} {pixels}" for label, pixels in counts.not_finite.items())
         log.warning("infinite pixels of parcels, left out like nodata: %s; see how the product was made", listing)
+    log.info("computed statistics in %.1f s", counts.seconds["statistics"])
 
 
 @contextmanager

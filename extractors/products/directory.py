@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -91,7 +92,7 @@ class DirectoryStore(Source):
     def confirm(self, objects: Sequence[StoredObject]) -> None:
         """Raise StoreUnavailableError if one of these files cannot be read to its end."""
         for item in objects:
-            self._ask(f"reading {item.key}", partial(_read, self._root / item.key))
+            self._retrying(f"reading {item.key}", partial(_read, self._root / item.key), threading.Event())
 
     def _failure(self, error: Exception, doing: str) -> tuple[ExtractionError, bool] | None:
         if isinstance(error, TooSlowError):

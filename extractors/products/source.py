@@ -121,7 +121,8 @@ class Source(ABC):
                     raise failure from error
             log.warning("%s; trying again", failure)
             failures += 1
-            stopping.wait(min(PAUSES.pause(failures), remaining))
+            if stopping.wait(min(PAUSES.pause(failures), remaining)):
+                raise failure
 
 
 def too_many(prefix: str, most: int) -> UnusableSceneError:

@@ -89,19 +89,22 @@ class ObjectStore(Source):
         """All objects whose keys start with `prefix`, in the order of their keys; folder placeholders left out.
         UnusableSceneError if there are more than `most`."""
         found: list[StoredObject] = []
-        more: dict[str, Any] | None = {}
-        while more is not None:
-            page = self._page(prefix, more)
-            found += _objects(page)
+        for objects in self._pages(prefix):
+            found += objects
             if most is not None and len(found) > most:
                 raise too_many(prefix, most)
-            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
         return found
 
     def holds(self, prefix: str) -> bool:
         """Whether there is any object whose key starts with `prefix`."""
-        # Placeholders of folders come before what is in them.
-        return bool(_objects(self._page(prefix, {"MaxKeys": 10})))
+        return any(self._pages(prefix))
+
+    def _pages(self, prefix: str) -> Iterator[list[StoredObject]]:
+        more: dict[str, Any] | None = {}
+        while more is not None:
+            page = self._page(prefix, more)
+            yield _objects(page)
+            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
 
     def _page(self, prefix: str, more: Mapping[str, Any]) -> Any:
         def request() -> Any:

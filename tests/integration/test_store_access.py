@@ -232,12 +232,19 @@ def test_a_bucket_that_holds_nothing_of_the_kind(bucket: Bucket) -> None:
     )
 
 
-def test_looking_whether_it_holds_anything_is_one_small_request(bucket: Bucket, proxy: FaultyS3) -> None:
-    for number in range(30):
-        bucket.put(f"Sentinel-2/{number}.img")
-    assert bucket.store(host=proxy.endpoint).holds("Sentinel-2/")
-    (request,) = proxy.requests
-    assert "max-keys=10" in request.target
+def test_looking_whether_it_holds_anything_ends_with_the_first_page(bucket: Bucket, proxy: FaultyS3) -> None:
+    """Of folders within folders, placeholders come first."""
+    folders = ("", "MSI/", "MSI/L2A/", "MSI/L2A/2018/", "MSI/L2A/2018/01/")
+    for name in folders:
+        bucket.put(f"Sentinel-2/{name}", b"")
+    proxy.page_size = 2
+    store = bucket.store(host=proxy.endpoint)
+    assert not store.holds("Sentinel-2/")
+    assert len(proxy.requests) == 3
+    for number in range(5):
+        bucket.put(f"Sentinel-2/MSI/L2A/{number}.img")
+    assert store.holds("Sentinel-2/")
+    assert len(proxy.requests) == 3 + 2
 
 
 # Listings

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from extractors.config import (
     DatabaseFile,
+    DirectoryFile,
     StoreFile,
     TableName,
     parse_moment,
@@ -469,6 +470,36 @@ STORE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         -1,
         "s3.retry_seconds: -1 cannot be used (...); write, for example, 300",
     ),
+    "two ways to address": (
+        "s3.addressing",
+        "host",
+        's3.addressing: "host" cannot be used (...); write, for example, "path"',
+    ),
+    "a token of another kind": (
+        "s3.session_token",
+        [CANARY],
+        's3.session_token: this list cannot be used (...); write, for example, "token_of_temporary_keys"',
+    ),
+    "no answer to a question": (
+        "s3.anonymous",
+        "perhaps",
+        's3.anonymous: "perhaps" cannot be used (...); write, for example, true',
+    ),
+    "no name of a file": (
+        "s3.ca_file",
+        "",
+        's3.ca_file: "" cannot be used (...); write, for example, "/etc/ssl/certs/ca-certificates.crt"',
+    ),
+    "keys for somebody without a name": (
+        "s3.anonymous",
+        True,
+        "s3.anonymous: nobody is asked for keys then; remove access_key and secret_key, or write false",
+    ),
+    "a directory and a host": (
+        "s3.directory",
+        "/eodata",
+        "s3.directory: a directory has no access_key, secret_key, host, bucket; remove them, or remove directory",
+    ),
 }
 
 
@@ -476,6 +507,52 @@ STORE_REFUSALS: dict[str, tuple[str, Any, str]] = {
 def test_what_s3_config_may_not_say(key: str, value: Any, message: str, store: ReadStore, tmp_path: Path) -> None:
     said = refused(store, changed(SMALLEST_STORE, key, value), tmp_path)
     assert without_others_words(said) == f"s3_config.json: {message}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"session_token": CANARY},
+            "s3.session_token belongs to temporary keys; write their access_key and secret_key as well",
+        ),
+        (
+            {"bucket": "proj1:eodata", "addressing": "virtual"},
+            's3.addressing: the bucket of another tenant cannot be part of a host\'s name; write "path"',
+        ),
+    ],
+)
+def test_what_does_not_go_together(settings: dict[str, str], message: str, store: ReadStore, tmp_path: Path) -> None:
+    said = refused(store, {"s3": {"host": "http://data.cloudferro.com", "bucket": "DIAS"} | settings}, tmp_path)
+    assert said == f"s3_config.json: {message}"
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_empty_token_is_none(empty: Any, store: ReadStore) -> None:
+    assert store(changed(SMALLEST_STORE, "s3.session_token", empty)).s3.session_token is None
+
+
+def test_a_directory_in_place_of_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "s3_config.json"
+    path.write_text(json.dumps({"s3": {"directory": "/eodata"}}))
+    read = read_store_config(path)
+    assert isinstance(read, DirectoryFile)
+    assert read.s3.model_dump() == {"directory": "/eodata", "retry_seconds": 300}
+    assert read.s3.fleet_downloads is None
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"directory": ""}, 's3.directory: "" cannot be used (...); write, for example, "/eodata"'),
+        ({"directory": "/eodata", "retry_second": 1}, "s3.retry_second: unknown key; did you mean `retry_seconds`?"),
+        ({"directroy": "/eodata"}, "s3.directroy: unknown key; did you mean `directory`?"),
+    ],
+)
+def test_a_directory_that_cannot_be_used(
+    section: dict[str, Any], message: str, store: ReadStore, tmp_path: Path
+) -> None:
+    assert without_others_words(refused(store, {"s3": section}, tmp_path)) == f"s3_config.json: {message}"
 
 
 def test_an_unknown_key_says_more_than_the_missing_one_that_it_was_meant_to_be(
