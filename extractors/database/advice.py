@@ -1,27 +1,9 @@
 """What helps and is not necessary: what `--check` says besides."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from extractors.database.connection import Database
-from extractors.database.schema import Table
-from extractors.database.sql import statement
+from extractors.database.schema import indexes, is_indexed
 from extractors.database.tables import TableReader
 from extractors.model import Check
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
-
-
-@dataclass(frozen=True)
-class Index:
-    """An index: kind (`btree`, `brin`, `gist`, ...), columns, whether it is unique, and for a part of the rows only."""
-
-    kind: str
-    columns: list[str | None]
-    unique: bool
-    partial: bool
 
 
 class Advice:
@@ -44,7 +26,7 @@ class Advice:
         name = table.columns["id"].name
         with self._database.transaction("looking at indexes") as cursor:
             unique = any(
-                index.unique and not index.partial and index.columns == [name] for index in _indexes(cursor, table)
+                index.unique and not index.partial and index.columns == [name] for index in indexes(cursor, table)
             )
         if unique:
             return f"each {name} of {table} is there once, as an index says"
@@ -69,16 +51,6 @@ class Advice:
             lacking = [
                 f"CREATE INDEX CONCURRENTLY ON {table} {definition}"
                 for table, columns, definition in wanted
-                if not table.absent and table.kind in "rm" and not _has(cursor, table, columns)
+                if not table.absent and table.kind in "rm" and not is_indexed(cursor, table, columns)
             ]
         return "; ".join(["all work without, but slower", *lacking]) if lacking else "those that help are there"
-
-
-def _has(cursor: "PgCursor", table: Table, columns: Sequence[str]) -> bool:
-    """Whether a table has an index that begins with these columns."""
-    return any(index.columns[: len(columns)] == columns for index in _indexes(cursor, table))
-
-
-def _indexes(cursor: "PgCursor", table: Table) -> list[Index]:
-    cursor.execute(statement("checks.indexes"), {"table": table.identifier.as_string(cursor)})
-    return [Index(*row) for row in cursor.fetchall()]

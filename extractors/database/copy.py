@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import geopandas
@@ -49,15 +49,21 @@ def parcel_chunk(rows: list[bytes], epsg: int) -> ParcelChunk:
 
 def add_result(rows: Rows, table: ResultsTable, obsid: int, result: ChunkResult) -> None:
     """Add what a chunk of parcels gave to the rows of its scene; `table` is the one for signatures."""
-    for part in result.signatures:
-        rows.signatures.add(encode_signatures(table, obsid, part), len(part.pid))
+    if result.signatures:
+        rows.signatures.add(*encode_signatures(table, obsid, result.signatures))
     rows.hists.add(encode_hists(obsid, result.hists), len(result.hists))
 
 
-def encode_signatures(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
-    """A scene's rows for one band in the form in which the table takes them. Raises ConfigurationError for a number
-    that its column cannot hold."""
-    return _binary(table, obsid, part) if table.is_binary else _csv(table, obsid, part)
+def encode_signatures(table: ResultsTable, obsid: int, parts: Sequence[Signatures]) -> tuple[bytes, int]:
+    """A scene's rows for some parcels in the form in which the table takes them, and their number. Raises
+    ConfigurationError for a number that its column cannot hold.
+
+    They are in the order of the parcels, not of the bands: a parcel's series is read from as few pages as can be.
+    """
+    encode = _binary if table.is_binary else _csv
+    rows = [row for part in parts for row in encode(table, obsid, part)]
+    order = np.argsort(np.concatenate([part.pid for part in parts]), kind="stable")
+    return b"".join([rows[index] for index in order.tolist()]), len(rows)
 
 
 def encode_hists(obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> bytes:
@@ -67,7 +73,7 @@ def encode_hists(obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> byt
     return text.getvalue().encode()
 
 
-def _binary(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
+def _binary(table: ResultsTable, obsid: int, part: Signatures) -> list[bytes]:
     columns, label = table.table.columns, part.label.encode()
     kinds = {
         name: f"S{len(label)}" if name == "band" else BINARY_TYPES[column.type] for name, column in columns.items()
@@ -89,16 +95,17 @@ def _binary(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
             )
         rows[name] = value
     rows["band"] = label
-    return rows.tobytes()
+    whole: list[bytes] = rows.view(f"V{rows.itemsize}").tolist()
+    return whole
 
 
-def _csv(table: ResultsTable, obsid: int, part: Signatures) -> bytes:
+def _csv(table: ResultsTable, obsid: int, part: Signatures) -> list[bytes]:
     text = io.StringIO()
     values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
     values |= dict(zip(NAMES, part.table.T.tolist(), strict=True))
     values["count"] = [int(count) for count in values["count"]]
     csv.writer(text).writerows(zip(*(values[name] for name in table.table.columns), strict=True))
-    return text.getvalue().encode()
+    return text.getvalue().encode().splitlines(keepends=True)
 
 
 @cache

@@ -16,6 +16,7 @@ from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
 from extractors.database.results import ResultsTable, Rows, array_literal
+from extractors.database.schema import is_indexed
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
 from extractors.errors import (
@@ -23,6 +24,7 @@ from extractors.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
     ParcelsChangedError,
+    TooSlowError,
     one_line,
 )
 from extractors.model import STATUSES, Outcome, ParcelCounts, Pending, Scene
@@ -253,7 +255,7 @@ class Queue:
 
         They replace the rows of the parcels that were selected. Raises ClaimLostError if somebody else has changed the
         status or ended the attempt, ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile,
-        ConfigurationError if a table does not take all rows.
+        TooSlowError if a statement takes longer than it may, ConfigurationError if a table does not take all rows.
         """
         try:
             kept = self._write(scene, outcome, counts, rows)
@@ -263,6 +265,10 @@ class Queue:
                     f"{gone} of its parcels have been deleted from {self._tables.parcels} meanwhile "
                     f"({one_line(error.__cause__)}); nothing was written, and the scene is computed again"
                 ) from error
+            raise
+        except DatabaseUnavailableError as error:
+            if isinstance(error.__cause__, QueryCanceled):
+                raise TooSlowError(self._what_is_slow(error.__cause__)) from error
             raise
         failpoints.reach("committed")
         if kept:
@@ -288,6 +294,18 @@ class Queue:
                 )
             failpoints.reach("before_commit")
         return kept
+
+    def _what_is_slow(self, reason: Exception) -> str:
+        """Why it may have taken too long to write, and what helps."""
+        tables = [table for table in (self._tables.results, self._tables.hists) if table is not None]
+        with self._database.transaction("looking at indexes") as cursor:
+            lacking = [table for table in tables if not is_indexed(cursor, table, [table.columns["obsid"].name])]
+        helps = [f"CREATE INDEX ON {table} USING brin (obsid), without which all of it is read" for table in lacking]
+        helps.append("raise statement_timeout in extraction.server_settings")
+        return (
+            f"its rows cannot be written in the time that a statement may take ({one_line(reason)}); "
+            f"{', or '.join(helps)}"
+        )
 
     def _gone(self, pids: "array[int]") -> int:
         """How many parcels have been deleted since they were selected."""

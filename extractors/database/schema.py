@@ -1,6 +1,6 @@
 """What the database says of a table: its full name, its kind and columns, and whether it was made here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,27 @@ class Table:
     def absent(self) -> bool:
         """Whether it is still to be made."""
         return not self.columns
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index: kind (`btree`, `brin`, `gist`, ...), columns, whether it is unique, and for a part of the rows only."""
+
+    kind: str
+    columns: list[str | None]
+    unique: bool
+    partial: bool
+
+
+def indexes(cursor: "PgCursor", table: Table) -> list[Index]:
+    """The indexes of a table that can be used."""
+    cursor.execute(statement("tables.indexes"), {"table": table.identifier.as_string(cursor)})
+    return [Index(*row) for row in cursor.fetchall()]
+
+
+def is_indexed(cursor: "PgCursor", table: Table, columns: Sequence[str]) -> bool:
+    """Whether a table has an index that begins with these columns."""
+    return any(index.columns[: len(columns)] == columns for index in indexes(cursor, table))
 
 
 def find(cursor: "PgCursor", wanted: TableName, key: str) -> Table:

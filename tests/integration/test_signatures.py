@@ -46,8 +46,7 @@ def opened_hists(ground: Ground, database: Database) -> ResultsTable:
 
 def copy_rows(table: ResultsTable, cursor: Cursor, obsid: int, parts: Iterable[Signatures]) -> None:
     with Rows(Path(tempfile.gettempdir()), 1000) as rows:
-        for part in parts:
-            rows.signatures.add(encode_signatures(table, obsid, part), len(part.pid))
+        rows.signatures.add(*encode_signatures(table, obsid, list(parts)))
         table.copy(cursor, rows.signatures)
 
 

@@ -22,6 +22,7 @@ from extractors.errors import (
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
+    TooSlowError,
     UnusableSceneError,
     UserError,
 )
@@ -35,6 +36,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     UnusableSceneError: 1,
     SceneNotFoundError: 1,
     ClaimLostError: 1,
+    TooSlowError: 1,
     ObjectNotFoundError: 1,
     OutageError: 75,
     DatabaseUnavailableError: 75,
@@ -47,6 +49,7 @@ STATUSES = {
     SceneError: "failed",
     UnusableSceneError: "failed",
     ClaimLostError: "failed",
+    TooSlowError: "failed",
     SceneNotFoundError: "notfound",
     ObjectNotFoundError: "notfound",
 }

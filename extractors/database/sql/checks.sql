@@ -111,14 +111,3 @@ FROM (SELECT ST_Transform(ST_SetSRID(ST_Extent({geometry})::geometry, %(parcel_s
 -- :srids
 -- How many parcels have which SRID.
 SELECT ST_SRID({geometry}), count(*) FROM {parcels} p WHERE {geometry} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
-
--- :indexes
--- The indexes of a table that can be used: kind, columns, whether unique, and whether for a part of the rows only.
-SELECT m.amname,
-       array(SELECT a.attname::text
-             FROM unnest(i.indkey::smallint[]) WITH ORDINALITY k (number, place)
-             LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-             WHERE k.place <= i.indnkeyatts ORDER BY k.place),
-       i.indisunique, i.indpred IS NOT NULL
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
-WHERE i.indrelid = %(table)s::regclass AND i.indisvalid

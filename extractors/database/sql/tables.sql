@@ -102,3 +102,14 @@ CREATE INDEX IF NOT EXISTS extraction_log_obsid ON {log} (obsid)
 -- :index_open_attempts
 -- Attempts that have not ended are looked up before every claim.
 CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_at IS NULL
+
+-- :indexes
+-- The indexes of a table that can be used: kind, columns, whether unique, and whether for a part of the rows only.
+SELECT m.amname,
+       array(SELECT a.attname::text
+             FROM unnest(i.indkey::smallint[]) WITH ORDINALITY k (number, place)
+             LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+             WHERE k.place <= i.indnkeyatts ORDER BY k.place),
+       i.indisunique, i.indpred IS NOT NULL
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+WHERE i.indrelid = %(table)s::regclass AND i.indisvalid
