@@ -121,16 +121,16 @@ def find(scene: Scene, store: Source, resources: Resources) -> Product:
 
 @contextmanager
 def content_is_final(store: Source, objects: Sequence[StoredObject]) -> Iterator[None]:
-    """A block in which an error in the content of files is final, if they are for certain what lies in the store. If
-    not, another download may help; and if they cannot even be read again, it is no error in them."""
+    """A block in which an error in the content of files is final if they are for certain what lies in the store, and
+    only then: otherwise another download may help. If they cannot even be read again, it is no error in them."""
     try:
         yield
     except SceneError as error:
-        if type(error) is SceneError:
-            store.confirm(objects)
-            if all(store.is_exact(item) for item in objects):
-                raise UnusableSceneError(str(error)) from error
-        raise
+        if type(error) not in {SceneError, UnusableSceneError}:
+            raise
+        store.confirm(objects)
+        kind = UnusableSceneError if all(store.is_exact(item) for item in objects) else SceneError
+        raise kind(str(error)) from error
 
 
 def counted(clock: Clock, arrived: Callable[[Path], object]) -> Callable[[Path], None]:
