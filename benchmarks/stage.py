@@ -67,7 +67,7 @@ class Stage:
         tables.create_aois(self.connection)
         tables.create_parcels(self.connection, "parcels", PARCEL_SRID)
         self.scene = tables.add_scene(
-            self.connection, REFERENCES[card], OBSTIME, card, GRID.footprint(SHAPES[card]), status="done"
+            self.connection, REFERENCES[card], OBSTIME, card, GRID.footprint(SHAPES[card]), status="extracted"
         )
         self._store = store
         self.store_at(store.endpoint)

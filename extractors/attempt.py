@@ -24,10 +24,11 @@ from extractors.errors import (
     NoDatabaseError,
     OutageError,
     SceneError,
+    SceneNotFoundError,
     one_line,
 )
 from extractors.logs import about
-from extractors.model import GIVEN_BACK, Clock, Outcome, ParcelCounts, Scene
+from extractors.model import ABSENT, GIVEN_BACK, Clock, Outcome, ParcelCounts, Scene
 from extractors.resources import Resources
 from extractors.runtime.cores import keep_libraries_single_threaded
 from extractors.runtime.deadline import Deadline
@@ -37,6 +38,8 @@ from extractors.runtime.signals import Signals, Stopped
 log = logging.getLogger(__name__)
 
 LONGEST_RETRY_PAUSE_SECONDS = 900.0
+# How long a worker that watches looks for products which are catalogued before they are stored.
+HOURS_OF_WATCHING = 72.0
 
 
 def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) -> Outcome:
@@ -110,7 +113,7 @@ def give_back(
     if isinstance(cause, Stopped) and not expected:
         log.warning("after a signal, %s: %s", type(error).__name__, one_line(error))
     settings = resources.config.extraction
-    outcome = outcome_of(cause, scene.attempt, settings)
+    outcome = outcome_of(cause, scene.attempt, settings, pause_for_product(resources, scene))
     try:
         ours = resources.queue.give_back(scene, outcome, counts)
         published = not ours and resources.queue.published(scene)
@@ -129,14 +132,30 @@ def give_back(
     if outcome.counts:
         again = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
         log.error("%s: %s%s", outcome.kind, outcome.reason, again, exc_info=traceback)
+    elif outcome.kind == ABSENT:
+        log.warning("%s; it is looked for again in about %.0f s", outcome.reason, outcome.retry_after)
     elif ours:
         log.warning("given back, its status is 'ingested' again", exc_info=traceback)
     return outcome
 
 
-def outcome_of(error: BaseException, attempt: int, settings: Extraction) -> Outcome:
+def pause_for_product(resources: Resources, scene: Scene) -> float | None:
+    """Seconds until a product is looked for again that the store does not have; None: not any more."""
+    settings = resources.config.extraction
+    hours = settings.absent_retry_hours
+    if hours is None:
+        hours = 0.0 if resources.options.watch_seconds is None else HOURS_OF_WATCHING
+    remaining = hours * 3600 - scene.waited
+    if remaining <= 0:
+        return None
+    return min(max(settings.retry_pause_seconds, scene.waited / 4), LONGEST_RETRY_PAUSE_SECONDS, remaining)
+
+
+def outcome_of(
+    error: BaseException, attempt: int, settings: Extraction, pause_for_product: float | None = None
+) -> Outcome:
     """What becomes of a scene whose `attempt`-th attempt ended with this error. Only what lies in the scene itself
-    counts against it."""
+    counts against it. pause_for_product: seconds until one is looked for again that was not found; None: never."""
     cause = cause_of(error)
     reason = one_line(cause)
     if isinstance(cause, Stopped):
@@ -146,6 +165,8 @@ def outcome_of(error: BaseException, attempt: int, settings: Extraction) -> Outc
         return Outcome(GIVEN_BACK, "ingested", reason, cause.exit_code, ends_worker=final)
     if isinstance(cause, ClaimLostError):
         return Outcome("claim_lost", "ingested", reason, cause.exit_code)
+    if isinstance(cause, SceneNotFoundError) and pause_for_product is not None:
+        return Outcome(ABSENT, "ingested", reason, retry_after=pause_for_product)
     if not cause.retryable or attempt >= settings.max_attempts:
         return Outcome(cause.status, cause.status, reason, cause.exit_code)
     pause = Backoff(settings.retry_pause_seconds, LONGEST_RETRY_PAUSE_SECONDS).limit(attempt)

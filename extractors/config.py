@@ -69,7 +69,23 @@ def parse_moment(text: Any) -> dt.datetime:
         raise ValueError("beyond the calendar in UTC") from error
 
 
+def parse_host(text: Any) -> Any:
+    """A server's name or address and nothing else; raises ValueError for what people write there besides."""
+    if not isinstance(text, str) or text.startswith("/"):  # a socket's directory
+        return text
+    if "://" in text:
+        raise ValueError("a host and not a URL; user, port and database have keys of their own")
+    if text != text.strip():
+        raise ValueError("there are blanks around it")
+    if text.startswith("["):
+        raise ValueError("an IPv6 address is written without brackets, and its port as `port`")
+    if text.count(":") == 1:
+        raise ValueError("the port has a key of its own, `port`")
+    return text
+
+
 Table = Annotated[TableName, BeforeValidator(parse_table_name)]
+ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^%\x00]*$")]
 Moment = Annotated[dt.datetime, BeforeValidator(parse_moment)]
 Text = Annotated[str, Field(min_length=1)]
 # `"dbpasswd": null` is how some people write that there is none.
@@ -87,7 +103,7 @@ class Connection(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    host: Text = Field(examples=["ip.of.the.dbserver"])
+    host: Annotated[Text, BeforeValidator(parse_host)] = Field(examples=["ip.of.the.dbserver"])
     dbname: Text = Field(examples=["database_name"])
     dbuser: Text = Field(examples=["database_user"])
     dbpasswd: Secret = Field(default=NO_SECRET, examples=["database_passwd"])
@@ -110,12 +126,14 @@ class Tables(Section):
     results_table: Table = Field(examples=["table_with_extracted_signatures"])
     catalogue_table: Table = Field(default=TableName("dias_catalogue"), examples=["dias_catalogue"])
     hists_table: Table | None = Field(default=None, examples=["table_with_scl_histograms"])
+    parcel_id: ColumnName = Field(default="ogc_fid", examples=["ogc_fid"])
+    parcel_geometry: ColumnName = Field(default="wkb_geometry", examples=["wkb_geometry"])
 
 
 class Args(Section):
     """What to extract: the area of interest (AOI) and the half-open range startdate <= obstime < enddate."""
 
-    aoi_field: Annotated[str, Field(min_length=1, pattern=r"^[^%]*$")] = Field(examples=["name"])
+    aoi_field: ColumnName = Field(examples=["name"])
     name: Text = Field(examples=["my_aoi"])
     startdate: Moment = Field(examples=["2018-01-01"])
     enddate: Moment = Field(examples=["2019-01-01"])
@@ -152,6 +170,8 @@ class Extraction(Section):
     retry_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=30, examples=[30])
     outages_in_a_row: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
     outage_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=5, examples=[5])
+    # How long a product is looked for again that the store does not have yet; 72 for workers that watch.
+    absent_retry_hours: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=[72])
     deadline_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = Field(default=7200, examples=[7200])
     spool_megabytes: Annotated[int, Field(ge=0)] = Field(default=256, examples=[256])
     # PostgreSQL's settings for the worker's session, in addition to and in place of `database.SERVER_SETTINGS`.
@@ -243,6 +263,7 @@ class Options:
     adopt_foreign: bool
     verbose: bool
     log_format: str
+    check: bool = False
 
     @property
     def burst(self) -> bool:
@@ -366,6 +387,8 @@ def _one_line(error: ValidationError, model: type[BaseModel], document: Any) -> 
         value = value.get(part) if isinstance(value, dict) else None
     # Whole objects may hold secrets, and so may whatever stands where one is expected.
     showable = field is not None and field.examples and not _is_secret(location) and not isinstance(value, dict | list)
+    # A URL may have a password in it.
+    showable = showable and not (isinstance(value, str) and "@" in value)
     shown = json.dumps(value) if showable else f"this {_KINDS.get(type(value), 'value')}"
     return (
         f"{key}: {shown} cannot be used ({first['msg'].removeprefix('Value error, ')}); write, for example, {example}"

@@ -54,6 +54,11 @@ class DeliveryError(SceneError):
     anew."""
 
 
+class TooSlowError(SceneError):
+    """The database takes longer to write a scene's rows than a statement may: give the results table an index on
+    `obsid`, or raise `statement_timeout`."""
+
+
 class SceneNotFoundError(SceneError):
     """The store has no such product or lacks some of its objects: bring them there, and set the scene's
     status back to `ingested`."""

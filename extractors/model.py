@@ -4,10 +4,10 @@ import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from extractors.errors import OutageError
 
@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 
     from extractors.signatures import ChunkResult
 
+# All that the catalogue's column `status` is given.
+STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
 # Polarisations of radar bands in the order of the results, sent before received; and which two an instrument records
 # together.
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
-# The log's word for an attempt that ended through no fault of the scene.
+# The log's words for attempts that do not count: ended through no fault of the scene, or before its product was there.
 GIVEN_BACK = "given_back"
+ABSENT = "absent"
 
 
 @dataclass(frozen=True)
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
-    and the `attempt`-th that counts."""
+    and the `attempt`-th that counts. waited: seconds since its first attempt."""
 
     id: int
     reference: str
     obstime: dt.datetime
     run_id: int
     attempt: int = 1
+    waited: float = 0.0
 
 
 class Clock(Protocol):
@@ -65,7 +69,7 @@ class Outcome:
     @property
     def counts(self) -> bool:
         """Whether it lies in the scene, and not in an outage, a signal or the configuration."""
-        return self.kind != GIVEN_BACK
+        return self.kind not in {GIVEN_BACK, ABSENT}
 
     @property
     def failed(self) -> bool:
@@ -86,11 +90,25 @@ class Outcome:
 @dataclass(frozen=True)
 class Pending:
     """What may still come when there is nothing to claim: scenes that wait for their next attempt, the seconds until
-    the first one's, and scenes that other workers are at."""
+    the first one's, and scenes that other workers are at; and whether nothing is claimed because there are no
+    parcels."""
 
     waiting: int = 0
     seconds: float = 0.0
     under_way: int = 0
+    without_parcels: bool = False
+
+
+class Check(NamedTuple):
+    """One of the things that are looked at before a worker claims a scene.
+
+    look: returns what was seen, in words; raises ExtractionError that says what to do. after: the checks without which
+    this one cannot be made.
+    """
+
+    name: str
+    look: Callable[[], str]
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,11 +254,16 @@ class ParcelCounts:
         """The columns of the log row."""
         return {
             "parcels_selected": self.parcels_selected,
-            "rows_written": json.dumps({band: self.rows_written[band] for band in self.bands}),
-            "parcels_without_row": json.dumps({band: self.parcels_without_row.get(band, {}) for band in self.bands}),
+            "rows_written": _json({band: self.rows_written[band] for band in self.bands}),
+            "parcels_without_row": _json({band: self.parcels_without_row.get(band, {}) for band in self.bands}),
             "chunks_recomputed": self.chunks_recomputed,
-            "parcels_without_geometry": json.dumps({"null": self.null_geometries, "empty": self.empty_geometries}),
-            "seconds": json.dumps({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
-            "versions": json.dumps(self.versions),
-            "settings": json.dumps(self.settings) if self.settings else None,
+            "parcels_without_geometry": _json({"null": self.null_geometries, "empty": self.empty_geometries}),
+            "seconds": _json({step: round(seconds, 3) for step, seconds in self.seconds.items()}),
+            "versions": _json(self.versions),
+            "settings": _json(self.settings) if self.settings else None,
         }
+
+
+def _json(value: Any) -> str:
+    # As it is: escapes would be more than some encodings of databases can make of them.
+    return json.dumps(value, ensure_ascii=False)

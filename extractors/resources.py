@@ -1,67 +1,140 @@
 """Everything a worker holds while it lives: configuration, checked tables, the database session, the store.
 
-Opening it is every check before the first claim.
+What has to be seen before the first claim is a list of named checks. A worker that starts ends with the first one that
+fails; `--check` goes through all of them.
 """
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from extractors.config import Options, read_database_config, read_store_config
+from extractors.database.checks import DatabaseChecks
 from extractors.database.connection import Database
 from extractors.database.parcels import Parcels
 from extractors.database.queue import Queue
-from extractors.database.tables import make_tables, read_tables
+from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
-from extractors.model import Layer, StatisticsRequest
+from extractors.model import Check, Layer, StatisticsRequest
 from extractors.products.card import Card
 
 if TYPE_CHECKING:
     from extractors.products.source import Source
 
 
-class Resources:
-    """What an attempt at a scene needs; a context manager that closes the database session.
+class Start:
+    """What a worker begins with: its configuration, a session when `connect` has opened it, and the checks.
 
-    The constructor checks everything and changes nothing: enough for a command that only reads. `open` is for
-    extracting: it makes the tables that are absent. cores: how many threads a scene may keep busy. Raises
-    ConfigurationError, OutageError.
+    Changes nothing, unless `make` says that the data directory may be made. The constructor raises ConfigurationError
+    for files that cannot be used.
     """
 
-    def __init__(self, card: Card, options: Options, cores: int = 1, make: bool = False) -> None:
+    def __init__(self, card: Card, options: Options, make: bool = False) -> None:
         self.card = card
         self.options = options
         self.config = read_database_config(options.db_config)
         self.store_config = read_store_config(options.s3_config)
-        if make:
-            _check_data_dir(options.data_dir)
-        self.cores = self.config.extraction.cores or cores
+        self.labels = card.labels[self.config.extraction.band_labels]
         # Made with the first scene: boto3 takes long to load.
         self.store: Source | None = None
-        labels = card.labels[self.config.extraction.band_labels]
-        name = str(options.db_config)
-        self.database = Database(self.config, name)
-        try:
-            tables = read_tables(self.database, self.config, name, labels.values(), card.categorical is not None)
-            self.tables = make_tables(self.database, tables) if make else tables
-        except BaseException:
+        self.database: Database | None = None
+        self._make = make
+
+    @property
+    def first_checks(self) -> list[Check]:
+        """What comes before everything else; the last one opens the session."""
+        return [Check("data directory", self._check_data_dir), Check("database", self.connect)]
+
+    @property
+    def database_checks(self) -> DatabaseChecks:
+        """The checks of the database to which the session is open."""
+        return self._database_checks
+
+    @property
+    def reader(self) -> TableReader:
+        """The tables in it."""
+        return self._reader
+
+    def close(self) -> None:
+        """End the session, if there is one."""
+        if self.database is not None:
             self.database.close()
-            raise
-        self.queue = Queue(self.database, self.tables, self.config, card.code)
+
+    def connect(self) -> str:
+        """Open the session; returns where."""
+        config, name = self.config, str(self.options.db_config)
+        self.database = Database(config, name)
+        histograms = self.card.categorical is not None
+        self._reader = TableReader(self.database, config, name, self.labels.values(), histograms)
+        may_be_empty = self.options.watch_seconds is not None
+        self._database_checks = DatabaseChecks(self.database, self._reader, config, self.card.code, may_be_empty)
+        return f"{config.connection.host}:{config.connection.port}, database {config.connection.dbname}"
+
+    def _check_data_dir(self) -> str:
+        folder = self.options.data_dir
+        try:
+            if self._make:
+                folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=_nearest(folder)):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"{folder}: cannot be written ({error.strerror}); make it writable, or name another with --data-dir"
+            ) from error
+        return f"{folder.absolute()} can be written"
+
+
+class Resources:
+    """What an attempt at a scene needs; a context manager that closes the database session.
+
+    start: one whose checks have passed. cores: how many threads a scene may keep busy. make: make the tables that are
+    absent. Raises ConfigurationError, OutageError.
+    """
+
+    def __init__(self, start: Start, cores: int = 1, make: bool = True) -> None:
+        if start.database is None:
+            raise ValueError("no session is open")
+        self.start = start
+        self.card, self.options = start.card, start.options
+        self.config, self.store_config = start.config, start.store_config
+        self.cores = self.config.extraction.cores or cores
+        self.database = start.database
+        tables = start.reader.all()
+        self.tables = make_tables(self.database, tables) if make else tables
+        self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels.values())
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
+        # Whether the checks have passed that wait until there is a scene to claim.
+        self.proven = False
         self.request = StatisticsRequest(
-            options.engine or self.config.extraction.engine,
+            self.options.engine or self.config.extraction.engine,
             self.config.extraction.verified_parcels,
             tuple(
-                Layer(band, label, histogram=band == card.categorical and self.tables.hists is not None)
-                for band, label in labels.items()
+                Layer(band, label, histogram=band == self.card.categorical and self.tables.hists is not None)
+                for band, label in start.labels.items()
             ),
         )
 
     @classmethod
     def open(cls, card: Card, options: Options, cores: int = 1) -> Self:
-        """Resources for extracting: the data directory can be written to, and every table exists."""
-        return cls(card, options, cores, make=True)
+        """Resources for extracting: every check has passed that comes before the first look for a scene, and every
+        table exists."""
+        start = Start(card, options, make=True)
+        with closed_on_failure(start):
+            for check in start.first_checks:
+                check.look()
+            for check in start.database_checks.before_any_work():
+                check.look()
+            return cls(start, cores)
+
+    @classmethod
+    def for_reading(cls, card: Card, options: Options) -> Self:
+        """Resources for a command that only reads: nothing is made, and no right to write is asked for."""
+        start = Start(card, options)
+        with closed_on_failure(start):
+            start.connect()
+            return cls(start, make=False)
 
     def close(self) -> None:
         """End the database session; a scene that is still claimed is free then."""
@@ -74,12 +147,16 @@ class Resources:
         self.close()
 
 
-def _check_data_dir(folder: Path) -> None:
+@contextmanager
+def closed_on_failure(start: Start) -> Iterator[None]:
+    """A block whose failure ends the session."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigurationError(
-            f"{folder}: cannot be written ({error.strerror}); make it writable, or name another with --data-dir"
-        ) from error
+        yield
+    except BaseException:
+        start.close()
+        raise
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -10,18 +10,21 @@ import rasterio
 import rasterstats
 
 from extractors import failpoints
+from extractors.database.advice import Advice
 from extractors.database.copy import add_result, parcel_chunk
 from extractors.database.parcels import Box, Selection
+from extractors.database.plausibility import Plausibility
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
 from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
 from extractors.logs import progress
-from extractors.model import PARTNERS, Clock, ParcelCounts, Product, Scene, StoredObject
+from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StoredObject
 from extractors.products.source import Source
 from extractors.products.store import open_source
 from extractors.raster.bands import Band
 from extractors.raster.decoding import Decoding
-from extractors.resources import Resources
+from extractors.raster.libraries import check_driver, check_proj, transformation_used
+from extractors.resources import Resources, Start
 from extractors.signatures import ChunkResult
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,7 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     with counts.step("parcels"):
         if not parcels.meet(scene):
             return None
-    store = open_store(resources)
+    store = open_store(resources.start)
     with counts.step("download"), clock.paused(f"looking for scene {scene.id} in the store"):
         product = find(scene, store, resources)
     failpoints.reach("s3_listed")
@@ -103,11 +106,61 @@ def count_parcels_without_geometry(resources: Resources, counts: ParcelCounts) -
         )
 
 
-def open_store(resources: Resources) -> Source:
+def checks(start: Start) -> list[Check]:
+    """What has to be seen before the first scene is claimed: of parcels and area, libraries and store."""
+    return [*checks_of_libraries(start), *checks_of_database(start), Check("store", partial(check_store, start))]
+
+
+def checks_of_database(start: Start) -> list[Check]:
+    """What is asked of the database, if there is a session."""
+    if start.database is None:
+        return []
+    plausibility = Plausibility(start.database, start.reader, start.config, start.database_checks)
+    accuracy = Check("accuracy", partial(check_accuracy, plausibility), ("reference systems", "PROJ"))
+    return [*plausibility.checks(), accuracy]
+
+
+def checks_of_libraries(start: Start) -> list[Check]:
+    """What is asked of PROJ and GDAL."""
+    return [Check("PROJ", check_proj), Check("GDAL", partial(check_driver, start.card.format.driver))]
+
+
+def advice(start: Start) -> list[Check]:
+    """What helps and is not necessary."""
+    return [] if start.database is None else Advice(start.database, start.reader).checks()
+
+
+def check_accuracy(plausibility: Plausibility) -> str:
+    """Warns if PostGIS lacks a grid, and so transforms the parcels with less accuracy than it could."""
+    found = plausibility.position()
+    if found is None:
+        return "unknown while there are no parcels"
+    srid, position, result = found
+    known = transformation_used(srid, position, result)
+    if known is None:
+        return f"unknown by which transformation PostGIS brings parcels from SRID {srid} to WGS 84"
+    used, better = known
+    if better is not None:
+        log.warning(
+            "parcels are transformed from SRID %d by %s; a better transformation exists and is not installed in the "
+            "database server's PROJ: %s; install its grid (package proj-data, or projsync)",
+            *(srid, used, better),
+        )
+    return f"parcels are transformed from SRID {srid} by {used}"
+
+
+def check_store(start: Start) -> str:
+    """That the store can be reached as it is configured, and holds scenes of this kind at all."""
+    store = open_store(start)
+    store.check(start.card.first_folder)
+    return f"{store.name} holds {start.card.first_folder}"
+
+
+def open_store(start: Start) -> Source:
     """The store; one client serves all scenes of a worker."""
-    if resources.store is None:
-        resources.store = open_source(resources.store_config.s3, str(resources.options.s3_config))
-    return resources.store
+    if start.store is None:
+        start.store = open_source(start.store_config.s3, str(start.options.s3_config))
+    return start.store
 
 
 def find(scene: Scene, store: Source, resources: Resources) -> Product:

@@ -8,18 +8,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
+from typing import Self
 
 from extractors import failpoints
-from extractors.attempt import attempt, outcome_of
+from extractors.attempt import attempt, heavy_code, outcome_of
 from extractors.backoff import Backoff, spread
 from extractors.config import Options
 from extractors.database.attempts import this_worker
-from extractors.errors import ExtractionError, OutageError, one_line
+from extractors.errors import ConfigurationError, ExtractionError, OutageError, one_line
 from extractors.health import report
 from extractors.logs import about, configure
-from extractors.model import Outcome, Pending, Scene
+from extractors.model import Check, Outcome, Pending, Scene
 from extractors.products.card import Card
-from extractors.resources import Resources
+from extractors.resources import Resources, Start
 from extractors.runtime.cores import usable_cores
 from extractors.runtime.deadline import GRACE_SECONDS
 from extractors.runtime.options import read_options
@@ -48,6 +50,9 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
         report("starting")
         failpoints.arm()
         failpoints.reach("start")
+        if options.check:
+            with signals.interruptible():
+                return check_all(card, options)
         with signals.interruptible():
             resources = Resources.open(card, options, usable_cores())
         with resources:
@@ -64,6 +69,60 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         log.error("unexpected %s: %s; -v shows where", type(error).__name__, one_line(error), exc_info=options.verbose)
         return 1
+
+
+def check_all(card: Card, options: Options) -> int:
+    """Make every check and say on stdout what it has seen, a line each; nothing is made or claimed. Returns the exit
+    code: that of a wrong configuration if there is any, else that of an outage if there is any, else 0."""
+    results = CheckResults()
+    try:
+        start = Start(card, options)
+    except ConfigurationError as error:
+        return results.failed("configuration", error).exit_code
+    with closing(start):
+        results.passed("configuration", f"{options.db_config} and {options.s3_config}")
+        results.make(start.first_checks)
+        if start.database is not None:
+            results.make(start.database_checks.before_any_work())
+        results.make(heavy_code().checks(start))
+        results.make(heavy_code().advice(start))
+    return results.exit_code
+
+
+class CheckResults:
+    """What checks have seen, said on stdout as it is seen."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+        self._without: set[str] = set()
+
+    def make(self, checks: Sequence[Check]) -> None:
+        """Make these checks, but for those that cannot be made because another one has failed."""
+        for check in checks:
+            lacking = self._without.intersection(check.after)
+            if lacking:
+                self._say("FAILED", check.name, f"not looked at, because of: {', '.join(sorted(lacking))}")
+                self._without.add(check.name)
+                continue
+            try:
+                self.passed(check.name, check.look())
+            except ExtractionError as error:
+                self.failed(check.name, error)
+
+    def passed(self, name: str, seen: str) -> None:
+        """Say what was seen."""
+        self._say("ok", name, seen)
+
+    def failed(self, name: str, error: ExtractionError) -> Self:
+        """Say what to do."""
+        self._say("FAILED", name, one_line(error))
+        self._without.add(name)
+        if self.exit_code != ConfigurationError.exit_code:
+            self.exit_code = error.exit_code
+        return self
+
+    def _say(self, result: str, name: str, text: str) -> None:
+        print(f"{result} {name}: {text}", flush=True)
 
 
 def run(resources: Resources, signals: Signals) -> int:
@@ -113,20 +172,37 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
     options, queue, settings = resources.options, resources.queue, resources.config.extraction
     sweep(options.data_dir)
     try:
+        scene = next_scene(resources, signals)
+        if scene is not None:
+            return scene
         with signals.cancellable():
-            scene = queue.claim(options.scene)
-            if scene is not None:
-                return scene
             # A worker that has outlived its deadline, and that of its download, is stopped or cut off, and gives
             # nothing back.
             pending = queue.pending(2 * (settings.deadline_seconds + GRACE_SECONDS))
-            if options.burst and not pending.under_way:
-                # What was under way when we claimed may have been given back before we asked for that.
-                return queue.claim(options.scene) or pending
-            return pending
+            if pending.without_parcels and options.watch_seconds is None:
+                raise ConfigurationError(f"{resources.tables.parcels} holds no parcels any more; import them")
+        # What was under way when we claimed may have been given back before we asked for that.
+        scene = next_scene(resources, signals) if options.burst and not pending.under_way else None
+        return scene or pending  # noqa: TRY300
     except OutageError as error:
         log.debug("while looking for a scene:", exc_info=error)
         return outcome_of(error, 1, settings)
+
+
+def next_scene(resources: Resources, signals: Signals) -> Scene | None:
+    """Claim a scene, if there is any. Before the first one come the checks that wait for that; raises what the first
+    of them does that fails."""
+    queue, reference = resources.queue, resources.options.scene
+    if not resources.proven:
+        with signals.cancellable():
+            if not queue.look(reference):
+                return None
+        with signals.interruptible():
+            for check in heavy_code().checks(resources.start):
+                check.look()
+        resources.proven = True
+    with signals.cancellable():
+        return queue.claim(reference)
 
 
 class Idle:
@@ -136,7 +212,7 @@ class Idle:
         self._options = resources.options
         self._queue = resources.queue
         self._looks = 0
-        self._said = False
+        self._said: set[bool] = set()
 
     def pause(self, pending: Pending) -> float | None:
         """Seconds until the next look for scenes; None: the worker is done."""
@@ -144,10 +220,15 @@ class Idle:
         if pause is not None:
             self._looks += 1
             return pause
-        if not self._said:
-            self._said = True
+        if pending.without_parcels not in self._said:
+            self._said.add(pending.without_parcels)
+            if pending.without_parcels:
+                log.warning("the parcel table is empty: nothing is claimed until it has rows")
+                return self._options.watch_seconds
             if self._options.scene is not None:
                 log.info("%s", self._queue.explain(self._options.scene))
+            elif (reason := self._queue.why_none()) is not None:
+                log.warning("%s; see the card's code (small letters), dates and AOI", reason)
             say_nothing_to_do(self._options)
         return self._options.watch_seconds
 

@@ -34,13 +34,14 @@ class Attempts:
             "log": tables.log.identifier,
         }
 
-    def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int]:
-        """Open the log row of an attempt; returns its number there, and which attempt it is of those that count."""
+    def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int, float]:
+        """Open the log row of an attempt; returns its number there, which attempt it is of those that count, and the
+        seconds since the first one."""
         values = {"obsid": obsid, "reference": reference, "card": card, "aoi": aoi, "results": str(self._results)}
         values |= {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
         cursor.execute(statement("attempts.begin", **self._names), values)
-        run_id, attempt = cursor.fetchone() or (0, 0)
-        return run_id, attempt
+        run_id, attempt, waited = cursor.fetchone() or (0, 0, 0.0)
+        return run_id, attempt, waited
 
     def finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Set a claimed scene's status and end its attempt.
@@ -66,7 +67,7 @@ class Attempts:
             # Others have set the scene free because our session had ended. But this process is alive, so the attempt
             # does not count.
             cursor.execute(statement("attempts.not_failed", **self._names), _ours(scene))
-            values = _ours(scene) | {"outcome": outcome.kind, "detail": outcome.reason}
+            values = _ours(scene) | {"outcome": outcome.kind, "detail": self._database.storable(outcome.reason)}
             cursor.execute(statement("attempts.not_lost", **self._names), values)
             return False
 
@@ -99,7 +100,8 @@ class Attempts:
     ) -> bool:
         # Spread, so that many workers do not come back to scenes that failed together at the same moment.
         pause = None if outcome.retry_after is None else spread(outcome.retry_after)
-        values = _ours(scene) | {"outcome": outcome.kind, "detail": outcome.reason, "pause": pause, "status": status}
+        reason = self._database.storable(outcome.reason)
+        values = _ours(scene) | {"outcome": outcome.kind, "detail": reason, "pause": pause, "status": status}
         cursor.execute(statement("attempts.end", **self._names), values | counts.as_parameters())
         return cursor.rowcount == 1
 

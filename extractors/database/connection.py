@@ -1,10 +1,13 @@
 """The worker's one session with the database, and what PostgreSQL's errors mean to us."""
 
+import errno
 import logging
+import os
+import re
 import select
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
@@ -51,22 +54,20 @@ SERVER_SETTINGS = {
     "jit": "off",  # compiling takes longer than any query of ours
 }
 ANOTHER_SESSION_SECONDS = 5.0
+# What the system says when nobody acknowledges what was sent.
+TIMED_OUT = os.strerror(errno.ETIMEDOUT)
+# Ours, whatever the database's is: the server converts.
+ENCODING = "UTF8"
 RECONNECTING = Backoff(first=0.5, longest=10.0)
 
-# What a server says when it is there and will not let us in. Before a session exists libpq hands over no SQLSTATE,
-# so the text has to do; in another language it counts as "not there yet" and ends after the configured wait.
+# What is refused and not just absent. Before a session exists libpq hands over no SQLSTATE, so the text has to do.
 REFUSALS = (
-    "password authentication failed",
-    "no password supplied",
-    "does not exist",
-    "no pg_hba.conf entry",
-    "authentication failed",
-    "is not permitted to log in",
-    "permission denied for database",
-    "invalid connection option",
-    "invalid sslmode",
-    "invalid port",
-    "does not support SSL",
+    # libpq itself, before or while it speaks TLS: files, parameters, certificates. Its text is English everywhere.
+    r"certificate|private key|\binvalid |does not exist|does not support|not supported|no password supplied"
+    r"|SSL error: .*\balert\b|could not (read|load|open|set)\b|is required|was required|channel binding"
+    # The server. In another language it counts as "not there yet", and ends after the configured wait.
+    r"|authentication failed|pg_hba\.conf|is not permitted to log in|permission denied for database"
+    r"|authentication method|not currently accepting connections|GSSAPI"
 )
 
 
@@ -81,6 +82,8 @@ class Database:
     def __init__(self, config: DatabaseFile, config_name: str) -> None:
         self._config = config
         self._config_name = config_name
+        ours: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS}
+        self._keywords = {**ours, **config.connection.libpq(), "client_encoding": ENCODING}
         self._connection = self._open()
 
     def __enter__(self) -> Self:
@@ -103,6 +106,12 @@ class Database:
         """End the session, and with it its transaction and its locks."""
         self._connection.close()
 
+    def storable(self, text: str) -> str:
+        """A text with escapes in place of characters that the database's encoding does not have."""
+        server = self._connection.info.parameter_status("server_encoding") or ENCODING
+        encoding = psycopg2.extensions.encodings.get(server, "utf-8") if server != "SQL_ASCII" else "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+
     def cancel(self) -> None:
         """Cancel the running query, if there is one; for another thread than the one that waits for it."""
         self._connection.cancel()
@@ -114,21 +123,40 @@ class Database:
         except psycopg2.Error as error:
             raise _translated(error, self._connection, "rolling back") from error
 
-    def transaction(self, doing: str) -> "AbstractContextManager[PgCursor]":
+    @contextmanager
+    def transaction(self, doing: str) -> "Iterator[PgCursor]":
         """One transaction, committed at the end of the block, rolled back if that raises anything.
 
         doing: what for, as a part of error messages. PostgreSQL's errors become ours: a broken session, a full disk or
         a cancelled statement is an outage; all else is a matter of tables and rights, the same for every scene, so that
         it must not fail one.
         """
-        return _transaction(self._connection, doing)
+        try:
+            with _transaction(self._connection, doing) as cursor:
+                yield cursor
+        except DatabaseUnavailableError as error:
+            if TIMED_OUT in str(error) and self._answers():
+                raise DatabaseUnavailableError(
+                    f"{error}; yet a new session opens at once: if that happens again, small packets pass and large "
+                    "ones do not, so see the MTU of the networks in between"
+                ) from error.__cause__
+            raise
+
+    def _answers(self) -> bool:
+        """Whether another session can be had just now."""
+        try:
+            psycopg2.connect(**self._keywords).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
 
     def _open(self) -> "PgConnection":
-        parameters, name = self._config.connection, self._config_name
-        keywords: dict[str, Any] = {"application_name": "parcel-extraction", **CLIENT_SETTINGS, **parameters.libpq()}
+        parameters, keywords, name = self._config.connection, self._keywords, self._config_name
         where = f"{parameters.host}:{parameters.port}"
         connection = _connect(keywords, where, self._config.extraction.database_wait_seconds, name)
         try:
+            if connection.encoding != ENCODING:  # by `options`
+                connection.set_client_encoding(ENCODING)
             _configure(connection, self._config.extraction.server_settings, name)
             _refuse_pooling(connection, keywords, f"{name}: database.connection: what answers at {where}")
         except BaseException:
@@ -154,10 +182,11 @@ def _connect(keywords: dict[str, Any], where: str, wait_seconds: float, config_n
             connection: PgConnection = psycopg2.connect(**keywords)
         except psycopg2.OperationalError as error:
             reason = one_line(error)
-            if any(refusal in reason for refusal in REFUSALS):
+            if re.search(REFUSALS, reason):
                 raise ConfigurationError(
-                    f"{config_name}: database.connection: the database server at {where} refuses the connection "
-                    f"({reason}); fix dbname, dbuser, dbpasswd or the server's access rules"
+                    f"{config_name}: database.connection: no connection to the database server at {where} can be made "
+                    f"({reason}); fix what that names: dbname, dbuser, dbpasswd, TLS settings, or the server's access "
+                    "rules"
                 ) from error
             remaining = give_up - time.monotonic()
             if remaining <= 0:
@@ -184,6 +213,7 @@ def _configure(connection: "PgConnection", own: dict[str, str | int | float | bo
         with _transaction(connection, "opening a session") as cursor:
             cursor.execute(statement("connection.configure"), {"names": list(wanted), "values": list(wanted.values())})
             unknown = own.keys() - {row[0] for row in cursor.fetchall()}
+            cursor.execute(statement("connection.use_postgis"))
     except ExtractionError as error:
         cause = error.__cause__
         if isinstance(cause, psycopg2.ProgrammingError | psycopg2.DataError | pg.CantChangeRuntimeParam):
@@ -269,6 +299,12 @@ def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -
         return ConfigurationError(f"the database user lacks a right while {doing} ({reason}); GRANT it")
     if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):
         return ConfigurationError(f"the database lacks something while {doing} ({reason})")
+    if isinstance(error, pg.CharacterNotInRepertoire | pg.UntranslatableCharacter):
+        own = connection.info.parameter_status("server_encoding")
+        return ConfigurationError(
+            f"text cannot be brought from the database's encoding ({own}) to {ENCODING} or back while {doing} "
+            f"({reason}); fix that text, or load the tables into a database with encoding {ENCODING}"
+        )
     if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
         return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); fix its columns")
     if isinstance(error, psycopg2.OperationalError):

@@ -25,7 +25,7 @@ from extractors.database.connection import Database, scalar
 from extractors.database.spool import Received, Spool
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
-from extractors.errors import ConfigurationError, UnusableSceneError, one_line
+from extractors.errors import ConfigurationError, ParcelsChangedError, UnusableSceneError, one_line
 from extractors.model import Scene
 
 if TYPE_CHECKING:
@@ -85,30 +85,50 @@ class Parcels:
         first asked for."""
         if self._without_geometry is None:
             with self._database.transaction("counting parcels") as cursor:
-                cursor.execute(statement("parcels.without_geometry", parcels=self._tables.parcels.identifier))
+                cursor.execute(statement("parcels.without_geometry", **self._tables.parcel_columns))
                 null, empty = cursor.fetchone() or (0, 0)
             self._without_geometry = int(null), int(empty)
         return self._without_geometry
 
     def meet(self, scene: Scene) -> bool:
-        """Whether any parcel meets the scene's footprint and the AOI; costs little, and may spare a download."""
-        if self._tables.parcel_srid is None:
-            return False
+        """Whether any parcel meets the scene's footprint and the AOI; costs little, and may spare a download.
+
+        Raises ParcelsChangedError if there are no parcels at all any more.
+        """
+        values = self._values(scene)
 
         def ask(cursor: "PgCursor", functions: Functions) -> bool:
-            cursor.execute(_selection(self._tables, statement("parcels.any"), functions), self._values(scene))
+            cursor.execute(_selection(self._tables, statement("parcels.any"), functions), values)
             return bool(scalar(cursor))
 
         return self._plain_or_careful(ask)
 
+    def srid(self) -> int | None:
+        """The SRID of the parcels; None while there are none. Not what it was at the start: a new import may have come
+        with another one."""
+        with self._database.transaction("selecting parcels") as cursor:
+            cursor.execute(statement("parcels.srid", **self._tables.parcel_columns))
+            srid: int | None = scalar(cursor)
+            if srid is not None:
+                self._require_srid(cursor, srid, f"{self._tables.parcels.key}: the parcels of {self._tables.parcels}")
+        return srid
+
+    def _require_srid(self, cursor: "PgCursor", srid: int, whose: str) -> None:
+        cursor.execute(statement("tables.definition"), {"srid": srid})
+        if cursor.fetchone() is None:
+            raise ConfigurationError(
+                f"{whose} have the SRID {srid}, which the database does not know; add its definition to the table "
+                "spatial_ref_sys (columns srid, auth_name, auth_srid, srtext, proj4text)"
+            )
+
     def boxes_with_parcels(self, scene: Scene, epsg: int, boxes: Sequence[Box]) -> list[int]:
         """Which of the boxes (in EPSG:`epsg`) may hold parcels of the scene: a quick guess, for preparing them. Empty
         if it cannot be made."""
-        if self._tables.parcel_srid is None or not boxes:
+        if not boxes:
             return []
         sides = zip(("west", "south", "east", "north"), map(list, zip(*boxes, strict=True)), strict=True)
         values = self._values(scene) | {"scene_srid": epsg} | dict(sides)
-        what = statement("parcels.boxes", parcels=self._tables.parcels.identifier)
+        what = statement("parcels.boxes", **self._tables.parcel_columns)
         try:
             with self._database.transaction("looking where parcels are") as cursor:
                 cursor.execute(_selection(self._tables, what, PLAIN), values)
@@ -122,7 +142,7 @@ class Parcels:
         """The box around the scene's footprint in the CRS of this number; None if it cannot be brought there."""
         names = {
             "footprint": aoi.in_srid(sql.Identifier("footprint"), "scene_srid"),
-            "valid": aoi.valid(aoi.FOOTPRINT),
+            "valid": aoi.footprint(self._tables),
             "catalogue": self._tables.catalogue.identifier,
         }
         try:
@@ -141,13 +161,13 @@ class Parcels:
 
         They are kept in a nameless file in `folder`. One broken geometry must not cost the scene: if the plain query
         fails on one, it is run again with functions that fix or mark such parcels. Raises UnusableSceneError if
-        footprint or AOI themselves cannot be used, ConfigurationError if several parcels have the same id, OSError if
-        the file cannot be written.
+        footprint or AOI themselves cannot be used, ConfigurationError if several parcels have the same id or the
+        database does not know EPSG:`epsg`, ParcelsChangedError if there are no parcels any more, OSError if the file
+        cannot be written.
         """
-        if self._tables.parcel_srid is None:
-            yield Selection(0, array("q"), iter(()))
-            return
         values = self._values(scene) | {"scene_srid": epsg}
+        with self._database.transaction("looking at reference systems") as cursor:
+            self._require_srid(cursor, epsg, "the scene's files")
 
         def fetch(cursor: "PgCursor", functions: Functions) -> "tuple[Spool, array[int]]":
             rows, pids = Spool(folder, 0, chunk_size), array("q")
@@ -187,11 +207,16 @@ class Parcels:
         )
 
     def _values(self, scene: Scene) -> dict[str, Any]:
+        srid = self.srid()
+        if srid is None:
+            raise ParcelsChangedError(
+                f"{self._tables.parcels} holds no parcels any more; see whether it is being filled"
+            )
         return {
             "obsid": scene.id,
             "aoi": self._aoi,
             "footprint_srid": self._tables.footprint_srid,
-            "parcel_srid": self._tables.parcel_srid,
+            "parcel_srid": srid,
         }
 
     def _plain_or_careful(self, query: "Callable[[PgCursor, Functions], Result]") -> Result:
@@ -223,11 +248,11 @@ def _selection(tables: Tables, what: sql.Composable, functions: Functions) -> sq
     return statement(
         "parcels.selection",
         areas=aoi.areas(tables),
-        valid=aoi.valid(aoi.FOOTPRINT),
-        footprint=aoi.in_srid(sql.Identifier("footprint"), "parcel_srid"),
-        area=aoi.in_srid(sql.Identifier("area"), "parcel_srid"),
+        outline=aoi.footprint(tables),
+        footprint=aoi.in_srid_by_parts(sql.Identifier("outline"), "parcel_srid"),
+        area=aoi.in_srid_by_parts(sql.Identifier("area"), "parcel_srid"),
         catalogue=tables.catalogue.identifier,
-        parcels=tables.parcels.identifier,
+        **tables.parcel_columns,
         what=what,
         **functions,
     )

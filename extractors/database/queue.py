@@ -3,8 +3,9 @@
 import datetime as dt
 import logging
 from array import array
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg2 import sql
 from psycopg2.errors import ForeignKeyViolation, QueryCanceled
@@ -15,6 +16,7 @@ from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
 from extractors.database.results import ResultsTable, Rows, array_literal
+from extractors.database.schema import is_indexed
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
 from extractors.errors import (
@@ -22,37 +24,46 @@ from extractors.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
     ParcelsChangedError,
+    TooSlowError,
     one_line,
 )
-from extractors.model import Outcome, ParcelCounts, Pending, Scene
+from extractors.model import STATUSES, Outcome, ParcelCounts, Pending, Scene
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 
 class Queue:
-    """The scenes of one card, in the dates and the area of interest of a configuration.
+    """The scenes of one card, in the dates and the area of interest of a configuration. labels: of their bands.
 
     A scene that is taken has the status `inprogress` and an open attempt in the log, and is locked for as long as the
     session lives. No function leaves a transaction open.
     """
 
-    def __init__(self, database: Database, tables: Tables, config: DatabaseFile, card: str) -> None:
+    def __init__(
+        self, database: Database, tables: Tables, config: DatabaseFile, card: str, labels: Collection[str] = ()
+    ) -> None:
         self._database = database
         self._tables = tables
         self._args = config.args
         self._most_attempts = config.extraction.max_attempts
         self._card = card
+        self._labels = labels
         self._attempts = Attempts(database, tables)
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,
             "areas": aoi.areas(tables),
-            "met": aoi.met(),
-            "wanted": statement("queue.wanted", met=aoi.met()),
+            "met": aoi.met(tables),
+            "reference": statement("queue.reference"),
+            **tables.parcel_columns,
         }
+        self._names["wanted"] = statement("queue.wanted", **self._names)
+        self._names["oldest"] = statement("queue.oldest", **self._names)
         self._unsettled: tuple[Scene, Outcome, ParcelCounts] | None = None
 
     # Taking scenes
@@ -66,13 +77,21 @@ class Queue:
         if self._unsettled is not None:
             self.give_back(*self._unsettled)
             self._unsettled = None
+        return self._in_a_session(lambda: self._rescue_and_claim(reference))
+
+    def look(self, reference: str | None = None) -> bool:
+        """Whether there is a scene that `claim` would take now, those of dead workers included, which are set free."""
+        return self._in_a_session(lambda: self._rescue_and_look(reference))
+
+    def _in_a_session(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask, in a new session if ours has broken since the last scene."""
         try:
-            return self._rescue_and_claim(reference)
+            return ask()
         except DatabaseUnavailableError:
             if not self._database.closed:
                 raise
         self._database.reopen()
-        return self._rescue_and_claim(reference)
+        return ask()
 
     def _rescue_and_claim(self, reference: str | None) -> Scene | None:
         self._rescue()
@@ -93,12 +112,29 @@ class Queue:
                     cursor.connection.rollback()
                     skip.append(obsid)
                     continue
-                run_id, attempt = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
+                self._refuse_closed_partitions(cursor, obsid)
+                begun = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
                 failpoints.reach("claim_locked")
             failpoints.reach("claim_committed")
-            if obstime.tzinfo is not None:
-                obstime = obstime.astimezone(dt.UTC).replace(tzinfo=None)
-            return Scene(obsid, taken, obstime, run_id, attempt)
+            return Scene(obsid, taken, naive_utc(obstime), *begun)
+
+    def _rescue_and_look(self, reference: str | None) -> bool:
+        self._rescue()
+        with self._database.transaction("looking for a scene") as cursor:
+            cursor.execute(statement("queue.claimable", **self._names), self._conditions(reference) | {"skip": []})
+            return bool(scalar(cursor))
+
+    def _refuse_closed_partitions(self, cursor: "PgCursor", obsid: int) -> None:
+        """Raise ConfigurationError if a table of results lacks the partition for this scene."""
+        tables = [
+            table for table in (self._tables.results, self._tables.hists) if table is not None and table.kind == "p"
+        ]
+        if not tables:
+            return
+        cursor.execute(statement("parcels.any_id", **self._tables.parcel_columns))
+        pid = scalar(cursor)
+        for table in tables:
+            ResultsTable(table).refuse_if_closed(cursor, pid, obsid, self._labels)
 
     def _rescue(self) -> None:
         """Set scenes free whose workers have died: what they held is locked by nobody. The attempt counts."""
@@ -159,7 +195,9 @@ class Queue:
             waiting, seconds = cursor.fetchone() or (0, None)
             cursor.execute(statement("queue.under_way", **self._names), conditions)
             under_way = scalar(cursor)
-        return Pending(waiting, seconds or 0.0, under_way)
+            cursor.execute(statement("parcels.srid", **self._names))
+            without_parcels = scalar(cursor) is None
+        return Pending(waiting, seconds or 0.0, under_way, without_parcels)
 
     def explain(self, reference: str) -> str:
         """Why the scene with this reference cannot be claimed, in words."""
@@ -176,6 +214,21 @@ class Queue:
         if not in_aoi:
             return f"{reference} does not meet the AOI {self._args.name}"
         return f"{reference} has the status '{status}'"
+
+    def why_none(self) -> str | None:
+        """Why no scene can ever be this worker's, whatever becomes of their statuses; None if there are some."""
+        conditions = self._conditions() | {"statuses": list(STATUSES)}
+        with self._database.transaction("looking for scenes") as cursor:
+            cursor.execute(statement("queue.any_wanted", **self._names), conditions)
+            if scalar(cursor):
+                return None
+            cursor.execute(statement("queue.excluded", **self._names), conditions)
+            scenes, card, dates, area, status = cursor.fetchone() or (0,) * 5
+        return (
+            f"none of the {scenes} scenes in {self._tables.catalogue} is for this worker: {card} are not of card "
+            f"{self._card}, {dates} not between startdate {self._args.startdate} and enddate {self._args.enddate}, "
+            f"{area} do not meet the AOI {self._args.name}, {status} have a status that means nothing here"
+        )
 
     def foreign(self) -> list[tuple[int, str]]:
         """Scenes (id, reference) that are `inprogress` without an attempt of ours: another program's."""
@@ -202,7 +255,7 @@ class Queue:
 
         They replace the rows of the parcels that were selected. Raises ClaimLostError if somebody else has changed the
         status or ended the attempt, ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile,
-        ConfigurationError if a table does not take all rows.
+        TooSlowError if a statement takes longer than it may, ConfigurationError if a table does not take all rows.
         """
         try:
             kept = self._write(scene, outcome, counts, rows)
@@ -212,6 +265,10 @@ class Queue:
                     f"{gone} of its parcels have been deleted from {self._tables.parcels} meanwhile "
                     f"({one_line(error.__cause__)}); nothing was written, and the scene is computed again"
                 ) from error
+            raise
+        except DatabaseUnavailableError as error:
+            if isinstance(error.__cause__, QueryCanceled):
+                raise TooSlowError(self._what_is_slow(error.__cause__)) from error
             raise
         failpoints.reach("committed")
         if kept:
@@ -238,10 +295,22 @@ class Queue:
             failpoints.reach("before_commit")
         return kept
 
+    def _what_is_slow(self, reason: Exception) -> str:
+        """Why it may have taken too long to write, and what helps."""
+        tables = [table for table in (self._tables.results, self._tables.hists) if table is not None]
+        with self._database.transaction("looking at indexes") as cursor:
+            lacking = [table for table in tables if not is_indexed(cursor, table, [table.columns["obsid"].name])]
+        helps = [f"CREATE INDEX ON {table} USING brin (obsid), without which all of it is read" for table in lacking]
+        helps.append("raise statement_timeout in extraction.server_settings")
+        return (
+            f"its rows cannot be written in the time that a statement may take ({one_line(reason)}); "
+            f"{', or '.join(helps)}"
+        )
+
     def _gone(self, pids: "array[int]") -> int:
         """How many parcels have been deleted since they were selected."""
         with self._database.transaction("looking for deleted parcels") as cursor:
-            gone = statement("parcels.gone", parcels=self._tables.parcels.identifier)
+            gone = statement("parcels.gone", **self._tables.parcel_columns)
             cursor.execute(gone, {"pids": array_literal(pids)})
             return int(scalar(cursor))
 
@@ -282,3 +351,10 @@ class Queue:
             "footprint_srid": self._tables.footprint_srid,
             "references": [bare, f"{bare}.SAFE"] if reference else None,
         }
+
+
+def naive_utc(moment: dt.date) -> dt.datetime:
+    """An observation time as the catalogue has it: a date means its first moment."""
+    if not isinstance(moment, dt.datetime):
+        return dt.datetime.combine(moment, dt.time())
+    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -1,11 +1,15 @@
 """The results tables: cleared of what is replaced and filled by COPY, inside the caller's transaction."""
 
 import io
+import logging
 from array import array
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import psycopg2
+from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors import failpoints
@@ -14,14 +18,18 @@ from extractors.database.schema import Table
 from extractors.database.spool import END, HEADER, Spool
 from extractors.database.sql import statement
 from extractors.database.tables import RESULT_TYPES, TEXTS
-from extractors.errors import ConfigurationError
+from extractors.errors import ConfigurationError, one_line
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
+log = logging.getLogger(__name__)
+
 # Rows of one COPY. Not all at once: where the table has foreign keys, the server keeps a note of every row until the
 # statement ends.
 ROWS_AT_ONCE = 50_000
+# Columns that say of which parcel, scene and band a row is.
+KEY_COLUMNS = {"pid", "obsid", "band"}
 # Types whose binary form is known, as NumPy calls them.
 BINARY_TYPES = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8"}
 
@@ -76,6 +84,44 @@ class ResultsTable:
         cursor.execute(statement("results.delete_parcels", **names), values | {"pids": array_literal(pids)})
         cursor.execute(statement("results.count_scene", **names), values)
         return int(scalar(cursor))
+
+    def refuse_if_closed(self, cursor: "PgCursor", pid: int, obsid: int, labels: Collection[str]) -> None:
+        """Raise ConfigurationError if the table has no partition for a scene's rows, or a constraint on their scene,
+        parcel or label that they do not meet. Found out by inserting one, which is undone."""
+        columns = list(self.table.columns.items())
+        insert = statement(
+            "results.try",
+            table=self.table.identifier,
+            columns=sql.SQL(", ").join(sql.Identifier(column.name) for _, column in columns),
+            values=sql.SQL(", ").join(sql.Placeholder(name) for name, _ in columns),
+        )
+        any_numbers = dict.fromkeys((name for name, _ in columns), 1) | {"pid": pid, "obsid": obsid, "hist": "{}"}
+        for label in labels:
+            cursor.execute(statement("results.begin_trial"))
+            refusal = None
+            try:
+                cursor.execute(insert, any_numbers | {"band": label})
+            except (pg.CheckViolation, pg.ForeignKeyViolation) as error:
+                refusal = error
+            except psycopg2.Error as error:
+                log.debug("%s: a trial row is refused: %s", self.table, one_line(error))
+            cursor.execute(statement("results.end_trial"))
+            if refusal is not None and self._is_about_keys(cursor, refusal):
+                raise ConfigurationError(
+                    f"{self.table.key}: table {self.table} does not take rows of scene {obsid} ({one_line(refusal)}); "
+                    "add a partition for it, or change that constraint"
+                ) from refusal
+
+    def _is_about_keys(self, cursor: "PgCursor", refusal: psycopg2.Error) -> bool:
+        """Whether it is for want of a partition, or for what a row says of parcel, scene and label."""
+        if refusal.diag.constraint_name is None:
+            return True
+        values = {"table": self.table.identifier.as_string(cursor), "constraint": refusal.diag.constraint_name}
+        cursor.execute(statement("results.constrained"), values)
+        about = {name for (name,) in cursor.fetchall()}
+        return bool(about) and about <= {
+            self.table.columns[name].name for name in self.table.columns.keys() & KEY_COLUMNS
+        }
 
     def copy(self, cursor: "PgCursor", rows: Spool) -> None:
         """COPY a scene's encoded rows into the table; raises ConfigurationError if they do not all arrive."""

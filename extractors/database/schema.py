@@ -1,8 +1,8 @@
-"""What the database says of a table: its full name, its columns, and whether it was made here."""
+"""What the database says of a table: its full name, its kind and columns, and whether it was made here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2 import sql
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 # The comment on a table that tells that nobody else writes into it.
 MADE_HERE = "Made by parcel-extraction: every scene in it is in extraction_log"
+GEOGRAPHY = "geography"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column: name, type (`int4`, `bpchar`, `geometry`, ...), and what matters for filling it."""
+    """A table's column: name, type (`int4`, `bpchar`, `geometry`, ...; that beneath a domain), and what matters for
+    filling it."""
 
     name: str
     type: str
@@ -27,18 +29,25 @@ class Column:
     longest_text: int | None
     srid: int | None
 
+    def of(self, *table: str) -> sql.Composable:
+        """The column in a statement in which its table has this name; a geography as the geometry that it is."""
+        column = sql.Identifier(*table, self.name)
+        return sql.SQL("{}::geometry").format(column) if self.type == GEOGRAPHY else column
+
 
 @dataclass(frozen=True)
 class Table:
     """A table as the database knows it, or as it will be made.
 
-    name: schema included. key: where the configuration names it, for messages. columns: by the name that this program
-    uses, empty for a table that is still to be made; of the results tables, only those that are written. made_here:
-    nobody else writes into it.
+    name: schema included. key: where the configuration names it, for messages. kind: r (table), p (partitioned), v
+    (view), m (materialised view) or f (foreign). columns: by the name that this program uses, empty for a table that is
+    still to be made; of the parcel and results tables, only those that are read or written. made_here: nobody else
+    writes into it.
     """
 
     name: TableName
     key: str
+    kind: str = "r"
     columns: Mapping[str, Column] = field(default_factory=dict)
     made_here: bool = False
 
@@ -56,27 +65,39 @@ class Table:
         return not self.columns
 
 
+class Index(NamedTuple):
+    """An index: kind (`btree`, `brin`, `gist`, ...), columns, whether it is unique, and for a part of the rows only."""
+
+    kind: str
+    columns: list[str | None]
+    unique: bool
+    partial: bool
+
+
+def indexes(cursor: "PgCursor", table: Table) -> list[Index]:
+    """The indexes of a table that can be used."""
+    cursor.execute(statement("tables.indexes"), {"table": table.identifier.as_string(cursor)})
+    return [Index(*row) for row in cursor.fetchall()]
+
+
+def is_indexed(cursor: "PgCursor", table: Table, columns: Sequence[str]) -> bool:
+    """Whether a table has an index that begins with these columns."""
+    return any(index.columns[: len(columns)] == columns for index in indexes(cursor, table))
+
+
 def find(cursor: "PgCursor", wanted: TableName, key: str) -> Table:
-    """A table and all its columns; one without columns, and where it would be made, if it is absent."""
-    name = _full_name(cursor, wanted)
-    if name is None:
-        cursor.execute("SELECT current_schema()")
-        return Table(wanted if wanted.schema else TableName(wanted.name, scalar(cursor)), key)
-    values = {"table": name.identifier.as_string(cursor)}
-    cursor.execute(statement("tables.columns"), values)
-    columns = {row[0]: Column(*row) for row in cursor.fetchall()}
-    cursor.execute(statement("tables.get_comment"), values)
-    return Table(name, key, columns, scalar(cursor) == MADE_HERE)
-
-
-def _full_name(cursor: "PgCursor", table: TableName) -> TableName | None:
-    """The table as the database knows it, schema included; None if there is none.
+    """A table and all its columns; one without columns, and where it would be made, if it is absent.
 
     The exact name wins. Else the lower-case one: established configurations were used unquoted.
     """
-    for candidate in (table, TableName(table.name.lower(), table.schema and table.schema.lower())):
+    for candidate in (wanted, TableName(wanted.name.lower(), wanted.schema and wanted.schema.lower())):
         cursor.execute(statement("tables.find"), {"table": candidate.identifier.as_string(cursor)})
         row = cursor.fetchone()
         if row is not None:
-            return TableName(row[1], row[0])
-    return None
+            schema, name, kind, comment = row
+            found = TableName(name, schema)
+            cursor.execute(statement("tables.columns"), {"table": found.identifier.as_string(cursor)})
+            columns = {row[0]: Column(*row) for row in cursor.fetchall()}
+            return Table(found, key, kind, columns, comment == MADE_HERE)
+    cursor.execute(statement("tables.current_schema"))
+    return Table(wanted if wanted.schema else TableName(wanted.name, scalar(cursor)), key)

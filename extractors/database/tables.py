@@ -1,15 +1,19 @@
-"""The tables that a worker uses: found and checked without touching them; absent ones are made in a step of its own."""
+"""The tables that a worker uses: found and checked without touching them; absent ones are made in a step of its own.
+
+Whether this worker may do with them what it has to do is a matter of its own: `checks.py`.
+"""
 
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from extractors.config import Args, DatabaseFile, TableName
+from extractors.config import DatabaseFile, TableName
 from extractors.database.connection import Database, scalar
-from extractors.database.schema import MADE_HERE, Table, find
+from extractors.database.schema import GEOGRAPHY, MADE_HERE, Column, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
 from extractors.signatures import NAMES
@@ -24,18 +28,21 @@ LONGITUDE_LATITUDE = 4326
 INTEGERS = {"int2", "int4", "int8"}
 FLOATS = {"float4", "float8", "numeric"}
 TEXTS = {"bpchar", "varchar", "text"}
+GEOMETRIES = {"geometry", GEOGRAPHY}
+TIMES = {"timestamp", "timestamptz", "date"}
 
-# Columns that tables of others must have, and what they are for.
-CATALOGUE_COLUMNS = {
-    "id": "number of the scene",
-    "obstime": "observation time, UTC",
-    "reference": "product name",
-    "card": "s2, bs or c6",
-    "status": "state of processing",
-    "footprint": "outline of the scene",
+# Columns that tables of others must have: what they are for, and the types that serve (empty: any).
+CATALOGUE_COLUMNS: dict[str, tuple[str, set[str]]] = {
+    "id": ("number of the scene", INTEGERS),
+    "obstime": ("observation time, UTC", TIMES),
+    "reference": ("product name", set()),
+    "card": ("s2, bs or c6", set()),
+    "status": ("state of processing", set()),
+    "footprint": ("outline of the scene", GEOMETRIES),
 }
-AOI_COLUMNS = {"wkb_geometry": "outline of the area"}
-PARCEL_COLUMNS = {"ogc_fid": "unique number of the parcel", "wkb_geometry": "its boundary"}
+AOI_COLUMNS = {"wkb_geometry": ("outline of the area", GEOMETRIES)}
+PARCEL_ID = ("unique number of the parcel; tables.parcel_id names another column", INTEGERS)
+PARCEL_GEOMETRY = ("its boundary; tables.parcel_geometry names another column", GEOMETRIES)
 # What tells the log of this program from a table of the same name.
 LOG_COLUMNS = {"run_id", "attempt", "status", "retry_after", "parcels_without_geometry", "versions"}
 # Came with a later version.
@@ -56,55 +63,210 @@ STATISTIC_COLUMNS = sql.SQL(", ").join(sql.SQL("{} real").format(sql.Identifier(
 class Tables:
     """All tables of one configuration, checked.
 
-    footprint_srid: of the catalogue. aoi_field: the column of the AOI table in which the name is looked up.
-    parcel_srid: None while there are no parcels. pid_type: type of the parcels' ids. hists: None if none is wanted.
+    footprint_srid: of the catalogue; in_degrees: whether that is longitude and latitude. aoi_field: the column of the
+    AOI table in which the name is looked up. parcel_srid: as it is now; None while there are no parcels. hists: None if
+    none is wanted.
     """
 
     catalogue: Table
     footprint_srid: int
+    in_degrees: bool
     aois: Table
+    aoi_srid: int | None
     aoi_field: str
     parcels: Table
     parcel_srid: int | None
-    pid_type: str
     log: Table
     results: Table
     hists: Table | None
 
+    @property
+    def pid_type(self) -> str:
+        """Type of the parcels' ids."""
+        return self.parcels.columns["id"].type
 
-def read_tables(
-    database: Database, config: DatabaseFile, config_name: str, labels: Collection[str], histograms: bool
-) -> Tables:
-    """Find and check all tables; the log and the results tables may be absent. Changes nothing in the database.
+    @property
+    def parcel_columns(self) -> dict[str, sql.Composable]:
+        """Id and geometry of a parcel `p`, and the table."""
+        columns = {"pid": self.parcels.columns["id"].of("p"), "geometry": self.parcels.columns["geometry"].of("p")}
+        return columns | {"parcels": self.parcels.identifier}
+
+
+class TableReader:
+    """Finds and checks the tables of a configuration, each when it is asked for; changes nothing in the database.
 
     labels: what will be written into the column `band`. histograms: whether the configured table for these is wanted.
-    Raises ConfigurationError that names the configuration's key, the table, and what to do.
+    Every property raises ConfigurationError that names the configuration's key, the table, and what to do; the log and
+    the results tables may be absent.
     """
-    wanted, key = config.tables, f"{config_name}: database.tables"
-    with database.transaction("checking the parcel table") as cursor:
-        parcels = _require(cursor, wanted.parcel_table, f"{key}.parcel_table", PARCEL_COLUMNS)
-        pid_type = parcels.columns["ogc_fid"].type
-        if pid_type not in INTEGERS:
+
+    def __init__(
+        self, database: Database, config: DatabaseFile, config_name: str, labels: Collection[str], histograms: bool
+    ) -> None:
+        self._database = database
+        self._wanted, self._args = config.tables, config.args
+        self._key, self._args_key = f"{config_name}: database.tables", f"{config_name}: database.args"
+        self.labels = labels
+        self._histograms = histograms
+
+    @cached_property
+    def parcels(self) -> Table:
+        """The parcel table, with the columns `id` and `geometry`."""
+        pid, geometry = self._wanted.parcel_id, self._wanted.parcel_geometry
+        with self._database.transaction("checking the parcel table") as cursor:
+            needed = {pid: PARCEL_ID, geometry: PARCEL_GEOMETRY}
+            parcels = self._require(cursor, self._wanted.parcel_table, "parcel_table", needed)
+        return replace(parcels, columns={"id": parcels.columns[pid], "geometry": parcels.columns[geometry]})
+
+    @cached_property
+    def parcel_srid(self) -> int | None:
+        """The SRID that the parcels themselves have; None while there are none."""
+        return self._reference(self.parcels, replace(self.parcels.columns["geometry"], srid=None))[0]
+
+    @cached_property
+    def catalogue(self) -> Table:
+        """The catalogue, with all its columns."""
+        with self._database.transaction("checking the catalogue") as cursor:
+            return self._require(cursor, self._wanted.catalogue_table, "catalogue_table", CATALOGUE_COLUMNS)
+
+    @cached_property
+    def footprints(self) -> tuple[int, bool]:
+        """The catalogue's SRID, and whether that is longitude and latitude."""
+        srid, in_degrees = self._reference(self.catalogue, self.catalogue.columns["footprint"])
+        return (LONGITUDE_LATITUDE, True) if srid is None else (srid, in_degrees)
+
+    @cached_property
+    def aois(self) -> Table:
+        """The AOI table, with all its columns."""
+        with self._database.transaction("checking the AOI table") as cursor:
+            return self._require(cursor, self._wanted.aoi_table, "aoi_table", AOI_COLUMNS)
+
+    @cached_property
+    def aoi_srid(self) -> int | None:
+        """The SRID of the AOI table."""
+        return self._reference(self.aois, self.aois.columns["wkb_geometry"])[0]
+
+    @cached_property
+    def aoi_field(self) -> str:
+        """The column of the AOI table in which the configured name is found, with a geometry."""
+        aois, column, name = self.aois, self._args.aoi_field, self._args.name
+        if column not in aois.columns:
+            if "name" not in aois.columns:
+                raise ConfigurationError(
+                    f"{self._args_key}.aoi_field: table {aois} has no column {column}; write the name of one of its "
+                    f"columns: {', '.join(aois.columns)}"
+                )
+            column = "name"
+            logger.warning("table %s has no column %s (aoi_field): using its column name", aois, self._args.aoi_field)
+        field, geometry = aois.columns[column].of(), aois.columns["wkb_geometry"].of()
+        with self._database.transaction("looking for the area of interest") as cursor:
+            count = statement("tables.count_aois", aois=aois.identifier, field=field, geometry=geometry)
+            cursor.execute(count, {"name": name})
+            found, with_geometry = cursor.fetchone() or (0, 0)
+        if not with_geometry:
             raise ConfigurationError(
-                f"{parcels.key}: column ogc_fid of {parcels} has the type {pid_type}; it must be an integer"
+                f"{self._args_key}.name: the area {name!r} in {aois} has no geometry; give it one"
+                if found
+                else f"{self._args_key}.name: no row of {aois} has {column} = {name!r}; write the name of an area in "
+                "that table"
             )
-        parcel_srid = _srid(cursor, parcels, "wkb_geometry")
-    with database.transaction("checking the catalogue") as cursor:
-        catalogue = _require(cursor, wanted.catalogue_table, f"{key}.catalogue_table", CATALOGUE_COLUMNS)
-        footprint_srid = _srid(cursor, catalogue, "footprint") or LONGITUDE_LATITUDE
-        aois = _require(cursor, wanted.aoi_table, f"{key}.aoi_table", AOI_COLUMNS)
-        _srid(cursor, aois, "wkb_geometry")
-        aoi_field = _aoi_field(cursor, aois, config.args, f"{config_name}: database.args")
-        # Beside the catalogue, because it holds its ids.
-        log = _checked_log(find(cursor, TableName(LOG_TABLE, catalogue.name.schema), key))
-    with database.transaction(_checking(wanted.results_table, f"{key}.results_table")) as cursor:
-        results = _checked(find(cursor, wanted.results_table, f"{key}.results_table"), RESULT_TYPES)
-        _check_labels(results, labels)
-    hists = None
-    if histograms and wanted.hists_table is not None:
-        with database.transaction(_checking(wanted.hists_table, f"{key}.hists_table")) as cursor:
-            hists = _checked(find(cursor, wanted.hists_table, f"{key}.hists_table"), HIST_TYPES)
-    return Tables(catalogue, footprint_srid, aois, aoi_field, parcels, parcel_srid, pid_type, log, results, hists)
+        return column
+
+    @cached_property
+    def log(self) -> Table:
+        """The log, beside the catalogue, because it holds its ids."""
+        with self._database.transaction("looking for the log") as cursor:
+            return _checked_log(find(cursor, TableName(LOG_TABLE, self.catalogue.name.schema), self._key))
+
+    @cached_property
+    def results(self) -> Table:
+        """The results table."""
+        results = self._result("results_table", self._wanted.results_table, RESULT_TYPES)
+        _check_labels(results, self.labels)
+        return results
+
+    @cached_property
+    def hists(self) -> Table | None:
+        """The table for histograms, if one is wanted."""
+        if not self._histograms or self._wanted.hists_table is None:
+            return None
+        return self._result("hists_table", self._wanted.hists_table, HIST_TYPES)
+
+    def forget_parcels(self) -> None:
+        """Look at the parcels' SRID again when it is asked for: there were none."""
+        self.__dict__.pop("parcel_srid", None)
+
+    def all(self) -> Tables:
+        """All of them."""
+        return Tables(
+            catalogue=self.catalogue,
+            footprint_srid=self.footprints[0],
+            in_degrees=self.footprints[1],
+            aois=self.aois,
+            aoi_srid=self.aoi_srid,
+            aoi_field=self.aoi_field,
+            parcels=self.parcels,
+            parcel_srid=self.parcel_srid,
+            log=self.log,
+            results=self.results,
+            hists=self.hists,
+        )
+
+    def _require(
+        self, cursor: "PgCursor", wanted: TableName, key: str, needed: Mapping[str, tuple[str, set[str]]]
+    ) -> Table:
+        """A table that must exist, with these columns."""
+        table = find(cursor, wanted, f"{self._key}.{key}")
+        if table.absent:
+            raise ConfigurationError(
+                f"{table.key}: there is no table {wanted} in the database; create it or write the name of the right one"
+            )
+        for name, (purpose, types) in needed.items():
+            if name not in table.columns:
+                raise ConfigurationError(
+                    f"{table.key}: table {table} has no column {name} ({purpose}); add it or write the name of the "
+                    "right table"
+                )
+            found = table.columns[name].type
+            if types and found not in types:
+                must = "an integer" if types is INTEGERS else f"one of {', '.join(sorted(types))}"
+                raise ConfigurationError(
+                    f"{table.key}: column {name} of {table} has the type {found}; it must be {must}"
+                )
+        return table
+
+    def _reference(self, table: Table, column: Column) -> tuple[int | None, bool]:
+        """The SRID of a geometry column, from its type or else from its data (None for a table without geometries), and
+        whether that is longitude and latitude."""
+        geometry = {"table": table.identifier, "geometry": column.of()}
+        with self._database.transaction("looking at reference systems") as cursor:
+            srid = column.srid
+            if not srid:
+                cursor.execute(statement("tables.srid_of_data", **geometry))
+                srid = scalar(cursor)
+            cursor.execute(statement("tables.definition"), {"srid": srid})
+            definition = cursor.fetchone()
+        as_another = (
+            f"SELECT UpdateGeometrySRID('{table.name.schema or 'public'}', '{table.name.name}', '{column.name}', "
+            "<EPSG code>)"
+        )
+        if srid == 0:
+            raise ConfigurationError(
+                f"{table.key}: the geometries of {table} have no SRID, so nobody knows where they are; set it with "
+                f"{as_another}"
+            )
+        if srid is not None and definition is None:
+            raise ConfigurationError(
+                f"{table.key}: the geometries of {table} have the SRID {srid}, which this database does not know; add "
+                "its definition to the table spatial_ref_sys (columns srid, auth_name, auth_srid, srtext, proj4text), "
+                f"or, if they are in a known CRS, say so with {as_another}"
+            )
+        return srid, definition is not None and bool(definition[0])
+
+    def _result(self, key: str, name: TableName, types: Mapping[str, set[str]]) -> Table:
+        key = f"{self._key}.{key}"
+        with self._database.transaction(f"checking the table {name} ({key})") as cursor:
+            return _checked(find(cursor, name, key), types)
 
 
 def make_tables(database: Database, tables: Tables) -> Tables:
@@ -123,22 +285,20 @@ def make_tables(database: Database, tables: Tables) -> Tables:
     with database.transaction(f"creating {', '.join(wanted)}") as cursor:
         cursor.execute(statement("tables.lock_creation"))
         if not tables.log.absent and SETTINGS not in tables.log.columns:
-            check_owner(cursor, tables.log)
             cursor.execute(statement("tables.add_settings", log=tables.log.identifier))
         for table in absent:
             # Another worker may have been quicker.
             if not find(cursor, table.name, table.key).absent:
                 continue
             if table is tables.log:
-                cursor.execute(statement("tables.create_log", log=table.identifier))
-                cursor.execute(statement("tables.index_log", log=table.identifier))
-                cursor.execute(statement("tables.index_open_attempts", log=table.identifier))
+                _make_log(cursor, table)
                 continue
             columns = {"pid_type": ID_TYPES.get(tables.pid_type, sql.SQL("integer")), "statistics": STATISTIC_COLUMNS}
             if table is tables.results:
                 cursor.execute(statement("tables.create_results", table=table.identifier, **columns))
             else:
                 cursor.execute(statement("tables.create_hists", table=table.identifier, **columns))
+            cursor.execute(statement("tables.index_obsid", table=table.identifier))
             cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
         return replace(
             tables,
@@ -148,57 +308,11 @@ def make_tables(database: Database, tables: Tables) -> Tables:
         )
 
 
-def _require(cursor: "PgCursor", wanted: TableName, key: str, needed: Mapping[str, str]) -> Table:
-    """A table that must exist; `needed` maps its columns' names to what they are for."""
-    table = find(cursor, wanted, key)
-    if table.absent:
-        raise ConfigurationError(
-            f"{key}: there is no table {wanted} in the database; create it or write the name of the right one"
-        )
-    for name, purpose in needed.items():
-        if name not in table.columns:
-            raise ConfigurationError(
-                f"{key}: table {table} has no column {name} ({purpose}); add it or write the name of the right table"
-            )
-    return table
-
-
-def _srid(cursor: "PgCursor", table: Table, column: str) -> int | None:
-    """The SRID of a geometry column, from its type or else from its data; None for a table without geometries."""
-    srid = table.columns[column].srid
-    if not srid:
-        cursor.execute(statement("tables.srid_of_data", table=table.identifier, geometry=sql.Identifier(column)))
-        srid = scalar(cursor)
-    if srid == 0:
-        raise ConfigurationError(
-            f"{table.key}: the geometries of {table} have no SRID, so nobody knows where they are; set it with SELECT "
-            f"UpdateGeometrySRID('{table.name.schema or 'public'}', '{table.name.name}', '{column}', <EPSG code>)"
-        )
-    return srid
-
-
-def _aoi_field(cursor: "PgCursor", aois: Table, args: Args, key: str) -> str:
-    """The column of the AOI table in which the configured name is found."""
-    column = args.aoi_field
-    if column not in aois.columns:
-        if "name" not in aois.columns:
-            raise ConfigurationError(
-                f"{key}.aoi_field: table {aois} has no column {column}; write the name of one of its columns: "
-                f"{', '.join(aois.columns)}"
-            )
-        column = "name"
-        logger.warning("table %s has no column %s (aoi_field): using its column name", aois, args.aoi_field)
-    cursor.execute(
-        statement("tables.count_aois", aois=aois.identifier, field=sql.Identifier(column)), {"name": args.name}
-    )
-    found, with_geometry = cursor.fetchone() or (0, 0)
-    if not with_geometry:
-        raise ConfigurationError(
-            f"{key}.name: the area {args.name!r} in {aois} has no geometry; give it one"
-            if found
-            else f"{key}.name: no row of {aois} has {column} = {args.name!r}; write the name of an area in that table"
-        )
-    return column
+def _make_log(cursor: "PgCursor", log: Table) -> None:
+    cursor.execute(statement("tables.create_log", log=log.identifier))
+    cursor.execute(statement("tables.index_log", log=log.identifier))
+    cursor.execute(statement("tables.index_open_attempts", log=log.identifier))
+    cursor.execute(statement("tables.index_pauses", log=log.identifier))
 
 
 def _checked_log(log: Table) -> Table:
@@ -209,16 +323,6 @@ def _checked_log(log: Table) -> Table:
             f"table {log} is not the log of this program (it lacks {', '.join(sorted(missing))}); rename that table"
         )
     return log
-
-
-def check_owner(cursor: "PgCursor", log: Table) -> None:
-    """Raise ConfigurationError if the log of an earlier version lacks a column that is not ours to add."""
-    cursor.execute(statement("tables.owned"), {"table": log.identifier.as_string(cursor)})
-    if not scalar(cursor):
-        raise ConfigurationError(
-            f"{log.key}: table {log} is that of an earlier version, and lacks the column {SETTINGS}; its owner adds it "
-            f"with `python -m operations setup`, or ALTER TABLE {log} ADD COLUMN {SETTINGS} jsonb"
-        )
 
 
 def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
@@ -259,7 +363,3 @@ def _check_labels(results: Table, labels: Collection[str]) -> None:
             f"widen it (ALTER TABLE {results} ALTER COLUMN {results.columns['band'].name} TYPE varchar({longest})), or "
             "write extraction.band_labels = classic"
         )
-
-
-def _checking(table: TableName, key: str) -> str:
-    return f"checking the table {table} ({key})"

@@ -18,7 +18,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     parser = argparse.ArgumentParser(
         prog=f"python -m extractors.{card_code}",
         description=f"Extract parcel statistics from {card_code} scenes. Without options: one scene, then exit.",
-        epilog="Each option also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, "
+        epilog="Each option but --check also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, "
         "ENGINE, ADOPT_FOREIGN, VERBOSE, LOG_FORMAT.",
     )
     parser.add_argument("--db-config", metavar="FILE", default=environment("DB_CONFIG", "db_config.json"))
@@ -31,7 +31,10 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     how_many.add_argument(
         "--watch", metavar="SECONDS", type=_seconds, help="as --all, then look again every SECONDS seconds"
     )
-    parser.add_argument("--scene", metavar="REFERENCE", default=environment("SCENE"), help="this scene only")
+    how_many.add_argument(
+        "--check", action="store_true", help="look whether all is ready, say what was seen, and extract nothing"
+    )
+    parser.add_argument("--scene", metavar="REFERENCE", default=None, help="this scene only")
     parser.add_argument(
         "--engine", choices=ENGINE_NAMES, default=None, help="what computes the statistics (default: as configured)"
     )
@@ -41,8 +44,10 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     parser.add_argument("-v", "--verbose", action="store_true", help="more log lines, and tracebacks")
     parser.add_argument("--log-format", choices=LOG_FORMATS, default=None, help="lines of text, or of JSON")
     given = parser.parse_args(arguments)
+    if given.check and given.scene:
+        parser.error("argument --scene: not allowed with argument --check")
     watch = given.watch
-    if watch is None and not given.all and environment("WATCH"):
+    if watch is None and not given.all and not given.check and environment("WATCH"):
         try:
             watch = _seconds(environment("WATCH", ""))
         except ValueError:
@@ -55,18 +60,19 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         parser.error(
             f"environment variable LOG_FORMAT: there is no format {log_format!r}; write {' or '.join(LOG_FORMATS)}"
         )
-    everything = given.all or watch is not None or _is_true(environment("ALL", ""))
+    everything = given.all or watch is not None or (not given.check and _is_true(environment("ALL", "")))
     return Options(
         db_config=Path(given.db_config),
         s3_config=Path(given.s3_config),
         data_dir=Path(given.data_dir),
         everything=everything,
         watch_seconds=watch,
-        scene=given.scene or None,
+        scene=None if given.check else given.scene or environment("SCENE") or None,
         engine=engine,
         adopt_foreign=given.adopt_foreign or _is_true(environment("ADOPT_FOREIGN", "")),
         verbose=given.verbose or _is_true(environment("VERBOSE", "")),
         log_format=log_format,
+        check=given.check,
     )
 
 

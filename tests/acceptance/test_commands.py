@@ -110,6 +110,7 @@ def test_watch_takes_later_scenes_until_it_is_told_to_stop(workspace: Workspace,
 
 
 def test_watch_outlives_a_failed_scene(workspace: Workspace) -> None:
+    workspace.extraction["absent_retry_hours"] = 0
     workspace.add_parcels(squares(3))
     workspace.write("Sentinel-2/MSI/L2A/2019/01/01/another.jp2", b"")  # there are products, but not this one
     broken_reference = s2_reference(datetime(2020, 4, 1, 10, 0, 31), safe=False)

@@ -212,6 +212,7 @@ def test_a_file_named_in_the_environment_is_named_in_the_error(workspace: Worksp
 
 
 def test_an_option_beats_the_environment(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(1))
     wrong = {"DB_CONFIG": "/nowhere/db.json", "S3_CONFIG": "/nowhere/s3.json", "ENGINE": "none"}
     options = ("--db-config", "db_config.json", "--s3-config", "s3_config.json", "--engine", "rasterstats")
     outcome = workspace.run("s2", *options, env=wrong)
@@ -249,6 +250,7 @@ def test_no_keys_anywhere(workspace: Workspace) -> None:
 
 
 def test_more_libpq_parameters(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(1))
     workspace.db_config["database"]["connection"] |= {"sslmode": "disable", "application_name": "my-worker"}
     outcome = workspace.run("s2")
     assert (outcome.code, outcome.errors) == (0, [])

@@ -137,3 +137,27 @@ def test_radar_and_optical_scenes_of_neighbouring_zones(workspace: Workspace) ->
 
     assert outcome.code == 0
     assert_same(workspace.signatures(scene), scene.expected(dict(zip(stored, shapes, strict=True))))
+
+
+@pytest.mark.parametrize(("srid", "better"), [(27700, True), (32630, False)], ids=["a national grid", "UTM"])
+def test_a_better_transformation_that_is_not_installed(
+    srid: int, better: bool, postgis: Postgis, store: S3Server, tmp_path: Path
+) -> None:
+    """The British grid is 1 m exact with its grid file, 2 m without: a warning, once, before the first scene."""
+    london = Grid(epsg=32630, left=699980.0, top=5710000.0, pixel=10.0)
+    workspace = Workspace(postgis, store, tmp_path, parcel_srid=srid)
+    try:
+        tables.add_aoi(workspace.connection, "london", footprint(ground(1000, grid=london), london.epsg))
+        workspace.args["name"] = "london"
+        workspace.add_parcels([to_epsg(shape, london.epsg, srid) for shape in squares(5, grid=london)])
+        scenes = [workspace.add_s2(f"2020-04-0{day}T10:00:31", grid=london) for day in (1, 2)]
+        installed = any(Path("/usr/share/proj").glob("*OSTN15*"))
+        asked = workspace.run("s2", "--check")
+        outcome = workspace.run("s2", "--all")
+        assert (asked.code, outcome.code, {workspace.status(scene) for scene in scenes}) == (0, 0, {"extracted"})
+        for said in (asked, outcome):
+            warnings = [line for line in said.stderr.splitlines() if " WARNING " in line]
+            assert len(warnings) == (better and not installed)
+            assert all(str(srid) in line and "(2 m)" in line and "(1 m)" in line for line in warnings)
+    finally:
+        workspace.close()

@@ -246,6 +246,10 @@ class Network:
         """Drop every packet, without a word to anybody; or only those that go to the worker."""
         self._on_router("iptables", "-I", "FORWARD", *(("-o", "far") if answers_only else ()), "-j", "DROP")
 
+    def drop_large(self, size: int) -> None:
+        """Drop packets of more bytes than that, without a word: an overlay that promises more than it can carry."""
+        self._on_router("iptables", "-I", "FORWARD", "-m", "length", "--length", f"{size + 1}:65535", "-j", "DROP")
+
     def heal(self) -> None:
         """Let everything pass again."""
         self._on_router("iptables", "-F", "FORWARD")

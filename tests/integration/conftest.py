@@ -26,7 +26,7 @@ from extractors.config import DatabaseFile
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database
 from extractors.database.queue import Queue
-from extractors.database.tables import Tables, make_tables, read_tables
+from extractors.database.tables import TableReader, Tables, make_tables
 from tests.integration.stores import Bucket
 from tests.support.certificates import Authority
 from tests.support.tls_proxy import TlsProxy
@@ -149,9 +149,12 @@ class Ground:
         return database
 
     def read(self, database: Database, *labels: str) -> Tables:
-        """What a worker finds before it makes any table; the parcel table is there, and empty if nobody has made it."""
-        self.query("CREATE TABLE IF NOT EXISTS parcels (ogc_fid serial, wkb_geometry geometry(Geometry, 32633))")
-        return read_tables(database, self.settings, "db_config.json", labels or ("B4", "B8", "SC"), True)
+        """What a worker finds before it makes any table; the parcel table is there, with one parcel in it if nobody has
+        made it."""
+        if self.one("SELECT to_regclass('parcels') IS NULL"):
+            self.query("CREATE TABLE parcels (ogc_fid serial, wkb_geometry geometry(Geometry, 32633))")
+            self.add_parcels([shapely.Point(500_000, 5_100_000)], 32633)
+        return TableReader(database, self.settings, "db_config.json", labels or ("B4", "B8", "SC"), True).all()
 
     def tables(self, database: Database, *labels: str) -> Tables:
         """The same, with the tables made that were absent."""

@@ -115,11 +115,13 @@ def test_a_server_that_refuses_us_is_not_waited_for(
         connect(ground, 600, **changes)
     message = str(caught.value)
     assert message.startswith(
-        f"db_config.json: database.connection: the database server at 127.0.0.1:{ground.postgis.port} refuses the "
-        "connection ("
+        "db_config.json: database.connection: no connection to the database server at "
+        f"127.0.0.1:{ground.postgis.port} can be made ("
     )
     assert words in message
-    assert message.endswith("); fix dbname, dbuser, dbpasswd or the server's access rules")
+    assert message.endswith(
+        "); fix what that names: dbname, dbuser, dbpasswd, TLS settings, or the server's access rules"
+    )
     assert "\n" not in message
     assert WRONG not in message
     assert ground.postgis.password not in message

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from extractors.database.connection import Database
-from extractors.database.tables import make_tables, read_tables
+from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
 from tests.integration.conftest import Ground
 
@@ -76,7 +76,7 @@ def test_nothing_is_made_for_a_configuration_that_cannot_work(ground: Ground, da
 
 def test_without_histograms_their_table_is_not_made(ground: Ground, database: Database) -> None:
     ground.read(database)
-    tables = read_tables(database, ground.settings, "db_config.json", ["VV"], False)
+    tables = TableReader(database, ground.settings, "db_config.json", ["VV"], False).all()
     assert make_tables(database, tables).hists is None
     assert ground.query(TABLES) == [("extraction_log",), ("signatures",)]
 
@@ -121,7 +121,8 @@ def test_tables_in_a_schema(ground: Ground) -> None:
     ground.config["database"]["tables"] |= {"results_table": "nl.sigs", "hists_table": "nl.hists"}
     tables = ground.tables(ground.database())
     assert (str(tables.results), str(tables.hists)) == ("nl.sigs", "nl.hists")
-    assert ground.query("SELECT relname FROM pg_class WHERE relnamespace = 'nl'::regnamespace ORDER BY 1") == [
+    made = "SELECT relname FROM pg_class WHERE relnamespace = 'nl'::regnamespace AND relkind = 'r' ORDER BY 1"
+    assert ground.query(made) == [
         ("hists",),
         ("sigs",),
     ]

@@ -22,8 +22,8 @@ from shapely.geometry.base import BaseGeometry
 from extractors.database.connection import Database
 from extractors.database.copy import parcel_chunk
 from extractors.database.parcels import Parcels, Selection
-from extractors.database.tables import read_tables
-from extractors.errors import ConfigurationError, DatabaseUnavailableError, SceneError
+from extractors.database.tables import TableReader
+from extractors.errors import ConfigurationError, DatabaseUnavailableError, ParcelsChangedError, SceneError
 from extractors.model import ParcelChunk, Scene
 from tests.integration.conftest import MORNING, Ground, Worker
 
@@ -219,20 +219,40 @@ def test_a_table_whose_type_says_no_srid(ground: Ground) -> None:
     assert parcels(ground).pids() == [wanted]
 
 
-def test_an_empty_table_without_srid(ground: Ground) -> None:
-    ground.query("CREATE TABLE parcels (ogc_fid serial, wkb_geometry geometry)")
+@pytest.mark.parametrize("type_", ["geometry", "geometry(Geometry, 32633)"])
+def test_an_empty_table(type_: str, ground: Ground) -> None:
+    """Nothing is to be said of a scene then: the table may be about to be filled."""
+    ground.query(f"CREATE TABLE parcels (ogc_fid serial, wkb_geometry {type_})")
     asked = parcels(ground)
-    assert asked.worker.tables.parcel_srid is None
-    assert asked.chunks() == []
+    assert asked.worker.queue.claim() is None
+    assert asked.worker.queue.pending(10).without_parcels
+    for ask in (asked.any, asked.chunks):
+        with pytest.raises(ParcelsChangedError, match=r"public\.parcels holds no parcels"):
+            ask()
+        assert asked.worker.idle
+    ground.query("INSERT INTO parcels (wkb_geometry) VALUES (NULL)")
+    assert asked.worker.queue.claim() is None
+    ground.add_parcels([square(5000, 0)], UTM)
     assert not asked.any()
+    assert asked.worker.queue.look()
+
+
+def test_a_table_that_is_filled_anew_in_another_reference_system(ground: Ground) -> None:
+    """While a worker lives: nothing of the table is believed for longer than a scene."""
+    ground.query("CREATE TABLE parcels (ogc_fid serial, wkb_geometry geometry)")
+    ground.add_parcels([square()], UTM)
+    asked = parcels(ground)
+    assert len(asked.pids()) == 1
+    ground.query("TRUNCATE parcels")
+    again = ground.add_parcels([geographic(square()), geographic(square(3, 3))], 4326)
+    assert sorted(asked.pids()) == again
 
 
 def test_no_parcels(ground: Ground) -> None:
     ground.create_parcels(UTM)
     asked = parcels(ground)
-    assert asked.chunks() == []
-    assert not asked.any()
     ground.add_parcels([square(5000, 0)], UTM)
+    assert asked.chunks() == []
     assert not asked.any()
     ground.add_parcels([square()], UTM)
     assert asked.any()
@@ -257,8 +277,8 @@ def test_parcels_without_geometry_are_counted_and_never_selected(ground: Ground)
         ("SELECT", "there is no table parcels in the database; create it or write the name of the right one"),
         (
             "CREATE TABLE parcels (id int, wkb_geometry geometry(Polygon, 32633))",
-            "table public.parcels has no column ogc_fid (unique number of the parcel); add it or write the name of "
-            "the right table",
+            "table public.parcels has no column ogc_fid (unique number of the parcel; tables.parcel_id names another "
+            "column); add it or write the name of the right table",
         ),
         (
             "CREATE TABLE parcels (ogc_fid text, wkb_geometry geometry(Polygon, 32633))",
@@ -266,8 +286,8 @@ def test_parcels_without_geometry_are_counted_and_never_selected(ground: Ground)
         ),
         (
             "CREATE TABLE parcels (ogc_fid int, geom geometry(Polygon, 32633))",
-            "table public.parcels has no column wkb_geometry (its boundary); add it or write the name of the right "
-            "table",
+            "table public.parcels has no column wkb_geometry (its boundary; tables.parcel_geometry names another "
+            "column); add it or write the name of the right table",
         ),
         (
             "CREATE TABLE parcels AS SELECT 1 ogc_fid, 'POINT(0 0)'::geometry wkb_geometry",
@@ -280,7 +300,7 @@ def test_parcels_without_geometry_are_counted_and_never_selected(ground: Ground)
 def test_parcel_tables_that_cannot_be_used(prepare: str, message: str, ground: Ground, database: Database) -> None:
     ground.query(prepare)
     with pytest.raises(ConfigurationError) as caught:
-        read_tables(database, ground.settings, "db_config.json", ["B4"], True)
+        TableReader(database, ground.settings, "db_config.json", ["B4"], True).all()
     assert str(caught.value) == f"db_config.json: database.tables.parcel_table: {message}"
 
 
@@ -288,7 +308,9 @@ def test_parcel_tables_that_cannot_be_used(prepare: str, message: str, ground: G
 def test_the_type_of_the_ids(kind: str, expected: str, ground: Ground, database: Database) -> None:
     ground.query(f"CREATE TABLE parcels (ogc_fid {kind}, wkb_geometry geometry(Polygon, 32633))")
     tables = ground.read(database)
-    assert (tables.parcel_srid, tables.pid_type) == (UTM, expected)
+    assert (tables.parcel_srid, tables.pid_type) == (None, expected)
+    ground.query("INSERT INTO parcels VALUES (1, ST_GeomFromText(%s, 32633))", square().wkt)
+    assert ground.read(database).parcel_srid == UTM
 
 
 # What becomes of their shapes
@@ -448,11 +470,7 @@ def test_boxes_with_parcels(srid: int, bare_ground: Ground) -> None:
 
 def test_boxes_where_nothing_is(ground: Ground) -> None:
     ground.create_parcels(UTM)
-    assert boxes(parcels(ground), tile(0)) == []
-
-
-def test_boxes_in_an_empty_table_without_srid(ground: Ground) -> None:
-    ground.query("CREATE TABLE parcels (ogc_fid serial, wkb_geometry geometry)")
+    ground.add_parcels([square(500)], UTM)
     assert boxes(parcels(ground), tile(0)) == []
 
 

@@ -34,7 +34,7 @@ def sessions(workspace: Workspace) -> int:
 
 def test_reading_changes_nothing(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
-    with Resources(CARD, read_options("s2", options_of(workspace))) as resources:
+    with Resources.for_reading(CARD, read_options("s2", options_of(workspace))) as resources:
         assert resources.tables.log.absent
         assert resources.tables.results.absent
         assert sessions(workspace) == 1

@@ -16,7 +16,7 @@ from extractors.database import results
 from extractors.database.connection import Database
 from extractors.database.copy import add_result, encode_hists, encode_signatures
 from extractors.database.results import ResultsTable, Rows
-from extractors.database.tables import make_tables, read_tables
+from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ClaimLostError, ConfigurationError
 from extractors.model import Outcome, ParcelCounts
 from extractors.signatures import ChunkResult, Signatures
@@ -371,7 +371,7 @@ def test_no_right_to_create(ground: Ground, database: Database) -> None:
     try:
         ground.config["database"]["connection"] |= {"dbuser": "reader", "dbpasswd": "reader"}
         with ground.database() as database_of_reader:
-            tables = read_tables(database_of_reader, ground.settings, "db_config.json", ["B4"], True)
+            tables = TableReader(database_of_reader, ground.settings, "db_config.json", ["B4"], True).all()
             with pytest.raises(
                 ConfigurationError,
                 match=r"the database user lacks a right while creating the table .*signatures.*GRANT",

@@ -27,7 +27,6 @@ WORKER_VARIABLES = (
     "PROJ_DATA",
     "GDAL_SKIP",
     "GDAL_DRIVER_PATH",
-    "GDAL_DATA",
 )
 """All that the package reads (tests/unit/test_environment.py sees that none is missing)."""
 OF_LIBRARIES = ("PG", "AWS_", "GDAL_")

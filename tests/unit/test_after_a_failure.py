@@ -53,11 +53,13 @@ def resources(folder: Path, outcomes: list[Outcome], *scenes: Scene | None) -> A
         options=read_options("s2", ["--data-dir", str(folder), "--all"]),
         config=SimpleNamespace(extraction=Extraction(outage_pause_seconds=0.001, retry_pause_seconds=0)),
         request=SimpleNamespace(layers=()),
+        proven=True,
         database=SimpleNamespace(cancel=lambda: None),
         queue=SimpleNamespace(
             claim=lambda _: waiting.pop(0) if waiting else None,
             pending=lambda _: Pending(),
             foreign=lambda: [],
+            why_none=lambda: None,
             give_back=give_back,
             unlock=lambda: None,
         ),

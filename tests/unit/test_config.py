@@ -118,9 +118,14 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
     assert config.extraction.model_dump() == {
         "chunk_size": 2000, "engine": "scanline", "verified_parcels": 5, "cores": None, "band_labels": "classic",
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
-        "outages_in_a_row": 5, "outage_pause_seconds": 5, "deadline_seconds": 7200, "spool_megabytes": 256,
-        "server_settings": {},
+        "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
+        "spool_megabytes": 256, "server_settings": {},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("host", ["::1", "/var/run/postgresql", "one,two", "127.0.0.1", "pg_spat"])
+def test_hosts_as_libpq_takes_them(host: str, database: ReadDatabase) -> None:
+    assert database(changed(SMALLEST_DATABASE, "database.connection.host", host)).connection.host == host
 
 
 def test_the_smallest_store_configuration(store: ReadStore) -> None:
@@ -141,8 +146,8 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
     document["extraction"] = {
         "chunk_size": 1, "engine": "rasterstats", "verified_parcels": 0, "cores": 1, "band_labels": "api",
         "coherence_band_order": "historical", "database_wait_seconds": 0, "max_attempts": 1, "retry_pause_seconds": 0,
-        "outages_in_a_row": 1, "outage_pause_seconds": 0, "deadline_seconds": 1, "spool_megabytes": 0,
-        "server_settings": {"lock_timeout": "2s"},
+        "outages_in_a_row": 1, "outage_pause_seconds": 0, "absent_retry_hours": 72, "deadline_seconds": 1,
+        "spool_megabytes": 0, "server_settings": {"lock_timeout": "2s"},
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
@@ -343,6 +348,31 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         "database.connection.host",
         "",
         'database.connection.host: "" cannot be used (...); write, for example, "ip.of.the.dbserver"',
+    ),
+    "host with a port": (
+        "database.connection.host",
+        "127.0.0.1:5433",
+        'database.connection.host: "127.0.0.1:5433" cannot be used (...); write, for example, "ip.of.the.dbserver"',
+    ),
+    "host as a URL, with a password": (
+        "database.connection.host",
+        f"postgresql://jo:{CANARY}@db.example/cbm",
+        'database.connection.host: this text cannot be used (...); write, for example, "ip.of.the.dbserver"',
+    ),
+    "host in brackets": (
+        "database.connection.host",
+        "[::1]",
+        'database.connection.host: "[::1]" cannot be used (...); write, for example, "ip.of.the.dbserver"',
+    ),
+    "host with a blank": (
+        "database.connection.host",
+        "db.example ",
+        'database.connection.host: "db.example " cannot be used (...); write, for example, "ip.of.the.dbserver"',
+    ),
+    "column name empty": (
+        "database.tables.parcel_id",
+        "",
+        'database.tables.parcel_id: "" cannot be used (...); write, for example, "ogc_fid"',
     ),
     "port in words": (
         "database.connection.port",

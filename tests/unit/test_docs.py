@@ -19,7 +19,7 @@ PAGES = [
 ]
 PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
 STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed"}
-OUTCOMES = {"extracted", "no_parcels", "notfound", "failed", "error", "lost", "claim_lost", "given_back"}
+OUTCOMES = {"extracted", "no_parcels", "notfound", "absent", "failed", "error", "lost", "claim_lost", "given_back"}
 DEADLINE = 70
 
 

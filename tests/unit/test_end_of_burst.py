@@ -32,6 +32,7 @@ def resources(folder: Path, options: Options, *claims: Scene | None, under_way: 
     waiting = list(claims)
     fake: Any = SimpleNamespace(
         options=dataclasses.replace(options, data_dir=folder),
+        proven=True,
         queue=SimpleNamespace(claim=lambda _: waiting.pop(0), pending=lambda _: Pending(under_way=under_way)),
         config=SimpleNamespace(extraction=SimpleNamespace(deadline_seconds=1)),
     )

@@ -24,6 +24,7 @@ from extractors.errors import (
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
+    TooSlowError,
     UnusableSceneError,
     UserError,
 )
@@ -38,6 +39,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     DeliveryError: 1,
     SceneNotFoundError: 1,
     ClaimLostError: 1,
+    TooSlowError: 1,
     ObjectNotFoundError: 1,
     OutageError: 75,
     DatabaseUnavailableError: 75,
@@ -52,6 +54,7 @@ STATUSES = {
     UnusableSceneError: "failed",
     DeliveryError: "failed",
     ClaimLostError: "failed",
+    TooSlowError: "failed",
     SceneNotFoundError: "notfound",
     ObjectNotFoundError: "notfound",
 }

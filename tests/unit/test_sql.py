@@ -18,7 +18,7 @@ from extractors.database.sql import BLOCK, statement
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(extractors.__file__).parent
-SQL_FILES = ("aoi", "attempts", "connection", "parcels", "queue", "results", "slots", "tables")
+SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "queue", "results", "slots", "tables")
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -102,10 +102,13 @@ def test_every_block_is_used() -> None:
 def test_what_the_aoi_is_stands_in_one_place() -> None:
     """Whatever looks for scenes or parcels puts it in."""
     code = {name: without_comments(text) for name, text in BLOCKS}
-    assert [name for name, text in code.items() if "{aois}" in text] == ["aoi.areas", "tables.count_aois"]
+    assert [name for name, text in code.items() if "{aois}" in text] == [
+        "aoi.areas", "checks.try_area", "checks.area_box", "tables.count_aois"
+    ]  # fmt: skip
     assert [name for name, text in code.items() if "ST_Segmentize({" in text] == ["aoi.in_srid"]
     assert {name for name, text in code.items() if "{areas}" in text} == {
-        "queue.claim", "queue.explain", "queue.waiting", "queue.foreign", "parcels.selection",
+        "queue.claim", "queue.claimable", "queue.explain", "queue.waiting", "queue.foreign", "queue.any_wanted",
+        "queue.excluded", "parcels.selection",
     }  # fmt: skip
 
 

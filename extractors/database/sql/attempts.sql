@@ -6,7 +6,11 @@ SELECT %(obsid)s, %(reference)s, %(card)s, %(aoi)s, %(results)s, %(worker)s, %(v
        1 + (SELECT count(*) FROM {log} counted
             WHERE counted.obsid = %(obsid)s AND counted.outcome IN ('error', 'lost') AND counted.run_id > coalesce(
                 (SELECT max(run_id) FROM {log} WHERE obsid = %(obsid)s AND status <> 'ingested'), 0))
-RETURNING run_id, attempt
+RETURNING run_id, attempt,
+          -- Seconds since the first of these attempts, of whatever kind.
+          (SELECT coalesce(extract(epoch FROM now() - min(earlier.started_at)), 0)::float8 FROM {log} earlier
+           WHERE earlier.obsid = %(obsid)s AND earlier.run_id > coalesce(
+               (SELECT max(run_id) FROM {log} WHERE obsid = %(obsid)s AND status <> 'ingested'), 0))
 
 -- :end
 -- Ends an attempt; touches no row if it has ended already. Scene and worker are compared as well: a server that loses its

@@ -4,14 +4,16 @@
 -- polygons, Z and M are dropped.
 -- OFFSET 0 keeps the planner from computing `shape` anew wherever it is mentioned; materialised, hundreds of thousands of
 -- parcels would go through temporary files twice.
-WITH footprint AS MATERIALIZED (
-    SELECT {footprint} AS geometry
-    FROM (SELECT {valid} AS footprint FROM {catalogue} d WHERE d.id = %(obsid)s OFFSET 0) scene
+WITH scene AS MATERIALIZED (
+    SELECT {outline} AS outline FROM {catalogue} d WHERE d.id = %(obsid)s
+),
+footprint AS MATERIALIZED (
+    SELECT {footprint} AS geometry FROM scene
 ),
 around AS MATERIALIZED (
     -- A fifth of a degree around the footprint, more than any parcel is long: what of the AOI lies outside cannot
     -- matter, and might not be transformable to the parcels' SRID.
-    SELECT ST_Expand(ST_Envelope(footprint), 0.2) AS geometry FROM {catalogue} WHERE id = %(obsid)s
+    SELECT ST_Union(ST_Expand(ST_Envelope((part).geom), 0.2)) AS geometry FROM scene, ST_Dump(outline) part
 ),
 aoi AS MATERIALIZED (
     SELECT {area} AS geometry
@@ -25,18 +27,18 @@ inside AS MATERIALIZED (
     SELECT coalesce(ST_Covers(aoi.geometry, footprint.geometry), false) AS yes FROM aoi, footprint
 ),
 candidates AS NOT MATERIALIZED (
-    SELECT p.ogc_fid AS pid,
-           p.wkb_geometry AS original,
+    SELECT {pid} AS pid,
+           {geometry} AS original,
            CASE
-               WHEN ST_GeometryType(p.wkb_geometry) IN ('ST_Polygon', 'ST_MultiPolygon') THEN ST_Force2D(p.wkb_geometry)
-               WHEN ST_GeometryType(p.wkb_geometry) IN ('ST_CurvePolygon', 'ST_MultiSurface')
-                   THEN ST_Force2D(ST_CurveToLine(p.wkb_geometry))
-               WHEN ST_GeometryType(p.wkb_geometry) = 'ST_GeometryCollection'
-                   THEN ST_CollectionExtract(ST_Force2D(ST_CurveToLine(p.wkb_geometry)), 3)
+               WHEN ST_GeometryType({geometry}) IN ('ST_Polygon', 'ST_MultiPolygon') THEN ST_Force2D({geometry})
+               WHEN ST_GeometryType({geometry}) IN ('ST_CurvePolygon', 'ST_MultiSurface')
+                   THEN ST_Force2D(ST_CurveToLine({geometry}))
+               WHEN ST_GeometryType({geometry}) = 'ST_GeometryCollection'
+                   THEN ST_CollectionExtract(ST_Force2D(ST_CurveToLine({geometry})), 3)
            END AS shape
     FROM {parcels} p
-    WHERE p.wkb_geometry && (SELECT geometry FROM footprint)
-      AND p.wkb_geometry && (SELECT geometry FROM aoi)
+    WHERE {geometry} && (SELECT geometry FROM footprint)
+      AND {geometry} && (SELECT geometry FROM aoi)
     OFFSET 0
 ),
 selected AS NOT MATERIALIZED (
@@ -86,9 +88,9 @@ WHERE ST_Intersects(box.geometry, (SELECT geometry FROM footprint))
   AND ST_Intersects(box.geometry, (SELECT geometry FROM aoi))
   -- A subquery with LIMIT rather than EXISTS: that would become one join of everything with everything.
   AND (SELECT true FROM {parcels} p
-       WHERE p.wkb_geometry && box.geometry
-         AND p.wkb_geometry && (SELECT geometry FROM footprint)
-         AND p.wkb_geometry && (SELECT geometry FROM aoi)
+       WHERE {geometry} && box.geometry
+         AND {geometry} && (SELECT geometry FROM footprint)
+         AND {geometry} && (SELECT geometry FROM aoi)
        LIMIT 1)
 ORDER BY box.geometry
 
@@ -126,11 +128,20 @@ EXCEPTION WHEN OTHERS THEN
     END;
 END $$
 
+-- :any_id
+-- The id of some parcel.
+SELECT {pid} FROM {parcels} p WHERE {pid} IS NOT NULL LIMIT 1
+
 -- :gone
 -- How many of these parcels are no longer there.
 SELECT count(*) FROM unnest(%(pids)s::bigint[]) selected (pid)
-WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE p.ogc_fid = selected.pid)
+WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = selected.pid)
 
 -- :without_geometry
 -- Parcels that no scene can meet, because they have no geometry or an empty one.
-SELECT count(*) FILTER (WHERE wkb_geometry IS NULL), count(*) FILTER (WHERE ST_IsEmpty(wkb_geometry)) FROM {parcels}
+SELECT count(*) FILTER (WHERE {geometry} IS NULL), count(*) FILTER (WHERE ST_IsEmpty({geometry})) FROM {parcels} p
+
+-- :srid
+-- The SRID that the parcels have now.
+SELECT ST_SRID({geometry}) FROM {parcels} p WHERE {geometry} IS NOT NULL LIMIT 1
+

@@ -19,3 +19,21 @@ SELECT EXISTS (SELECT FROM {table} WHERE obsid = %(obsid)s)
 -- :copy
 -- Rows come in by column name, so the order of the table's columns is free.
 COPY {table} ({columns}) FROM STDIN WITH (FORMAT {form})
+
+-- :begin_trial
+-- What follows is undone.
+SAVEPOINT trial
+
+-- :try
+-- Inserts one row; to be undone.
+INSERT INTO {table} ({columns}) VALUES ({values})
+
+-- :end_trial
+-- Undoes all since then.
+ROLLBACK TO SAVEPOINT trial
+
+-- :constrained
+-- The columns that a constraint is about.
+SELECT a.attname
+FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+WHERE k.conrelid = %(table)s::regclass AND k.conname = %(constraint)s

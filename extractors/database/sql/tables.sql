@@ -1,17 +1,21 @@
 -- :columns
--- Columns of a table in their order: name, type, whether a row must bring a value, longest text, SRID.
+-- Columns of a table in their order: name, type (that beneath a domain), whether a row must bring a value, longest text,
+-- SRID.
 SELECT a.attname,
-       t.typname,
+       beneath.typname,
        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '',
-       CASE WHEN t.typname IN ('bpchar', 'varchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
-       CASE WHEN t.typname = 'geometry' THEN postgis_typmod_srid(a.atttypmod) END
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+       CASE WHEN beneath.typname IN ('bpchar', 'varchar') AND modifier > 4 THEN modifier - 4 END,
+       CASE WHEN beneath.typname IN ('geometry', 'geography') THEN postgis_typmod_srid(modifier) END
+FROM pg_attribute a
+JOIN pg_type t ON t.oid = a.atttypid
+JOIN pg_type beneath ON beneath.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+CROSS JOIN LATERAL (SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END) m (modifier)
 WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
 -- :find
--- The table's schema and name as the database resolves them; no row if there is none.
-SELECT n.nspname, c.relname
+-- The table's schema and name as the database resolves them, its kind, and the comment on it; no row if there is none.
+SELECT n.nspname, c.relname, c.relkind, obj_description(c.oid, 'pg_class')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(%(table)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 
@@ -19,9 +23,14 @@ WHERE c.oid = to_regclass(%(table)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 -- The SRID that the geometries themselves carry, for a column whose type does not fix it.
 SELECT ST_SRID({geometry}) FROM {table} WHERE {geometry} IS NOT NULL LIMIT 1
 
+-- :definition
+-- Whether the coordinates of this SRID are longitude and latitude; no row if the database has no definition of it.
+SELECT starts_with(srtext, 'GEOG') OR position('+proj=longlat' IN proj4text) > 0
+FROM spatial_ref_sys WHERE srid = %(srid)s
+
 -- :count_aois
 -- How many rows of the AOI table carry the name, and how many of those have a geometry.
-SELECT count(*), count(*) FILTER (WHERE NOT ST_IsEmpty(wkb_geometry)) FROM {aois} WHERE {field}::text = %(name)s
+SELECT count(*), count(*) FILTER (WHERE NOT ST_IsEmpty({geometry})) FROM {aois} WHERE {field}::text = %(name)s
 
 -- :lock_creation
 -- Workers that start together create missing tables one after the other: IF NOT EXISTS alone can collide.
@@ -35,13 +44,17 @@ CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, band varchar(
 -- Pixel counts per scene class (SCL): one row per parcel and scene.
 CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, hist json)
 
+-- :index_obsid
+-- Rows of a scene are found through it when they are replaced. It costs nothing: a scene's rows lie together.
+CREATE INDEX ON {table} USING brin (obsid)
+
 -- :comment
 -- Marks a table as one that only this program writes into.
 COMMENT ON TABLE {table} IS %(comment)s
 
--- :get_comment
--- The comment on a table.
-SELECT obj_description(%(table)s::regclass, 'pg_class')
+-- :current_schema
+-- The schema in which a table is made whose name does not say.
+SELECT current_schema()
 
 -- :create_log
 -- One row per attempt at a scene. obsid is dias_catalogue.id, without a foreign key so that the log outlives its scene.
@@ -74,9 +87,9 @@ CREATE TABLE IF NOT EXISTS {log} (
 -- The column that logs of the first version lack.
 ALTER TABLE {log} ADD COLUMN IF NOT EXISTS settings jsonb
 
--- :owned
--- Whether a table is ours to change.
-SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %(table)s::regclass
+-- :index_pauses
+-- Scenes that wait for their next attempt are looked up before every claim.
+CREATE INDEX IF NOT EXISTS extraction_log_pauses ON {log} (retry_after) WHERE retry_after IS NOT NULL
 
 -- :index_log
 -- Attempts are looked up by scene.
@@ -85,3 +98,14 @@ CREATE INDEX IF NOT EXISTS extraction_log_obsid ON {log} (obsid)
 -- :index_open_attempts
 -- Attempts that have not ended are looked up before every claim.
 CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_at IS NULL
+
+-- :indexes
+-- The indexes of a table that can be used: kind, columns, whether unique, and whether for a part of the rows only.
+SELECT m.amname,
+       array(SELECT a.attname::text
+             FROM unnest(i.indkey::smallint[]) WITH ORDINALITY k (number, place)
+             LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+             WHERE k.place <= i.indnkeyatts ORDER BY k.place),
+       i.indisunique, i.indpred IS NOT NULL
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+WHERE i.indrelid = %(table)s::regclass AND i.indisvalid

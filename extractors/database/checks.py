@@ -1,0 +1,192 @@
+"""What is asked of the database before the first claim: whether all that will be done can be done.
+
+Only what costs next to nothing, since a worker that finds nothing to do asks as well; see `plausibility` for the rest.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from extractors.config import DatabaseFile
+from extractors.database import rights
+from extractors.database.connection import Database, scalar
+from extractors.database.results import KEY_COLUMNS, ResultsTable
+from extractors.database.schema import GEOGRAPHY, Table
+from extractors.database.sql import statement
+from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, TableReader
+from extractors.errors import ConfigurationError, one_line
+from extractors.model import STATUSES, Check
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
+
+log = logging.getLogger(__name__)
+
+HIGHEST_ID = 2**31 - 1
+# PostgreSQL's bit for what a trigger waits for.
+ON_UPDATE = 16
+
+
+class DatabaseChecks:
+    """The checks of one configuration's database, over an open session and the tables in it.
+
+    card: whose scenes are to be extracted. may_be_empty: whether the worker would wait for parcels.
+    """
+
+    def __init__(
+        self, database: Database, reader: TableReader, config: DatabaseFile, card: str, may_be_empty: bool
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._args = config.args
+        self._card = card
+        self._may_be_empty = may_be_empty
+        # Whether there were no parcels when they were looked at.
+        self.was_empty = False
+
+    def before_any_work(self) -> list[Check]:
+        """What a worker begins with, in this order."""
+        parcels, catalogue, area = "parcel table", "catalogue", "area of interest"
+        return [
+            Check("PostGIS", self.postgis, ("database",)),
+            Check(catalogue, self.catalogue, ("PostGIS",)),
+            Check(area, self.area, ("PostGIS",)),
+            Check(parcels, self.parcels, ("PostGIS",)),
+            Check("extraction log", self.log, (catalogue,)),
+            Check("results table", self.results, (catalogue, parcels)),
+            Check("statuses", self.statuses, (catalogue,)),
+        ]
+
+    def postgis(self) -> str:
+        """That PostGIS is there."""
+        with self._database.transaction("looking for PostGIS") as cursor:
+            cursor.execute(statement("connection.describe"))
+            server, version, schema, usable, name, encoding = cursor.fetchone() or ()
+        if version is not None and not usable:
+            raise ConfigurationError(
+                f"PostGIS is in the schema {schema} of database {name}, which the database user may not use; GRANT "
+                f"USAGE ON SCHEMA {schema} to it"
+            )
+        if not usable:
+            raise ConfigurationError(f"database {name} has no PostGIS; run CREATE EXTENSION postgis in it")
+        return f"PostgreSQL {server}, PostGIS {version} in schema {schema}, encoding {encoding}"
+
+    def parcels(self) -> str:
+        """The parcel table, with parcels in it."""
+        table, srid = self._reader.parcels, self._reader.parcel_srid
+        columns = [column.name for column in table.columns.values()]
+        with self._database.transaction("checking the parcel table") as cursor:
+            rows = rights.check_readable(cursor, table, columns)
+        if table.columns["geometry"].type == GEOGRAPHY:
+            log.warning(
+                "table %s has geographies, which are searched without an index; make them geometries: ALTER TABLE %s "
+                "ALTER %s TYPE geometry USING %s::geometry, and CREATE INDEX ON %s USING gist (%s)",
+                *(table, table, columns[1], columns[1], table, columns[1]),
+            )
+        if srid is None and not self._may_be_empty:
+            raise ConfigurationError(
+                f"{table.key}: {table} holds no parcel with a geometry; import them, or write the name of another table"
+            )
+        self.was_empty = srid is None
+        known = f"about {rows} rows" if rows > 0 else "number of rows unknown"
+        return f"{table} ({', '.join(columns)}), {known}, " + ("no geometry yet" if srid is None else f"SRID {srid}")
+
+    def catalogue(self) -> str:
+        """The catalogue of scenes, with numbers that the log can hold."""
+        table = self._reader.catalogue
+        with self._database.transaction("checking the catalogue") as cursor:
+            rights.check_catalogue(cursor, table, CATALOGUE_COLUMNS)
+        if table.columns["id"].type == "int8":
+            with self._database.transaction("checking the catalogue") as cursor:
+                cursor.execute(statement("checks.highest_id", catalogue=table.identifier))
+                highest = scalar(cursor) or 0
+            if highest > HIGHEST_ID:
+                raise ConfigurationError(
+                    f"{table.key}: column id of {table} reaches {highest}; numbers of scenes must stay below 2^31, "
+                    "which is what locks and results can hold"
+                )
+        return f"{table}, SRID {self._reader.footprints[0]}"
+
+    def area(self) -> str:
+        """The area of interest."""
+        table, field = self._reader.aois, self._reader.aoi_field
+        with self._database.transaction("checking the AOI table") as cursor:
+            rights.check_readable(cursor, table, [field, *AOI_COLUMNS])
+        return f"{self._args.name!r} in {table}.{field}, SRID {self._reader.aoi_srid}"
+
+    def log(self) -> str:
+        """The log, or the place where it will be made."""
+        with self._database.transaction("checking the log") as cursor:
+            rights.check_log(cursor, self._reader.log)
+        return _seen(self._reader.log)
+
+    def results(self) -> str:
+        """The tables of results, or the places where they will be made; and that they take a scene's rows."""
+        tables = [table for table in (self._reader.results, self._reader.hists) if table is not None]
+        for table in tables:
+            with self._database.transaction(f"checking the table {table} ({table.key})") as cursor:
+                rights.check_results(cursor, table)
+            self._try_rows(table)
+        return ", ".join(map(_seen, tables))
+
+    def statuses(self) -> str:
+        """That the catalogue takes every status that will be written."""
+        table = self._reader.catalogue
+        room = table.columns["status"].longest_text
+        with self._database.transaction("checking the column status") as cursor:
+            cursor.execute(statement("checks.labels_of_type"), _named(cursor, table) | {"column": "status"})
+            labels = {label for (label,) in cursor.fetchall()}
+        refused = [word for word in STATUSES if (labels and word not in labels) or (room and len(word) > room)]
+        reason = "its type does not know them" if labels else f"it holds {room} characters"
+        if not refused and self._is_watched(table, ["status"], ON_UPDATE):
+            refused, reason = self._try_statuses()
+        if refused:
+            raise ConfigurationError(
+                f"{table.key}: column status of {table} does not take {', '.join(map(repr, refused))} ({reason}); let "
+                f"it take {', '.join(STATUSES)}"
+            )
+        return f"{table} takes {', '.join(STATUSES)}"
+
+    def _is_watched(self, table: Table, columns: list[str], events: int = 0) -> bool:
+        with self._database.transaction(f"checking the table {table}") as cursor:
+            values = _named(cursor, table) | {"columns": columns, "events": events}
+            cursor.execute(statement("checks.is_watched"), values)
+            return bool(scalar(cursor))
+
+    def _try_statuses(self) -> tuple[list[str], str]:
+        """The statuses that the catalogue refuses, and why; found out on a row, and rolled back."""
+        catalogue = self._reader.catalogue.identifier
+        for status in STATUSES:
+            try:
+                with self._database.transaction("trying statuses") as cursor:
+                    cursor.execute(statement("checks.any_scene", catalogue=catalogue))
+                    values = {"obsid": scalar(cursor), "status": status}
+                    cursor.execute(statement("checks.try_status", catalogue=catalogue), values)
+                    cursor.connection.rollback()
+            except ConfigurationError as error:
+                return [status], one_line(error.__cause__ or error)
+        return [], ""
+
+    def _try_rows(self, table: Table) -> None:
+        """Raise ConfigurationError if a table of results will not take rows of the next scene: no partition is made for
+        it, or a constraint knows neither scene nor label. Nothing of it stays."""
+        columns = [column.name for name, column in table.columns.items() if name in KEY_COLUMNS]
+        if table.absent or not (table.kind == "p" or self._is_watched(table, columns)):
+            return
+        values = {"card": self._card, "start": self._args.startdate, "end": self._args.enddate}
+        with self._database.transaction(f"trying the table {table}") as cursor:
+            cursor.execute(statement("checks.next_scene", catalogue=self._reader.catalogue.identifier), values)
+            obsid = scalar(cursor)
+            parcels = self._reader.parcels
+            pid = parcels.columns["id"].of("p")
+            cursor.execute(statement("parcels.any_id", pid=pid, parcels=parcels.identifier))
+            number = scalar(cursor)
+            if obsid is not None and number is not None:
+                ResultsTable(table).refuse_if_closed(cursor, number, obsid, self._reader.labels)
+
+
+def _named(cursor: "PgCursor", table: Table) -> dict[str, Any]:
+    return {"table": table.identifier.as_string(cursor)}
+
+
+def _seen(table: Table) -> str:
+    return f"{table} will be created" if table.absent else f"{table} ({rights.KINDS[table.kind]})"

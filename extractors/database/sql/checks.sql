@@ -1,0 +1,107 @@
+-- :nature
+-- What matters of a table: persistence, about how many rows it has (less than one: unknown), whether policies hide rows
+-- from us, what can be done to it if it is a view (4 UPDATE, 8 INSERT, 16 DELETE; COPY into a view takes a trigger), who
+-- we are, whether we own it; and which rights to which columns (no name: to the whole table) we do not have.
+SELECT c.relpersistence, c.reltuples::bigint, row_security_active(c.oid), pg_relation_is_updatable(c.oid, true),
+       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 69 = 69),
+       quote_ident(current_user), pg_has_role(c.relowner, 'USAGE'),
+       (SELECT coalesce(json_agg(json_build_array(lacking.privilege, lacking.names) ORDER BY lacking.privilege), '[]')
+        FROM (SELECT wanted.privilege, string_agg(quote_ident(wanted.name), ', ' ORDER BY wanted.name) AS names
+              FROM unnest(%(privileges)s::text[], %(names)s::text[]) wanted (privilege, name)
+              WHERE NOT CASE WHEN wanted.name IS NULL THEN has_table_privilege(c.oid, wanted.privilege)
+                             ELSE has_column_privilege(c.oid, wanted.name, wanted.privilege) END
+              GROUP BY wanted.privilege) lacking)
+FROM pg_class c
+WHERE c.oid = %(table)s::regclass
+
+-- :may_create
+-- Whether there is a schema of this name, and we may create tables in it.
+SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'CREATE'), false), quote_ident(current_user)
+FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = %(schema)s
+
+-- :labels_of_type
+-- The words that a column takes whose type is an enumeration; no rows for any other.
+SELECT e.enumlabel
+FROM pg_attribute a JOIN pg_enum e ON e.enumtypid = a.atttypid
+WHERE a.attrelid = %(table)s::regclass AND a.attname = %(column)s
+
+-- :is_watched
+-- Whether constraints, a domain or triggers on these events may refuse what is written into any of these columns.
+SELECT EXISTS (SELECT FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+               WHERE k.conrelid = %(table)s::regclass AND k.contype IN ('c', 'f') AND a.attname = ANY (%(columns)s))
+    OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+               WHERE a.attrelid = %(table)s::regclass AND a.attname = ANY (%(columns)s) AND t.typtype = 'd')
+    OR EXISTS (SELECT FROM pg_trigger t
+               WHERE t.tgrelid = %(table)s::regclass AND NOT t.tgisinternal AND t.tgtype & %(events)s > 0)
+
+-- :any_scene
+-- Some scene that nobody is at, its row locked.
+SELECT id FROM {catalogue} LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+
+-- :try_status
+-- Gives a scene a status; to be rolled back.
+UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s
+
+-- :next_scene
+-- The scene that is likely to be the next one.
+SELECT d.id FROM {catalogue} d
+WHERE d.status = 'ingested' AND d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s
+ORDER BY d.obstime, d.id
+LIMIT 1
+
+-- :highest_id
+-- The catalogue's highest number.
+SELECT max(id) FROM {catalogue}
+
+-- :try_area
+-- Whether a point of the area can be brought to the catalogue's CRS and to that of the parcels.
+SELECT ST_IsEmpty(ST_Transform(ST_Transform(ST_Centroid(ST_Envelope({outline})), %(footprint_srid)s::integer),
+                               %(parcel_srid)s::integer))
+FROM {aois}
+WHERE {aoi_field}::text = %(aoi)s AND NOT ST_IsEmpty({outline})
+LIMIT 1
+
+-- :try_parcel
+-- Whether the middle of a parcel can be brought to the catalogue's CRS.
+SELECT ST_IsEmpty(ST_Transform(ST_Centroid(ST_Envelope({geometry})), %(footprint_srid)s::integer))
+FROM {parcels} p
+WHERE NOT ST_IsEmpty({geometry})
+LIMIT 1
+
+-- :position
+-- The middle of a parcel, in the parcels' CRS and in longitude and latitude.
+SELECT ST_X(middle), ST_Y(middle), ST_X(ST_Transform(middle, 4326)), ST_Y(ST_Transform(middle, 4326))
+FROM (SELECT ST_Centroid(ST_Envelope({geometry})) AS middle
+      FROM {parcels} p WHERE NOT ST_IsEmpty({geometry}) LIMIT 1) parcel
+
+-- :area_box
+-- West, south, east and north of the area in degrees; and whether any parcel lies there or within a degree of it.
+WITH area AS MATERIALIZED (
+    SELECT ST_Envelope(ST_Transform(ST_Segmentize(box, greatest(ST_XMax(box) - ST_XMin(box), 1e-9) / 8), 4326)) AS box
+    FROM (SELECT ST_SetSRID(ST_Extent({outline})::geometry, %(aoi_srid)s::integer) AS box
+          FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) extent
+),
+around AS MATERIALIZED (
+    SELECT ST_Transform(ST_Segmentize(ST_Intersection(ST_Expand(box, 1), ST_MakeEnvelope(-180, -90, 180, 90, 4326)), 0.5),
+                        %(parcel_srid)s::integer) AS box
+    FROM area
+)
+SELECT ST_XMin(area.box), ST_YMin(area.box), ST_XMax(area.box), ST_YMax(area.box),
+       EXISTS (SELECT FROM {parcels} p WHERE {geometry} && (SELECT box FROM around))
+FROM area
+
+-- :estimated_box
+-- West, south, east and north of all parcels, in degrees, from their index or statistics; NULL without either.
+SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box)
+FROM (SELECT ST_Transform(ST_SetSRID(ST_EstimatedExtent(%(schema)s, %(name)s, %(column)s)::geometry,
+                                     %(parcel_srid)s::integer), 4326) AS box) parcels
+
+-- :true_box
+-- The same from the parcels themselves.
+SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box)
+FROM (SELECT ST_Transform(ST_SetSRID(ST_Extent({geometry})::geometry, %(parcel_srid)s::integer), 4326) AS box
+      FROM {parcels} p) parcels
+
+-- :srids
+-- How many parcels have which SRID.
+SELECT ST_SRID({geometry}), count(*) FROM {parcels} p WHERE {geometry} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
