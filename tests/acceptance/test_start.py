@@ -417,7 +417,7 @@ def test_the_worst_decides(workspace: Workspace, scene: Scene) -> None:
     assert "area of interest" in failed["reference systems"]
 
 
-def test_without_a_database(workspace: Workspace) -> None:
+def test_without_a_database(workspace: Workspace, scene: Scene) -> None:
     workspace.db_config["database"]["connection"]["port"] = 9
     asked = workspace.run("s2", "--check")
     assert asked.code == 75
