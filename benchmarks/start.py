@@ -1,7 +1,7 @@
 """What comes before the first claim: `python -m benchmarks.start [--runs N] [--parcels N] [--against CHECKOUT]`.
 
-For several kinds of parcel tables: wall seconds of `--check`, of a worker that finds nothing to do, and of a worker from
-its start until it has claimed a scene; with `--against`, beside those of another checkout, in turn.
+For several kinds of parcel tables: wall seconds of `--check`, of a worker that finds nothing to do, and of a worker
+from its start until it has claimed a scene; with `--against`, beside those of another checkout, in turn.
 """
 
 import argparse
