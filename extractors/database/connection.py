@@ -66,8 +66,9 @@ REFUSALS = (
     # libpq itself, before or while it speaks TLS: files, parameters, certificates. Its text is English everywhere.
     r"certificate|private key|\binvalid |does not exist|does not support|not supported|no password supplied"
     r"|SSL error: .*\balert\b|could not (read|load|open|set)\b|is required|was required|channel binding"
+    r"|expected authentication request|definition of service|SASL|SCRAM"
     # The server. In another language it counts as "not there yet", and ends after the configured wait.
-    r"|authentication failed|pg_hba\.conf|is not permitted to log in|permission denied for database"
+    r"|authentication failed|pg_hba\.conf|is not permitted to log in|permission denied (for|to)\b|unrecognized"
     r"|authentication method|not currently accepting connections|GSSAPI"
 )
 
