@@ -181,6 +181,9 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
             pending = queue.pending(2 * (settings.deadline_seconds + GRACE_SECONDS))
             if pending.without_parcels and options.watch_seconds is None:
                 raise ConfigurationError(f"{resources.tables.parcels} holds no parcels any more; import them")
+        if pending.under_way or pending.waiting:
+            # A scene may come free: it is taken without delay then.
+            prove(resources, signals)
         # What was under way when we claimed may have been given back before we asked for that.
         scene = next_scene(resources, signals) if options.burst and not pending.under_way else None
         return scene or pending  # noqa: TRY300
@@ -190,19 +193,24 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
 
 
 def next_scene(resources: Resources, signals: Signals) -> Scene | None:
-    """Claim a scene, if there is any. Before the first one come the checks that wait for that; raises what the first
-    of them does that fails."""
-    queue, reference = resources.queue, resources.options.scene
+    """Claim a scene, if there is any."""
     if not resources.proven:
         with signals.cancellable():
-            if not queue.look(reference):
+            if not resources.queue.look(resources.options.scene):
                 return None
+        prove(resources, signals)
+    with signals.cancellable():
+        return resources.queue.claim(resources.options.scene)
+
+
+def prove(resources: Resources, signals: Signals) -> None:
+    """Make the checks that wait until there is a scene to claim, if they have not passed yet; raises what the first
+    one does that fails."""
+    if not resources.proven:
         with signals.interruptible():
             for check in heavy_code().checks(resources.start):
                 check.look()
         resources.proven = True
-    with signals.cancellable():
-        return queue.claim(reference)
 
 
 class Idle:
