@@ -143,10 +143,15 @@ def failure_classes() -> None:
     put(worker, outcome_of=lambda *_: Outcome("failed", "failed", "something", 1))
 
 
+def proof() -> None:
+    """Claim without looking at libraries and store before."""
+    put(worker, prove=lambda *_: None)
+
+
 def attempts() -> None:
     """Try again for ever."""
     original = attempt.outcome_of
-    put(attempt, outcome_of=lambda error, _, settings: original(error, 1 - MANY, settings))
+    put(attempt, outcome_of=lambda error, _, *rest: original(error, 1 - MANY, *rest))
     made = Queue.__init__
 
     def endless(self: Any, *arguments: Any) -> None:
