@@ -418,6 +418,7 @@ def test_the_worst_decides(workspace: Workspace, scene: Scene) -> None:
 
 
 def test_without_a_database(workspace: Workspace) -> None:
+    workspace.write_others()
     workspace.db_config["database"]["connection"]["port"] = 9
     asked = workspace.run("s2", "--check")
     assert asked.code == 75
