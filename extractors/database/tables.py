@@ -299,6 +299,7 @@ def make_tables(database: Database, tables: Tables) -> Tables:
             else:
                 cursor.execute(statement("tables.create_hists", table=table.identifier, **columns))
             cursor.execute(statement("tables.index_obsid", table=table.identifier))
+            cursor.execute(statement("tables.identify_rows", table=table.identifier))
             cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
         return replace(
             tables,
@@ -342,6 +343,11 @@ def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
             raise ConfigurationError(
                 f"{table.key}: column {own} of table {table} has the type {table.columns[own].type}, which cannot hold "
                 f"it; change it to one of {', '.join(sorted(allowed))}"
+            )
+        if table.columns[own].generated:
+            raise ConfigurationError(
+                f"{table.key}: column {own} of table {table} is GENERATED from others, so nothing can be written into "
+                f"it; ALTER TABLE {table} ALTER COLUMN {own} DROP EXPRESSION"
             )
         ours[name] = table.columns[own]
     for column in table.columns.values():

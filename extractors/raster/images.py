@@ -12,10 +12,21 @@ import rasterio
 import rasterio.errors
 import rasterio.windows
 
-from extractors.errors import SceneError, one_line
+from extractors.errors import ConfigurationError, SceneError, one_line
 from extractors.statistics.grid import Array, Boxes
 
 Tile = tuple[int, int]
+
+# Errors of rasterio that say nothing of a file.
+OF_INSTALLATION = (
+    rasterio.errors.DriverCapabilityError,
+    rasterio.errors.DriverRegistrationError,
+    rasterio.errors.EnvError,
+    rasterio.errors.GDALBehaviorChangeException,
+    rasterio.errors.GDALOptionNotImplementedError,
+    rasterio.errors.GDALVersionError,
+    rasterio.errors.OpenerRegistrationError,
+)
 
 
 class ImageFile:
@@ -31,8 +42,8 @@ class ImageFile:
 
     @contextmanager
     def borrow(self) -> Iterator[Any]:
-        """An open dataset for the calling thread. Raises SceneError if the file cannot be read by its driver, and
-        MemoryError if memory was short."""
+        """An open dataset for the calling thread. Raises SceneError if the file cannot be read by its driver,
+        MemoryError if memory was short, and ConfigurationError if GDAL itself cannot work."""
         try:
             with self._lock:
                 dataset = self._idle.pop() if self._idle else None
@@ -46,9 +57,16 @@ class ImageFile:
                         dataset.close()
                     else:
                         self._idle.append(dataset)
-        except rasterio.errors.RasterioError as error:
+        except Exception as error:
+            if not _is_of_gdal(error):
+                raise
             if _is_out_of_memory(error):
                 raise MemoryError(f"{self.path.name} cannot be read ({one_line(error)})") from error
+            if isinstance(error, OF_INSTALLATION):
+                raise ConfigurationError(
+                    f"GDAL cannot be used ({one_line(error)}); install the package rasterio as its wheel brings it, "
+                    "and see which variables GDAL_... are set"
+                ) from error
             raise SceneError(
                 f"{self.path.name} cannot be read as {self._driver} ({one_line(error)}); see what the "
                 "store holds under this name"
@@ -74,6 +92,11 @@ class ImageFile:
             self._closed = True
             while self._idle:
                 self._idle.pop().close()
+
+
+def _is_of_gdal(error: BaseException) -> bool:
+    """Whether it comes from rasterio: not all of its errors have a base of its own."""
+    return any(kind.__module__.partition(".")[0] == "rasterio" for kind in type(error).__mro__)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
