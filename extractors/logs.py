@@ -73,7 +73,7 @@ class LogLines(logging.Handler):
 
 
 class TextLines(logging.Formatter):
-    """Each record as one line of text, its traceback below it, indented: no text in there can pass for a log line."""
+    """Each record as one line of text. A traceback comes below it behind a mark: nothing in it can pass for a log line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(prefix)s%(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
@@ -85,15 +85,15 @@ class TextLines(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """The traceback of an error."""
-        return _indented(super().formatException(ei))
+        return _marked(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802
         """Where a line comes from."""
-        return _indented(stack_info)
+        return _marked(stack_info)
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
+def _marked(text: str) -> str:
+    return "\n".join(f"  | {printable(line)}" for line in text.split("\n"))
 
 
 class JsonLines(logging.Formatter):

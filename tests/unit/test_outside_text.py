@@ -70,7 +70,7 @@ def test_a_log_line_stays_one_line(text: str, verbose: bool, capsys: pytest.Capt
 @pytest.mark.usefixtures("_logging_as_it_was")
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_traceback_forges_no_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its lines are told from log lines by their indent."""
+    """Its lines begin with a mark."""
     configure(verbose=True)
     try:
         raise RuntimeError(text)
@@ -78,7 +78,7 @@ def test_a_traceback_forges_no_line(text: str, capsys: pytest.CaptureFixture[str
         log.exception("odd", stack_info=True)
     first, *others = capsys.readouterr().err.split("\n")[:-1]
     assert first.endswith(" ERROR odd")
-    assert all(line.startswith("    ") and line.isprintable() for line in others)
+    assert all(line.startswith("  | ") and line.isprintable() for line in others)
 
 
 @pytest.mark.usefixtures("_logging_as_it_was")

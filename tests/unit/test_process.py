@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from extractors import health
+from extractors.config import Store
 from extractors.errors import ConfigurationError
 from extractors.products.store import open_source
-from extractors.config import Store
 from tests.support.environment import ROOT, environment
 from tests.support.running import Running, wait_until
 
@@ -28,7 +28,7 @@ def test_a_worker_leaves_no_core(tmp_path: Path) -> None:
     """Whatever limit it is started with: a core holds password and key."""
     gate = tmp_path / "gate"
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    script = f"ulimit -c {'unlimited' if hard == resource.RLIM_INFINITY else hard}; exec \"$@\""
+    script = f'ulimit -c {"unlimited" if hard == resource.RLIM_INFINITY else hard}; exec "$@"'
     worker = Running(
         ["bash", "-c", script, "bash", sys.executable, "-m", "extractors.s2"], tmp_path,
         environment(EXTRACTION_FAILPOINT="start=touch", EXTRACTION_FAILPOINT_FILE=str(gate)), tmp_path / "notes",
@@ -74,5 +74,5 @@ def test_certificates_in_a_pipe(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     os.mkfifo(file)
     settings = Store(host="https://127.0.0.1:9", bucket="b", access_key="a", secret_key="s", ca_file=str(file))
-    with pytest.raises(ConfigurationError, match="ca_file: .* cannot be read as certificates"):
+    with pytest.raises(ConfigurationError, match=r"ca_file: .* cannot be read as certificates"):
         open_source(settings, "s3_config.json")
