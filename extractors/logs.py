@@ -73,7 +73,7 @@ class LogLines(logging.Handler):
 
 
 class TextLines(logging.Formatter):
-    """Each record as one line of text. A traceback comes below it behind a mark: nothing in it can pass for a log line."""
+    """Each record as one line of text; a traceback comes below it, marked, so that nothing in it can pass for one."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(prefix)s%(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")

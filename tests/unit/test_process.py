@@ -73,6 +73,6 @@ def test_a_health_file_without_end(device: str) -> None:
 def test_certificates_in_a_pipe(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     os.mkfifo(file)
-    settings = Store(host="https://127.0.0.1:9", bucket="b", access_key="a", secret_key="s", ca_file=str(file))
+    settings = Store(host="https://127.0.0.1:9", bucket="b", anonymous=True, ca_file=str(file))
     with pytest.raises(ConfigurationError, match=r"ca_file: .* cannot be read as certificates"):
         open_source(settings, "s3_config.json")
