@@ -331,7 +331,7 @@ def read_database_config(path: Path) -> DatabaseFile:
     document, mode = _document(path, "db")
     config = _validated(path, document, DatabaseFile)
     for key, value in (config.connection.model_extra or {}).items():
-        where = f"{path}: database.connection.{_short(key)}"
+        where = f"{path}: database.connection.{_named(key)}"
         if key in {"user", "password"}:
             raise ConfigurationError(f"{where}: write `db{key.replace('password', 'passwd')}` instead of `{key}`")
         try:
@@ -454,7 +454,7 @@ def _no_key_twice(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise ConfigurationError(f"{path}: the key {_short(key)} is written twice; remove one of them")
+                raise ConfigurationError(f"{path}: the key {_named(key)} is written twice; remove one of them")
             found[key] = value
         return found
 
@@ -483,7 +483,7 @@ def _check_texts(path: Path, document: Any) -> None:
         elif isinstance(value, list):
             remaining += [((*where, str(number)), below) for number, below in enumerate(value)]
         if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
-            key = _short(".".join(where)) or "the file"
+            key = _named(*where) or "the file"
             raise ConfigurationError(f"{path}: {key}: a character in it cannot be used (NUL, or half a one); remove it")
 
 
@@ -508,7 +508,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], document: Any) -> 
     # An unknown key says more than the missing key that it was meant to be.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     location = [part for part in first["loc"] if isinstance(part, str)]
-    key = _short(".".join(location)) or "the file"
+    key = _named(*location) or "the file"
     owner, field = _field(model, location)
     example = json.dumps(field.examples[0]) if field is not None and field.examples else "an object {...}"
     if first["type"] == "extra_forbidden":
@@ -547,6 +547,12 @@ def _field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseModel]
 def _nearest(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+
+
+def _named(*keys: str) -> str:
+    """Keys as they are shown, from the outermost to the innermost. Where a name should be, there may be a URL with a
+    password in it, or a book."""
+    return ".".join(key if re.fullmatch(r"[\w .-]{1,63}", key) else "(no name)" for key in keys)
 
 
 def _short(text: str) -> str:
