@@ -77,7 +77,10 @@ def parse_moment(text: Any) -> dt.datetime:
     """Read a date or a date and time (ISO 8601, UTC) into a naive UTC datetime; raises ValueError."""
     if not isinstance(text, str):
         raise ValueError("not a date")  # noqa: TRY004 (the validation library turns ValueErrors into messages)
-    moment = dt.datetime.fromisoformat(text.strip())
+    try:
+        moment = dt.datetime.fromisoformat(text.strip())
+    except ValueError:  # its words repeat the text
+        raise ValueError("not a date, nor a date and time") from None
     try:
         return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
     except OverflowError as error:
