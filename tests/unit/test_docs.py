@@ -14,10 +14,8 @@ from extractors.health import VARIABLE
 from extractors.runtime.options import read_options
 from tests.support.environment import ROOT
 
-PAGES = [
-    ROOT / name
-    for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md", "docs/configuration.md", "docs/operating.md")
-]
+PAGES = [ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md")]
+PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md")]
 PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
 STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed"}
 OUTCOMES = {"extracted", "no_parcels", "notfound", "absent", "failed", "error", "lost", "claim_lost", "given_back"}
