@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -404,14 +403,16 @@ def _contradiction(store: Store) -> str | None:
     return None
 
 
+class _UnusableError(Exception):
+    """What is wrong with a file, and how to fix it."""
+
+
 def _document(path: Path, option: str) -> tuple[Any, int]:
     """What a file says, and its mode."""
     try:
         content, mode = _content(path)
-        document = json.loads(
-            content.decode("utf-8-sig"), object_pairs_hook=_no_key_twice(path), parse_constant=_no_number(path)
-        )
-        _check_texts(path, document)
+        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_no_number)
+        _check_texts(document)
         return document, mode  # noqa: TRY300
     except FileNotFoundError as error:
         raise ConfigurationError(
@@ -435,45 +436,44 @@ def _document(path: Path, option: str) -> tuple[Any, int]:
         raise ConfigurationError(f"{path}: nested too deeply; remove what does not belong there") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: a number in it has too many digits ({one_line(error)}); fix it") from error
+    except _UnusableError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _content(path: Path) -> tuple[bytes, int]:
     """A regular file's content and mode. Nothing else is read: a pipe might never say anything, a device never end."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+    with open(path, "rb", opener=_at_once) as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
-            kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
-            raise ConfigurationError(f"{path}: cannot be read: it is {kind}; name a file")
+            raise _UnusableError(
+                f"cannot be read: it is {'a pipe' if stat.S_ISFIFO(mode) else 'a device'}; name a file"
+            )
         content = file.read(LARGEST_FILE_BYTES + 1)
     if len(content) > LARGEST_FILE_BYTES:
-        raise ConfigurationError(f"{path}: cannot be read: it is larger than 1 MB; name the file that is meant")
+        raise _UnusableError("cannot be read: it is larger than 1 MB; name the file that is meant")
     return content, stat.S_IMODE(mode)
 
 
-def _no_key_twice(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """JSON's readers take the last of equal keys, people the first."""
-
-    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise ConfigurationError(f"{path}: the key {_named(key)} is written twice; remove one of them")
-            found[key] = value
-        return found
-
-    return made
+def _at_once(file: str, flags: int) -> int:
+    return os.open(file, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _no_number(path: Path) -> Callable[[str], None]:
-    """NaN and Infinity, which are no JSON."""
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of equal keys its readers take the last, people the first."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _UnusableError(f"the key {_named(key)} is written twice; remove one of them")
+        found[key] = value
+    return found
 
-    def refuse(name: str) -> None:
-        raise ConfigurationError(f"{path}: not valid JSON: {name} is no number; write one")
 
-    return refuse
+def _no_number(name: str) -> None:
+    """NaN and Infinity, which Python's reader takes and JSON has not."""
+    raise _UnusableError(f"not valid JSON: {name} is no number; write one")
 
 
-def _check_texts(path: Path, document: Any) -> None:
+def _check_texts(document: Any) -> None:
     """Refuse what neither database nor store could be sent: NUL, and halves of characters."""
     remaining: list[tuple[tuple[str, ...], Any]] = [((), document)]
     while remaining:
@@ -487,7 +487,7 @@ def _check_texts(path: Path, document: Any) -> None:
             remaining += [((*where, str(number)), below) for number, below in enumerate(value)]
         if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
             key = _named(*where) or "the file"
-            raise ConfigurationError(f"{path}: {key}: a character in it cannot be used (NUL, or half a one); remove it")
+            raise _UnusableError(f"{key}: a character in it cannot be used (NUL, or half a one); remove it")
 
 
 def _validated(path: Path, document: Any, model: type[File]) -> File:
