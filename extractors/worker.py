@@ -25,8 +25,10 @@ from extractors.resources import Resources, Start
 from extractors.runtime.cores import usable_cores
 from extractors.runtime.deadline import GRACE_SECONDS
 from extractors.runtime.options import read_options
+from extractors.runtime.process import leave_no_core
 from extractors.runtime.scratch import sweep
 from extractors.runtime.signals import Signals, Stopped
+from extractors.text import say
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ LOOKS = Backoff(first=0.5, longest=5.0)
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
+    leave_no_core()
     options = read_options(card.code, arguments)
     configure(options.verbose, options.log_format, worker=this_worker(), card=card.code)
     signals = Signals()
@@ -122,7 +125,7 @@ class CheckResults:
         return self
 
     def _say(self, result: str, name: str, text: str) -> None:
-        print(f"{result} {name}: {text}", flush=True)
+        say(f"{result} {name}: {text}")
 
 
 def run(resources: Resources, signals: Signals) -> int:
@@ -277,7 +280,7 @@ def say_nothing_to_do(options: Options) -> None:
     if options.log_format == "json":
         log.info(NOTHING_TO_DO)
     else:
-        print(NOTHING_TO_DO, flush=True)
+        say(NOTHING_TO_DO)
 
 
 def look_for_foreign(resources: Resources) -> None:

@@ -254,6 +254,8 @@ def _secret(value: SecretStr | None) -> str | None:
 def _check_ca_file(ca_file: str | None, config_name: str) -> None:
     if ca_file is not None:
         try:
+            if Path(ca_file).exists() and not Path(ca_file).is_file():  # a pipe would be waited for
+                raise OSError("it is no regular file")  # noqa: TRY301
             ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             raise ConfigurationError(
