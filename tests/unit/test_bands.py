@@ -23,6 +23,7 @@ from extractors.errors import SceneError
 from extractors.model import BandFile, ImageFormat
 from extractors.raster import bands
 from extractors.raster.bands import GridBands, Part, scene_bands
+from extractors.raster.images import ImageFile
 from extractors.raster.integrity import check_integrity
 from extractors.statistics.grid import Grid as PixelGrid
 from extractors.statistics.grid import Polygons, PolygonsOnGrid
@@ -598,7 +599,20 @@ def test_a_large_window_is_split_until_it_fits(read: Read, monkeypatch: pytest.M
     assert [part.arrays[0].tolist() for part in parts] == [[[1, 2]], [[19]], [[5], [10], [15], [20]]]
 
 
-def test_one_large_parcel_may_have_a_large_window(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
+def test_a_large_parcel_is_read_piece_by_piece(group: GridBands, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[int] = []
+    original = ImageFile.read
+
+    def watched(self: ImageFile, index: int, rows: slice, columns: slice, into: Any = None) -> Any:
+        windows.append((rows.stop - rows.start) * (columns.stop - columns.start))
+        return original(self, index, rows, columns, into)
+
+    monkeypatch.setattr(ImageFile, "read", watched)
+    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 10)
+    monkeypatch.setattr(bands, "CELL", 3)
     (part,) = read(shapely.box(500_000, 5_099_960, 500_050, 5_100_000))
-    assert part.arrays[0].shape == (4, 5)
+    assert [sorted(array.ravel().tolist()) for array in part.arrays] == [
+        sorted((FIVE_BY_FOUR * factor).ravel().tolist()) for factor in (1, 100)
+    ]
+    assert max(windows) <= 9
+    assert sum(windows) == 2 * FIVE_BY_FOUR.size
