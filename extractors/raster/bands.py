@@ -21,7 +21,7 @@ from rasterio.enums import ColorInterp, Interleaving
 from extractors.errors import UnusableSceneError
 from extractors.model import PARTNERS, POLARISATIONS, BandFile, ImageFormat, Limits
 from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, cells, tile_window, tiles_under
-from extractors.raster.integrity import JPEG2000, check_integrity
+from extractors.raster.integrity import JPEG2000, check_integrity, check_reading
 from extractors.raster.memory import Budget
 from extractors.statistics.grid import Array, Boxes, Chosen, Floats, Grid, Integers, Polygons, PolygonsOnGrid
 from extractors.statistics.scanline import Spans, rasterize, values_under
@@ -331,6 +331,7 @@ class SceneBands:
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             with image.borrow() as dataset:
                 there = _really_there(files, image.path.name, _descriptions(dataset))
+                check_reading(image.path, dataset)
                 _keep_blocks(image.path, dataset, self._budget)
                 return [_band(file, image, dataset, self._format, self._budget) for file in there]
 
