@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -28,9 +28,6 @@ from demo.servers import Postgis, S3Server
 from extractors.model import BandFile, ImageFormat
 from extractors.raster.bands import scene_bands
 from extractors.raster.integrity import JPEG2000
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = Grid(32632, 600_000.0, 5_400_000.0, 10.0)
@@ -79,11 +76,6 @@ class Stage:
     def endpoint(self) -> str:
         """The store's own address."""
         return self._store.endpoint
-
-    @property
-    def client(self) -> "S3Client":
-        """For putting objects into the store."""
-        return self._store.client()
 
     def store_at(self, endpoint: str) -> None:
         """Let workers look for the store there: write `s3_config.json`."""

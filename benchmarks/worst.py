@@ -1,32 +1,43 @@
-"""Peak memory of a worker on the worst inputs that we know: `python -m benchmarks.worst [--against CHECKOUT]`.
+"""Peak memory on the worst inputs that we know: `python -m benchmarks.worst [--against CHECKOUT]`.
 
-Each input is put before a real worker with default settings, on a full Sentinel-2 tile, or with a GeoTIFF of coherence.
-A worker that passes 4 GB is ended: that is the limit of the stacks.
+The work on a scene, from parcels as the database sends them to their statistics, on two cores with default settings: on a full Sentinel-2 tile, or on a GeoTIFF. Each input in a process of its own, which is ended when it passes
+4 GB: that is the limit of the stacks.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from benchmarks.stage import BUCKET, GRID, OBSTIME, ROOT, SHAPES, Stage, command_environment, make_product, stage
-from demo import tables
+from benchmarks.fields import fields
+from benchmarks.stage import GRID, ROOT, SHAPES, command_environment, make_product
+from extractors import resources
+from extractors.config import Extraction
+from extractors.database.copy import parcel_chunk
+from extractors.database.spool import Spool
+from extractors.errors import ExtractionError
+from extractors.model import BandFile, ImageFormat, Layer, StatisticsRequest
+from extractors.raster.decoding import Decoding
+from extractors.runtime.cores import keep_libraries_single_threaded
 
 MOST_BYTES = 4_000_000_000
-LONGEST_SECONDS = 900.0
-C6 = "S1A_20240601T052345_20240601T052410__1A__20240526T052345_CARD-COH6"
-C6_KEY = f"Sentinel-1/SAR/CARD-COH6/{OBSTIME:%Y/%m/%d}/{C6}/{C6}.tif"
+LONGEST_SECONDS = 600.0
+CORES = 2
 SIDE = 22_000
 MIDDLE = (GRID.left + 50_000, GRID.top - 50_000)
+# A parcel's row as the database sends it.
+BEFORE_WKB = bytes(2 + 4 + 8 + 4 + 2 + 4)
 
 Shapes = Callable[[], Sequence[shapely.Geometry]]
 
@@ -69,8 +80,15 @@ def square(side: float, west: float = MIDDLE[0], north: float = MIDDLE[1]) -> sh
     return shapely.box(west, north - side, west + side, north)
 
 
+def parcels() -> Sequence[shapely.Geometry]:
+    """Sound ones, all over the tile."""
+    rows, columns = SHAPES["s2"]
+    per_row = int(columns * GRID.pixel / 200)
+    return list(fields(per_row * int(rows * GRID.pixel / 200), 4.0, GRID.left, GRID.top, per_row))
+
+
 PARCELS: dict[str, Shapes] = {
-    "300,000 sound parcels": list,
+    "300,000 sound parcels": parcels,
     "star, 1,000,000 vertices, r = 10 km": lambda: [star(1_000_000, 10_000)],
     "noise, 20,000 vertices in 20 km": lambda: [noise(20_000)],
     "zigzag, 8,000 vertices, 20 x 80 km": lambda: [zigzag(8_000)],
@@ -78,17 +96,45 @@ PARCELS: dict[str, Shapes] = {
     "four squares of 62 km": lambda: [
         square(62_000, GRID.left + 1_000 + 100 * n, GRID.top - 1_000 - 100 * n) for n in range(4)
     ],
+    "four squares of 62 km, edges on centre lines": lambda: [
+        square(62_000, GRID.left + 1_000 + 100 * n, GRID.top - 1_005 - 100 * n) for n in range(4)
+    ],
     "100 zigzags with runs in every second pixel": lambda: [
         zigzag(2_000, 10, 19_900, MIDDLE[0] - 10_000 + 10 * n) for n in range(100)
     ],
     "1,000 equal squares of 19 km as one parcel": lambda: [shapely.MultiPolygon([square(19_000)] * 1000)],
 }
+COMPRESSIONS = ("lerc", "deflate", "lzw", "zstd", "lzma")
+BLOCK = "GeoTIFF, one block of 22,000 x 22,000: "
+INPUTS = (*PARCELS, *(BLOCK + compress for compress in COMPRESSIONS))
 
 
-COMPRESSIONS = ("lerc", "deflate", "zstd")
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--products", type=Path, help="folder for the synthetic product, kept (default: temporary)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="the code of another checkout as well")
+    parser.add_argument("--only", nargs="*", help="inputs whose names hold one of these words")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    checkouts = [path.resolve() for path in (ROOT, options.against) if path]
+    with tempfile.TemporaryDirectory(prefix="worst-") as temporary:
+        folder = options.products or Path(temporary)
+        if options.one:
+            return extract(options.one, folder)
+        make_product("s2", folder)
+        for name in INPUTS:
+            if options.only and not any(word in name for word in options.only):
+                continue
+            if name.startswith(BLOCK):
+                write_block(folder / "block.tif", name.removeprefix(BLOCK))
+            results = [measured(name, folder, checkout) for checkout in checkouts]
+            print(f"| {name} | {' | '.join(results)} |", flush=True)
+        (folder / "block.tif").unlink(missing_ok=True)
+    return 0
 
 
-def one_block(path: Path, compress: str) -> None:
+def write_block(path: Path, compress: str) -> None:
     """A GeoTIFF of two bands, each of them one block of a gigabyte."""
     with rasterio.open(
         path, "w", driver="GTiff", width=SIDE, height=SIDE, count=2, dtype="uint16", crs=f"EPSG:{GRID.epsg}",
@@ -99,88 +145,60 @@ def one_block(path: Path, compress: str) -> None:
             file.write(pixels, band)
 
 
-def main() -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--products", type=Path, help="folder for the synthetic product, kept (default: temporary)")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="the worker of another checkout as well")
-    parser.add_argument("--only", nargs="*", help="inputs whose names hold one of these words")
-    options = parser.parse_args()
-    checkouts = [ROOT, *filter(None, [options.against])]
-    with tempfile.TemporaryDirectory(prefix="products-") as temporary:
-        product = make_product("s2", options.products or Path(temporary))
-        with stage("s2", product) as scene:
-            for name, put in inputs(scene, Path(temporary)):
-                if options.only and not any(word in name for word in options.only):
-                    continue
-                put()
-                results = [measured(scene, checkout.resolve()) for checkout in checkouts]
-                print(f"| {name} | {' | '.join(results)} |", flush=True)
+def measured(name: str, folder: Path, checkout: Path) -> str:
+    """One input in a process of its own, with the code of a checkout: peak memory, seconds, and what came of it."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--products", str(folder.resolve()), "--one", name]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=command_environment(checkout))
+        peak, began = 0, time.monotonic()
+        while process.poll() is None and peak < MOST_BYTES and time.monotonic() < began + LONGEST_SECONDS:
+            with suppress(OSError, ValueError):
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peak = max([peak, *(1024 * int(kilobytes) for kilobytes in re.findall(r"VmHWM:\s+(\d+)", status))])
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+        killed = process.poll() is None
+        process.kill()
+        process.wait()
+        output.seek(0)
+        said = output.read().decode().strip().splitlines()
+    if killed:
+        return "over 4,000 MB" if peak >= MOST_BYTES else f"{peak / 1e6:,.0f} MB, not in {seconds:.0f} s"
+    return f"{peak / 1e6:,.0f} MB, {seconds:.0f} s, {said[-1] if said else process.returncode}"
+
+
+def extract(name: str, folder: Path) -> int:
+    """Compute the statistics of one input's parcels, and say how many there are."""
+    if name.startswith(BLOCK):
+        shapes, driver, root = parcels()[:10_000], "GTiff", folder
+        files = [BandFile("VV", "block.tif", 1), BandFile("VH", "block.tif", 2)]
+    else:
+        shapes, driver, root = PARCELS[name](), "JP2OpenJPEG", folder / "s2"
+        paths = {re.findall("B04|B08|SCL", path.name)[0]: path for path in sorted(root.rglob("*.jp2"))}
+        files = [BandFile(band, str(path.relative_to(root))) for band, path in paths.items()]
+    request = StatisticsRequest("scanline", 5, tuple(Layer(file.name, file.name) for file in files))
+    with tempfile.TemporaryDirectory() as scratch, Spool(Path(scratch), 0, 2000) as spool:
+        for number, shape in enumerate(shapes):
+            spool.add(number.to_bytes(8).join([BEFORE_WKB[:6], BEFORE_WKB[14:]]) + shapely.to_wkb(shape))
+        del shapes
+        try:
+            with Decoding(files, root, ImageFormat(driver, 0), limits(), lambda _, boxes: range(len(boxes))) as images:
+                for file in files:
+                    images.arrived(root / file.file_name)
+                chunks = (parcel_chunk(block, GRID.epsg) for block in spool.blocks())
+                results = list(images.compute(chunks, request))
+            rows = sum(len(part.pid) for result in results for part in result.signatures)
+            print(f"{rows:,} rows of {len(files) * spool.total:,}")
+        except ExtractionError as error:
+            print(type(error).__name__)
     return 0
 
 
-def inputs(scene: Stage, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each input's name, and what puts it before the workers."""
-    scene.put_aoi()
-    for name, shapes in PARCELS.items():
-        yield name, lambda shapes=shapes: put_parcels(scene, shapes())  # type: ignore[misc]
-    for compress in COMPRESSIONS:
-        yield f"GeoTIFF, one {compress} block of 22,000 x 22,000", lambda c=compress: put_geotiff(scene, folder, c)  # type: ignore[misc]
-
-
-def put_parcels(scene: Stage, shapes: Sequence[shapely.Geometry]) -> None:
-    """300,000 sound parcels, or only these shapes in the CRS of the image."""
-    scene.card = "s2"
-    scene.put_parcels(1 if shapes else 300_000)
-    with scene.connection, scene.connection.cursor() as cursor:
-        if shapes:
-            cursor.execute("TRUNCATE parcels")
-        for shape in shapes:
-            statement = "INSERT INTO parcels (wkb_geometry) SELECT ST_Multi(ST_Transform(ST_GeomFromWKB(%s, %s), 3035))"
-            cursor.execute(statement, (shapely.to_wkb(shape), GRID.epsg))
-
-
-def put_geotiff(scene: Stage, folder: Path, compress: str) -> None:
-    """A scene of coherence under sound parcels."""
-    scene.card = "c6"
-    scene.put_parcels(10_000)
-    with scene.connection, scene.connection.cursor() as cursor:
-        cursor.execute("DELETE FROM dias_catalogue WHERE card = 'c6'")
-    tables.add_scene(scene.connection, C6, OBSTIME, "c6", GRID.footprint(SHAPES["s2"]), status="extracted")
-    path = folder / "block.tif"
-    one_block(path, compress)
-    scene.client.put_object(Bucket=BUCKET, Key=C6_KEY, Body=path.read_bytes())
-
-
-def measured(scene: Stage, checkout: Path) -> str:
-    """One run of a worker: its peak memory and seconds, and how it ended."""
-    with scene.connection, scene.connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS signatures, extraction_log")
-        cursor.execute("UPDATE dias_catalogue SET status = 'ingested'")
-    scene.write_config({})
-    command = [sys.executable, "-m", f"extractors.{scene.card}"]
-    with (scene.folder / "worker.log").open("w+b") as log:
-        worker = subprocess.Popen(command, cwd=scene.folder, stdout=log, stderr=log, env=command_environment(checkout))
-        peak, began = 0, time.monotonic()
-        while worker.poll() is None and peak < MOST_BYTES and time.monotonic() < began + LONGEST_SECONDS:
-            with suppress(OSError, ValueError):
-                text = Path(f"/proc/{worker.pid}/status").read_text()
-                peak = max([peak, *(1024 * int(line.split()[1]) for line in text.splitlines() if "VmHWM" in line)])
-            time.sleep(0.02)
-        ended = worker.poll() is not None
-        worker.kill()
-        worker.wait()
-        seconds = time.monotonic() - began
-    with scene.connection, scene.connection.cursor() as cursor:
-        cursor.execute("SELECT outcome, detail FROM extraction_log WHERE outcome IS NOT NULL")
-        outcome, detail = cursor.fetchone() or ("", "")
-    if not ended:
-        return (
-            f"over 4,000 MB, {seconds:.0f} s" if peak >= MOST_BYTES else f"{peak / 1e6:,.0f} MB, not in {seconds:.0f} s"
-        )
-    print(detail, file=sys.stderr)
-    return f"{peak / 1e6:,.0f} MB, {seconds:.0f} s, {outcome or worker.returncode}"
+def limits() -> Any:
+    """As a worker has them by default; checkouts from before there were any know cores only."""
+    return resources.limits(Extraction(), CORES, None) if hasattr(resources, "limits") else CORES
 
 
 if __name__ == "__main__":
+    keep_libraries_single_threaded()
     sys.exit(main())
