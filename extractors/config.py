@@ -226,6 +226,8 @@ class Extraction(Section):
     absent_retry_hours: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=[72])
     deadline_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = Field(default=7200, examples=[7200])
     spool_megabytes: Annotated[int, Field(ge=0)] = Field(default=256, examples=[256])
+    # None: by the number of cores, and no more than the container's or the machine's memory allows.
+    memory_megabytes: Annotated[int, Field(ge=100, le=1_000_000)] | None = Field(default=None, examples=[1100])
     # PostgreSQL's settings for the worker's session, in addition to and in place of `database.SERVER_SETTINGS`.
     server_settings: dict[str, str | int | float | bool] = Field(default={}, examples=[{"lock_timeout": "30s"}])
 

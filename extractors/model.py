@@ -130,6 +130,14 @@ class StoredObject:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a worker may take for a scene: threads to keep busy, and bytes of memory (beside what libraries take)."""
+
+    cores: int = 1
+    memory: int = 900_000_000
+
+
+@dataclass(frozen=True)
 class BandFile:
     """Where a band is: the file's name, and the band's number in there (from 1). With `described`, what the file's
     descriptions say of polarisations comes before that: then these are its bands."""

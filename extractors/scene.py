@@ -29,6 +29,9 @@ from extractors.signatures import ChunkResult
 
 log = logging.getLogger(__name__)
 
+# The part of a scene's memory that the rows of a table may take.
+ROWS_SHARE = 8
+
 # What the numbers depend on, for the log row of an attempt that has read pixels.
 VERSIONS = {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
 
@@ -54,9 +57,9 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     with (
         ExitStack() as on_failure,
         content_is_final(store, product.objects),
-        Decoding(product.bands, folder, card.format, resources.cores, occupied) as images,
+        Decoding(product.bands, folder, card.format, resources.limits, occupied) as images,
     ):
-        rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
+        rows = on_failure.enter_context(Rows(folder, most_in_memory(resources)))
         with downloading(scene, resources, counts, clock):
             arrived = counted(clock, images.arrived)
             store.download(objects, f"scene {scene.id}", arrived, settings.deadline_seconds)
@@ -72,6 +75,11 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         on_failure.pop_all()
     say_computed(counts)
     return rows
+
+
+def most_in_memory(resources: Resources) -> int:
+    """Bytes of rows of each table that are kept in memory."""
+    return min(resources.config.extraction.spool_megabytes * 1_000_000, resources.limits.memory // ROWS_SHARE)
 
 
 def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:

@@ -22,7 +22,7 @@ from extractors.logs import about, configure
 from extractors.model import Check, Outcome, Pending, Scene
 from extractors.products.card import Card
 from extractors.resources import Resources, Start
-from extractors.runtime.cores import usable_cores
+from extractors.runtime.cores import usable_cores, usable_memory
 from extractors.runtime.deadline import GRACE_SECONDS
 from extractors.runtime.options import read_options
 from extractors.runtime.process import leave_no_core
@@ -57,7 +57,7 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
             with signals.interruptible():
                 return check_all(card, options)
         with signals.interruptible():
-            resources = Resources.open(card, options, usable_cores())
+            resources = Resources.open(card, options, usable_cores(), usable_memory())
         with resources:
             return run(resources, signals)
     except ExtractionError as error:

@@ -28,7 +28,7 @@ from extractors.errors import UnusableSceneError
 from extractors.model import Outcome, Scene
 from extractors.products import body, content, source, store
 from extractors.products.card import Card
-from extractors.raster import bands, chunks, images
+from extractors.raster import bands, chunks, images, memory
 from extractors.runtime import deadline as runtime_deadline
 from extractors.runtime import signals
 
@@ -365,7 +365,7 @@ def only_bursts() -> None:
 
 def decoded_limit() -> None:
     """Images may claim any size."""
-    put(bands, LARGEST_DECODED_BYTES=MANY**2)
+    put(memory.Budget, keep=lambda *_: None)
 
 
 def too_large() -> None:
