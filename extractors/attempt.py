@@ -4,6 +4,7 @@ import gc
 import logging
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
@@ -27,6 +28,7 @@ from extractors.errors import (
     SceneError,
     SceneNotFoundError,
     is_of_network,
+    StoreUnavailableError,
     one_line,
 )
 from extractors.logs import about
@@ -116,6 +118,9 @@ def give_back(
         log.warning("after a signal, %s: %s", type(error).__name__, one_line(error))
     settings = resources.config.extraction
     outcome = outcome_of(cause, scene.attempt, settings, pause_for_product(resources, scene))
+    if resources.options.everything and isinstance(cause_of(cause), StoreUnavailableError | DiskFullError):
+        # It may be about this scene alone: others first.
+        outcome = replace(outcome, retry_after=settings.retry_pause_seconds)
     try:
         ours = resources.queue.give_back(scene, outcome, counts)
         published = not ours and resources.queue.published(scene)

@@ -34,6 +34,8 @@ class ExtractionError(Exception):
     """An extraction could not go on; the message says what, where and how to fix it."""
 
     exit_code = 1
+    # Whether the store has answered so to a request for one object: others may be served all the same.
+    answered = False
 
 
 class UserError(ExtractionError):

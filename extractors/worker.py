@@ -144,7 +144,8 @@ def run(resources: Resources, signals: Signals) -> int:
         signals.check()
         scene, outcome = None, take(resources, signals)
         if isinstance(outcome, Pending):
-            outages, pause = 0, idle.pause(outcome)
+            # An outage of the scenes that wait may not be over.
+            outages, pause = outages if outcome.waiting else 0, idle.pause(outcome)
             if pause is None:
                 return int(failed)
             sleep(pause, signals)

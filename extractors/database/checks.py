@@ -7,8 +7,10 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from psycopg2 import sql
+
 from extractors.config import DatabaseFile
-from extractors.database import rights
+from extractors.database import aoi, rights
 from extractors.database.connection import Database, scalar
 from extractors.database.results import KEY_COLUMNS, ResultsTable
 from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HIGHEST_ID = 2**31 - 1
+# Numbers of scenes named in a warning.
+SHOWN_IDS = 5
 # PostgreSQL's bit for what a trigger waits for.
 ON_UPDATE = 16
 
@@ -116,12 +119,13 @@ class DatabaseChecks:
             rights.check_catalogue(cursor, table, CATALOGUE_COLUMNS)
         if table.columns["id"].type == "int8":
             with self._database.transaction("checking the catalogue") as cursor:
-                cursor.execute(statement("checks.highest_id", catalogue=table.identifier))
-                highest = scalar(cursor) or 0
-            if highest > HIGHEST_ID:
-                raise ConfigurationError(
-                    f"{table.key}: column id of {table} reaches {highest}; numbers of scenes must stay below 2^31, "
-                    "which is what locks and results can hold"
+                cursor.execute(statement("checks.large_ids", catalogue=table.identifier))
+                large = [str(number) for (number,) in cursor.fetchall()]
+            if large:
+                log.warning(
+                    "scenes are left out whose numbers locks and results cannot hold: they must be below 2^31, and "
+                    "column id of %s has %s; give them other numbers",
+                    *(table, ", ".join(large[:SHOWN_IDS]) + (", ..." if len(large) > SHOWN_IDS else "")),
                 )
         srid = self._reader.footprints[0]
         footprint = table.columns["footprint"]
@@ -136,6 +140,17 @@ class DatabaseChecks:
         table, field = self._reader.aois, self._reader.aoi_field
         with self._database.transaction("checking the AOI table") as cursor:
             rights.check_readable(cursor, table, [field, *AOI_COLUMNS])
+            most = aoi.fix_of_areas(self._reader.fixes_by_structure)[1]
+            outline = table.columns["wkb_geometry"]
+            names = {"aois": table.identifier, "aoi_field": sql.Identifier(field), "outline": outline.of()}
+            cursor.execute(statement("checks.area_to_fix", **names), {"aoi": self._args.name, "most": most})
+            vertices = scalar(cursor)
+        if vertices is not None:
+            raise ConfigurationError(
+                f"{table.key}: the area {self._args.name!r} in {table} crosses itself and has {vertices} vertices, "
+                f"more than the {most} for which that is put right; store it as ST_MakeValid({outline.name}, "
+                "'method=structure') makes it, or draw it anew"
+            )
         return f"{self._args.name!r} in {table}.{field}, SRID {self._reader.aoi_srid}"
 
     def log(self) -> str:

@@ -167,6 +167,16 @@ class SpoiltStore:
 
         self._add(Rule(key, changed, times, _is_download))
 
+    def announce(self, key: str, name: str, size: int) -> None:
+        """Listings that fit give objects whose keys hold this name another size."""
+
+        def changed(answer: Answer) -> Answer:
+            pattern = rb"(<Key>[^<]*" + re.escape(name.encode()) + rb"[^<]*</Key>.*?<Size>)[0-9]+"
+            body = re.sub(pattern, rb"\g<1>%d" % size, answer.body, flags=re.DOTALL)
+            return replace(answer, body=body, length=len(body))
+
+        self._add(Rule(key, changed, None, lambda request: not request.of_an_object))
+
     def swap(self, key: str, change: Callable[[bytes], bytes]) -> None:
         """Another object lies in the store: listing, size and ETag (an MD5) agree with it."""
         with self.lock:

@@ -62,12 +62,13 @@ UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s
 -- The scene that is likely to be the next one.
 SELECT d.id FROM {catalogue} d
 WHERE d.status = 'ingested' AND d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s
+  AND d.id BETWEEN -2147483648 AND 2147483647
 ORDER BY d.obstime, d.id
 LIMIT 1
 
--- :highest_id
--- The catalogue's highest number.
-SELECT max(id) FROM {catalogue}
+-- :large_ids
+-- The first numbers of the catalogue that an integer does not hold.
+SELECT id FROM {catalogue} WHERE id > 2147483647 ORDER BY id LIMIT 6
 
 -- :try_area
 -- Whether a point of the area can be brought to the catalogue's CRS and to that of the parcels.
@@ -82,6 +83,13 @@ LIMIT 1
 SELECT ST_IsEmpty(ST_Transform(ST_Centroid(ST_Envelope({geometry})), %(footprint_srid)s::integer))
 FROM {parcels} p
 WHERE NOT ST_IsEmpty({geometry})
+LIMIT 1
+
+-- :area_to_fix
+-- Vertices of the first row of the area that is invalid, and has more than those up to which that is put right.
+SELECT ST_NPoints({outline}) FROM {aois}
+WHERE {aoi_field}::text = %(aoi)s AND NOT ST_IsEmpty({outline}) AND ST_NPoints({outline}) > %(most)s::integer
+  AND NOT ST_IsValid({outline})
 LIMIT 1
 
 -- :position

@@ -20,9 +20,11 @@ SELECT n.nspname, c.relname, c.relkind, obj_description(c.oid, 'pg_class')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(%(table)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 
--- :srid_of_data
--- The SRID that the geometries themselves carry, for a column whose type does not fix it.
-SELECT ST_SRID({geometry}) FROM {table} WHERE {geometry} IS NOT NULL LIMIT 1
+-- :usual_srid
+-- The SRID that most geometries carry, as far as they are looked at; for a column whose type does not fix it.
+SELECT srid
+FROM (SELECT ST_SRID({geometry}) AS srid FROM {table} WHERE {geometry} IS NOT NULL AND {of_use} LIMIT %(rows)s) looked_at
+GROUP BY srid ORDER BY count(*) DESC, srid DESC LIMIT 1
 
 -- :definition
 -- Whether the coordinates of this SRID are longitude and latitude; no row if the database has no definition of it.
