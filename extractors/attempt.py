@@ -27,8 +27,8 @@ from extractors.errors import (
     OutageError,
     SceneError,
     SceneNotFoundError,
-    is_of_network,
     StoreUnavailableError,
+    is_of_network,
     one_line,
 )
 from extractors.logs import about
