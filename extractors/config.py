@@ -156,7 +156,7 @@ class Database(Section):
     args: Args
 
 
-class Extraction(Section):
+class CardSettings(Section):
     """How to extract: all optional; the defaults give what the established system gave."""
 
     chunk_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(default=2000, examples=[2000])
@@ -176,6 +176,20 @@ class Extraction(Section):
     spool_megabytes: Annotated[int, Field(ge=0)] = Field(default=256, examples=[256])
     # PostgreSQL's settings for the worker's session, in addition to and in place of `database.SERVER_SETTINGS`.
     server_settings: dict[str, str | int | float | bool] = Field(default={}, examples=[{"lock_timeout": "30s"}])
+
+
+class Extraction(CardSettings):
+    """The object `extraction` of `db_config.json`: settings for all CARDs, and for each of them its own."""
+
+    s2: CardSettings = CardSettings()
+    bs: CardSettings = CardSettings()
+    c6: CardSettings = CardSettings()
+    c1: CardSettings = CardSettings()
+
+    def for_card(self, code: str) -> Self:
+        """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""
+        own: CardSettings = getattr(self, code)
+        return self.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
 
 
 class Store(Section):
@@ -220,6 +234,10 @@ class DatabaseFile(Section):
 
     database: Database
     extraction: Extraction = Extraction()
+
+    def for_card(self, code: str) -> Self:
+        """The same with the settings of one CARD as those of `extraction`."""
+        return self.model_copy(update={"extraction": self.extraction.for_card(code)})
 
     @property
     def connection(self) -> Connection:
