@@ -27,6 +27,8 @@ NO_SECRET = SecretStr("")
 KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+# Settings that change the numbers of a CARD.
+NUMBERS_DEPEND_ON = {"c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,11 @@ class Extraction(CardSettings):
     c6: CardSettings = CardSettings()
     c1: CardSettings = CardSettings()
 
+    def meaning(self, code: str) -> dict[str, Any]:
+        """The settings that the numbers of a CARD depend on, as JSON takes them. Numbers with different ones do not
+        belong into one table."""
+        return {name: getattr(self, name) for name in NUMBERS_DEPEND_ON.get(code, ())}
+
     def for_card(self, code: str) -> Self:
         """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""
         own: CardSettings = getattr(self, code)
@@ -282,6 +289,7 @@ class Options:
     verbose: bool
     log_format: str
     check: bool = False
+    accept_mixed: bool = False
 
     @property
     def burst(self) -> bool:
