@@ -38,7 +38,7 @@ class Start:
     def __init__(self, card: Card, options: Options, make: bool = False) -> None:
         self.card = card
         self.options = options
-        self.config = read_database_config(options.db_config)
+        self.config = read_database_config(options.db_config).for_card(card.code)
         self.store_config = read_store_config(options.s3_config)
         self.labels = card.labels[self.config.extraction.band_labels]
         # Made with the first scene: boto3 takes long to load.

@@ -12,6 +12,7 @@ import rasterstats
 from extractors import failpoints
 from extractors.database.advice import Advice
 from extractors.database.copy import add_result, parcel_chunk
+from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
 from extractors.database.plausibility import Plausibility
 from extractors.database.results import ResultsTable, Rows
@@ -136,8 +137,10 @@ def checks_of_database(start: Start) -> list[Check]:
     if start.database is None:
         return []
     plausibility = Plausibility(start.database, start.reader, start.config, start.database_checks)
+    meaning = start.config.extraction.meaning(start.card.code)
+    mixing = Mixing(start.database, start.reader, start.card.code, meaning, start.options.accept_mixed)
     accuracy = Check("accuracy", partial(check_accuracy, plausibility), ("reference systems", "PROJ"))
-    return [*plausibility.checks(), accuracy]
+    return [*mixing.checks(), *plausibility.checks(), accuracy]
 
 
 def checks_of_libraries(start: Start) -> list[Check]:

@@ -18,10 +18,10 @@ KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a mate
 # PostgreSQL's bits for what can be done to a view.
 UPDATE, DELETE = 4, 16
 # Columns of the log that are written as an attempt begins, and later.
-LOG_INSERTED = ("obsid", "reference", "card", "aoi", "results", "worker", "versions", "attempt")
+LOG_INSERTED = ("obsid", "reference", "card", "aoi", "results", "worker", "versions", "attempt", SETTINGS)
 LOG_UPDATED = (
     "finished_at", "outcome", "status", "detail", "retry_after", "parcels_selected", "rows_written",
-    "parcels_without_row", "chunks_recomputed", "parcels_without_geometry", "seconds", "versions",
+    "parcels_without_row", "chunks_recomputed", "parcels_without_geometry", "seconds", "versions", SETTINGS,
 )  # fmt: skip
 
 # Right -> columns; no columns: to the table.
@@ -71,7 +71,8 @@ def check_log(cursor: "PgCursor", table: Table) -> None:
     if table.absent:
         _check_creation(cursor, table)
         return
-    nature = _nature(cursor, table, {"SELECT": table.columns, "INSERT": LOG_INSERTED, "UPDATE": LOG_UPDATED})
+    inserted, updated = ([name for name in names if name in table.columns] for names in (LOG_INSERTED, LOG_UPDATED))
+    nature = _nature(cursor, table, {"SELECT": table.columns, "INSERT": inserted, "UPDATE": updated})
     if table.kind in "mf":
         raise ConfigurationError(f"{table} is {KINDS[table.kind]}; the log must be a table of its own, so rename that")
     unknown = [name for name, column in table.columns.items() if column.required and name not in LOG_INSERTED]

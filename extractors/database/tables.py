@@ -330,6 +330,7 @@ def _make_log(cursor: "PgCursor", log: Table) -> None:
     cursor.execute(statement("tables.index_log", log=log.identifier))
     cursor.execute(statement("tables.index_open_attempts", log=log.identifier))
     cursor.execute(statement("tables.index_pauses", log=log.identifier))
+    cursor.execute(statement("tables.index_results", log=log.identifier))
 
 
 def _checked_log(log: Table) -> Table:

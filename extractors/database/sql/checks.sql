@@ -130,3 +130,46 @@ FROM (SELECT ST_Transform(ST_SetSRID(ST_Extent({geometry})::geometry, %(parcel_s
 -- How many geometries have which SRID; none (0) comes last.
 SELECT ST_SRID({geometry}), count(*) FROM {table} p WHERE {geometry} IS NOT NULL
 GROUP BY 1 ORDER BY ST_SRID({geometry}) = 0, 2 DESC, 1
+
+-- :meanings
+-- What the log says that numbers of a CARD in a results table depend on: the values of the settings asked for, the scenes
+-- that were extracted with them (each as it was the last time), and those that are under way.
+WITH last AS (
+    SELECT DISTINCT ON (obsid) obsid, {settings} AS settings, false AS under_way
+    FROM {log}
+    WHERE results = %(results)s AND card = %(card)s AND outcome = 'extracted'
+    ORDER BY obsid, run_id DESC
+),
+said AS (
+    SELECT * FROM last
+    UNION ALL
+    SELECT obsid, {settings}, true FROM {log}
+    WHERE results = %(results)s AND card = %(card)s AND finished_at IS NULL
+      -- By a worker that lives: its session has locked the scene.
+      AND EXISTS (SELECT FROM pg_locks l
+                  WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 1128418561 AND l.objid = obsid::oid
+                    AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+)
+SELECT (SELECT json_agg(settings -> key ORDER BY place)
+        FROM unnest(%(keys)s::text[]) WITH ORDINALITY k (key, place))::jsonb AS meaning,
+       array_agg(obsid ORDER BY obsid) FILTER (WHERE NOT under_way),
+       array_agg(obsid ORDER BY obsid) FILTER (WHERE under_way)
+FROM said
+GROUP BY meaning
+ORDER BY min(obsid)
+
+-- :held
+-- One of these scenes of which the results table holds rows.
+SELECT scene.obsid
+FROM unnest(%(scenes)s::integer[]) scene (obsid)
+WHERE EXISTS (SELECT FROM {results} r WHERE r.obsid = scene.obsid)
+LIMIT 1
+
+-- :held_unknown
+-- A scene of which the results table holds rows, and the log knows nothing.
+SELECT d.id
+FROM {catalogue} d
+WHERE d.card = %(card)s
+  AND NOT EXISTS (SELECT FROM {log} l WHERE l.obsid = d.id AND l.results = %(results)s AND l.outcome = 'extracted')
+  AND EXISTS (SELECT FROM {results} r WHERE r.obsid = d.id)
+LIMIT 1

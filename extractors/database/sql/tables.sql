@@ -106,6 +106,10 @@ CREATE INDEX IF NOT EXISTS extraction_log_obsid ON {log} (obsid)
 -- Attempts that have not ended are looked up before every claim.
 CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_at IS NULL
 
+-- :index_results
+-- What the numbers of a results table mean is looked up before the first claim.
+CREATE INDEX IF NOT EXISTS extraction_log_results ON {log} (results, card, obsid, run_id) WHERE outcome = 'extracted'
+
 -- :indexes
 -- The indexes of a table that can be used: kind, columns, whether unique, and whether for a part of the rows only.
 SELECT m.amname,
