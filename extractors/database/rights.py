@@ -47,7 +47,7 @@ def check_readable(cursor: "PgCursor", table: Table, columns: Collection[str]) -
     """Raise ConfigurationError if these columns may not be read; returns about how many rows there are."""
     nature = _nature(cursor, table, {"SELECT": columns})
     _require_rights(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_policies(table, nature)
     return nature.rows
 
 
@@ -60,7 +60,7 @@ def check_catalogue(cursor: "PgCursor", table: Table, columns: Collection[str]) 
             "of the table behind it"
         )
     _require_rights(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_policies(table, nature)
 
 
 def check_log(cursor: "PgCursor", table: Table) -> None:
@@ -77,7 +77,7 @@ def check_log(cursor: "PgCursor", table: Table) -> None:
             f"adds it with `python -m operations setup`, or ALTER TABLE {table} ADD COLUMN {SETTINGS} jsonb"
         )
     _require_rights(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
 
@@ -99,11 +99,7 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
             "behind it"
         )
     _require_rights(table, nature)
-    if nature.has_policies:
-        raise ConfigurationError(
-            f"{table.key}: table {table} has row level security, with which COPY does not work; exempt the user (ALTER "
-            f"ROLE {nature.user} BYPASSRLS), or ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
-        )
+    _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
 
@@ -128,9 +124,13 @@ def _require_rights(table: Table, nature: Nature) -> None:
         )
 
 
-def _warn_of_policies(table: Table, nature: Nature) -> None:
+def _refuse_policies(table: Table, nature: Nature) -> None:
+    """Rows that are hidden would be missing without anybody noticing; and COPY does not work with policies."""
     if nature.has_policies:
-        log.warning("table %s has row level security: what its policies hide from this user is not seen", table)
+        raise ConfigurationError(
+            f"{table.key}: table {table} has row level security, which hides rows from this user; exempt it (ALTER "
+            f"ROLE {nature.user} BYPASSRLS), or ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
+        )
 
 
 def _warn_if_unlogged(table: Table, nature: Nature) -> None:

@@ -114,11 +114,6 @@ def mixed(workspace: Workspace) -> None:
     workspace.query("UPDATE parcels SET wkb_geometry = ST_Transform(wkb_geometry, 32632) WHERE ogc_fid IN (2, 5)")
 
 
-def many_numbers(workspace: Workspace) -> None:
-    workspace.query("ALTER TABLE dias_catalogue ALTER id TYPE bigint")
-    workspace.query("UPDATE dias_catalogue SET id = 2147483648")
-
-
 @dataclass(frozen=True)
 class Broken:
     """What is broken, the check that sees it, and words of its line."""
@@ -250,7 +245,6 @@ CASES: dict[str, Broken] = {
         "catalogue",
         ("id", "uuid", "integer"),
     ),
-    "ids of scenes are too large": Broken(many_numbers, "catalogue", ("id", "2147483648")),
     "columns as GeoPackages have them": Broken(
         sql("ALTER TABLE parcels RENAME ogc_fid TO fid"), "parcel table", ("ogc_fid", "tables.parcel_id")
     ),

@@ -113,3 +113,27 @@ FROM (SELECT ST_Transform(ST_SetSRID(ST_Extent({geometry})::geometry, %(parcel_s
 -- :srids
 -- How many parcels have which SRID.
 SELECT ST_SRID({geometry}), count(*) FROM {parcels} p WHERE {geometry} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
+
+-- :strangers
+-- What may run with our rights and belongs to others than ourselves, superusers and the owner of the database: tables
+-- (with their triggers, rules and views), functions of their triggers; and who may make functions beside PostGIS's.
+WITH trusted AS (
+    SELECT oid FROM pg_roles
+    WHERE rolsuper OR rolname IN (current_user, 'pg_database_owner')
+       OR oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
+)
+SELECT concat('table ', c.oid::regclass), concat('belongs to ', pg_get_userbyid(c.relowner))
+FROM pg_class c
+WHERE c.oid = ANY (%(tables)s::regclass[]) AND c.relowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('trigger ', quote_ident(t.tgname), ' of ', t.tgrelid::regclass),
+       concat('calls a function of ', pg_get_userbyid(p.proowner))
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE t.tgrelid = ANY (%(tables)s::regclass[]) AND NOT t.tgisinternal AND p.proowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('schema ', n.oid::regnamespace),
+       concat('lets ', CASE a.grantee WHEN 0 THEN 'everybody' ELSE pg_get_userbyid(a.grantee) END,
+              ' make functions beside those of PostGIS')
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace, aclexplode(n.nspacl) a
+WHERE e.extname = 'postgis' AND a.privilege_type = 'CREATE' AND a.grantee NOT IN (SELECT oid FROM trusted)
+ORDER BY 1
