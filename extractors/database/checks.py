@@ -63,7 +63,7 @@ class DatabaseChecks:
         """That PostGIS is there."""
         with self._database.transaction("looking for PostGIS") as cursor:
             cursor.execute(statement("connection.describe"))
-            server, version, schema, usable, name, encoding = cursor.fetchone() or ()
+            server, version, schema, usable, name, encoding, temporary, user = cursor.fetchone() or ()
         if version is not None and not usable:
             raise ConfigurationError(
                 f"PostGIS is in the schema {schema} of database {name}, which the database user may not use; GRANT "
@@ -71,6 +71,11 @@ class DatabaseChecks:
             )
         if not usable:
             raise ConfigurationError(f"database {name} has no PostGIS; run CREATE EXTENSION postgis in it")
+        if not temporary:
+            raise ConfigurationError(
+                f"the database user {user} may not make temporary functions, which broken geometries need; GRANT "
+                f"TEMPORARY ON DATABASE {name} TO {user}"
+            )
         return f"PostgreSQL {server}, PostGIS {version} in schema {schema}, encoding {encoding}"
 
     def warn_of_superuser(self) -> None:

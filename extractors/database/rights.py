@@ -21,7 +21,7 @@ UPDATE, DELETE = 4, 16
 LOG_INSERTED = ("obsid", "reference", "card", "aoi", "results", "worker", "versions", "attempt")
 LOG_UPDATED = (
     "finished_at", "outcome", "status", "detail", "retry_after", "parcels_selected", "rows_written",
-    "parcels_without_row", "chunks_recomputed", "parcels_without_geometry", "seconds", "versions",
+    "parcels_without_row", "chunks_recomputed", "parcels_without_geometry", "seconds", "versions", SETTINGS,
 )  # fmt: skip
 
 # Right -> columns; no columns: to the table.
@@ -68,7 +68,8 @@ def check_log(cursor: "PgCursor", table: Table) -> None:
     if table.absent:
         _check_creation(cursor, table)
         return
-    nature = _nature(cursor, table, {"SELECT": table.columns, "INSERT": LOG_INSERTED, "UPDATE": LOG_UPDATED})
+    updated = [name for name in LOG_UPDATED if name in table.columns]
+    nature = _nature(cursor, table, {"SELECT": table.columns, "INSERT": LOG_INSERTED, "UPDATE": updated})
     if table.kind in "mf":
         raise ConfigurationError(f"{table} is {KINDS[table.kind]}; the log must be a table of its own, so rename that")
     if SETTINGS not in table.columns and not nature.is_ours:
@@ -87,7 +88,8 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
         _check_creation(cursor, table)
         return
     columns = [column.name for column in table.columns.values()]
-    nature = _nature(cursor, table, {"SELECT": columns, "INSERT": columns, "DELETE": ()})
+    keys = [table.columns["pid"].name, table.columns["obsid"].name]
+    nature = _nature(cursor, table, {"SELECT": keys, "INSERT": columns, "DELETE": ()})
     if table.kind == "f":
         raise ConfigurationError(
             f"{table.key}: {table} is a foreign table, whose rows would not be written in one transaction with the "

@@ -17,8 +17,7 @@ LEFT JOIN (SELECT n.nspname AS name, quote_ident(r.rolname) AS owner
              AND r.oid <> (SELECT datdba FROM pg_database WHERE datname = current_database())) planted ON true
 
 -- :pin_search_path
--- Has the session find PostGIS's own functions before all others but PostgreSQL's, and in no table of its own making.
--- Where triggers look for things follows.
+-- Has the session find PostgreSQL's own functions first, then PostGIS's. The schemas that triggers may rely on follow.
 SELECT set_config('search_path',
                   (SELECT string_agg(quote_ident(name), ', ' ORDER BY first, place)
                    FROM (SELECT n.nspname AS name, 1 AS first, 0::bigint AS place
@@ -36,10 +35,12 @@ SELECT set_config('search_path',
 SELECT quote_ident(rolname), rolsuper FROM pg_roles WHERE rolname = current_user
 
 -- :describe
--- Versions of server and PostGIS and where that is, whether it can be used, the database's name and encoding.
+-- Versions of server and PostGIS and where that is, whether it can be used, the database's name and encoding, whether we
+-- may make temporary functions there, and who we are.
 SELECT current_setting('server_version'), e.extversion, quote_ident(n.nspname),
        to_regprocedure('postgis_typmod_srid(integer)') IS NOT NULL,
-       current_database(), current_setting('server_encoding')
+       current_database(), current_setting('server_encoding'),
+       has_database_privilege(current_database(), 'TEMPORARY'), quote_ident(current_user)
 FROM (SELECT 1) one
 LEFT JOIN pg_extension e ON e.extname = 'postgis'
 LEFT JOIN pg_namespace n ON n.oid = e.extnamespace
