@@ -225,7 +225,7 @@ def _configure(connection: "PgConnection", own: dict[str, str | int | float | bo
         raise
     if left_out and left_out[0]:
         log.warning(
-            "the schema %s is not looked into, because it belongs to %s; name tables with their schemas", *left_out
+            "the schema %s is not looked into, because it belongs to %s; name tables with their schemas", *left_out[:2]
         )
     if unknown:
         raise ConfigurationError(f"{where} knows no setting {', '.join(sorted(unknown))}; fix its name")
