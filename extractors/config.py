@@ -41,6 +41,8 @@ NO_SECRET = SecretStr("")
 KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+# Settings that change the numbers of a CARD.
+NUMBERS_DEPEND_ON = {"c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class Database(Section):
     args: Args
 
 
-class Extraction(Section):
+class CardSettings(Section):
     """How to extract: all optional; the defaults give what the established system gave."""
 
     chunk_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(default=2000, examples=[2000])
@@ -226,8 +228,29 @@ class Extraction(Section):
     absent_retry_hours: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=[72])
     deadline_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = Field(default=7200, examples=[7200])
     spool_megabytes: Annotated[int, Field(ge=0)] = Field(default=256, examples=[256])
+    # None: by the number of cores, and no more than the container's or the machine's memory allows.
+    memory_megabytes: Annotated[int, Field(ge=100, le=1_000_000)] | None = Field(default=None, examples=[1100])
     # PostgreSQL's settings for the worker's session, in addition to and in place of `database.SERVER_SETTINGS`.
     server_settings: dict[str, str | int | float | bool] = Field(default={}, examples=[{"lock_timeout": "30s"}])
+
+
+class Extraction(CardSettings):
+    """The object `extraction` of `db_config.json`: settings for all CARDs, and for each of them its own."""
+
+    s2: CardSettings = CardSettings()
+    bs: CardSettings = CardSettings()
+    c6: CardSettings = CardSettings()
+    c1: CardSettings = CardSettings()
+
+    def meaning(self, code: str) -> dict[str, Any]:
+        """The settings that the numbers of a CARD depend on, as JSON takes them. Numbers with different ones do not
+        belong into one table."""
+        return {name: getattr(self, name) for name in NUMBERS_DEPEND_ON.get(code, ())}
+
+    def for_card(self, code: str) -> Self:
+        """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""
+        own: CardSettings = getattr(self, code)
+        return self.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
 
 
 class Store(Section):
@@ -275,6 +298,10 @@ class DatabaseFile(Section):
     database: Database
     extraction: Extraction = Extraction()
 
+    def for_card(self, code: str) -> Self:
+        """The same with the settings of one CARD as those of `extraction`."""
+        return self.model_copy(update={"extraction": self.extraction.for_card(code)})
+
     @property
     def connection(self) -> Connection:
         """How to reach the database."""
@@ -318,6 +345,7 @@ class Options:
     verbose: bool
     log_format: str
     check: bool = False
+    accept_mixed: bool = False
 
     @property
     def burst(self) -> bool:

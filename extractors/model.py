@@ -31,7 +31,8 @@ ABSENT = "absent"
 @dataclass(frozen=True)
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
-    and the `attempt`-th that counts. waited: seconds since its first attempt."""
+    and the `attempt`-th that counts. waited: seconds since its first attempt. problem: why its footprint cannot be used
+    (`is empty`)."""
 
     id: int
     reference: str
@@ -39,6 +40,7 @@ class Scene:
     run_id: int
     attempt: int = 1
     waited: float = 0.0
+    problem: str | None = None
 
 
 class Clock(Protocol):
@@ -127,6 +129,14 @@ class StoredObject:
     def file_name(self) -> str:
         """The last part of the key."""
         return self.key.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may take for a scene: threads to keep busy, and bytes of memory (beside what libraries take)."""
+
+    cores: int = 1
+    memory: int = 900_000_000
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from extractors.logs import about, configure
 from extractors.model import Check, Outcome, Pending, Scene
 from extractors.products.card import Card
 from extractors.resources import Resources, Start
-from extractors.runtime.cores import usable_cores
+from extractors.runtime.cores import usable_cores, usable_memory
 from extractors.runtime.deadline import GRACE_SECONDS
 from extractors.runtime.options import read_options
 from extractors.runtime.process import leave_no_core
@@ -57,7 +57,7 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
             with signals.interruptible():
                 return check_all(card, options)
         with signals.interruptible():
-            resources = Resources.open(card, options, usable_cores())
+            resources = Resources.open(card, options, usable_cores(), usable_memory())
         with resources:
             return run(resources, signals)
     except ExtractionError as error:
@@ -144,7 +144,8 @@ def run(resources: Resources, signals: Signals) -> int:
         signals.check()
         scene, outcome = None, take(resources, signals)
         if isinstance(outcome, Pending):
-            outages, pause = 0, idle.pause(outcome)
+            # An outage of the scenes that wait may not be over.
+            outages, pause = outages if outcome.waiting else 0, idle.pause(outcome)
             if pause is None:
                 return int(failed)
             sleep(pause, signals)
@@ -184,6 +185,9 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
             pending = queue.pending(2 * (settings.deadline_seconds + GRACE_SECONDS))
             if pending.without_parcels and options.watch_seconds is None:
                 raise ConfigurationError(f"{resources.tables.parcels} holds no parcels any more; import them")
+        if pending.under_way or pending.waiting:
+            # A scene may come free: it is taken without delay then.
+            prove(resources, signals)
         # What was under way when we claimed may have been given back before we asked for that.
         scene = next_scene(resources, signals) if options.burst and not pending.under_way else None
         return scene or pending  # noqa: TRY300
@@ -193,19 +197,24 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
 
 
 def next_scene(resources: Resources, signals: Signals) -> Scene | None:
-    """Claim a scene, if there is any. Before the first one come the checks that wait for that; raises what the first
-    of them does that fails."""
-    queue, reference = resources.queue, resources.options.scene
+    """Claim a scene, if there is any."""
     if not resources.proven:
         with signals.cancellable():
-            if not queue.look(reference):
+            if not resources.queue.look(resources.options.scene):
                 return None
+        prove(resources, signals)
+    with signals.cancellable():
+        return resources.queue.claim(resources.options.scene)
+
+
+def prove(resources: Resources, signals: Signals) -> None:
+    """Make the checks that wait until there is a scene to claim, if they have not passed yet; raises what the first
+    one does that fails."""
+    if not resources.proven:
         with signals.interruptible():
             for check in heavy_code().checks(resources.start):
                 check.look()
         resources.proven = True
-    with signals.cancellable():
-        return queue.claim(reference)
 
 
 class Idle:

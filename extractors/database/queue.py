@@ -53,12 +53,14 @@ class Queue:
         self._most_attempts = config.extraction.max_attempts
         self._card = card
         self._labels = labels
-        self._attempts = Attempts(database, tables)
+        self._attempts = Attempts(database, tables, config.extraction.meaning(card))
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,
             "areas": aoi.areas(tables),
             "met": aoi.met(tables),
+            "problem": aoi.problem(tables),
+            "storable": statement("queue.storable"),
             "reference": statement("queue.reference"),
             **tables.parcel_columns,
         }
@@ -104,7 +106,7 @@ class Queue:
                 row = cursor.fetchone()
                 if row is None:
                     return None
-                obsid, taken, obstime = row
+                obsid, taken, obstime, problem = row
                 failpoints.reach("claim_updated")
                 cursor.execute(statement("queue.lock"), {"obsid": obsid})
                 if not scalar(cursor):
@@ -116,7 +118,7 @@ class Queue:
                 begun = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
                 failpoints.reach("claim_locked")
             failpoints.reach("claim_committed")
-            return Scene(obsid, taken, naive_utc(obstime), *begun)
+            return Scene(obsid, taken, naive_utc(obstime), *begun, problem=problem)
 
     def _rescue_and_look(self, reference: str | None) -> bool:
         self._rescue()

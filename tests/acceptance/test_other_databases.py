@@ -121,3 +121,14 @@ def test_without_postgis(workspace: Workspace) -> None:
         said: Any = outcome.stdout if options else outcome.errors[0]
         assert outcome.code == 2
         assert "CREATE EXTENSION postgis" in said
+
+
+def test_the_library_of_postgis_is_not_there(workspace: Workspace) -> None:
+    """What an upgrade of the server leaves that brings another version of PostGIS: waiting does not help."""
+    workspace.query("UPDATE pg_proc SET probin = '$libdir/postgis-2.5' WHERE probin LIKE '$libdir/postgis-%'")
+    for options in (("--all",), ("--check",)):
+        outcome = workspace.run("s2", *options)
+        said = outcome.stdout if options == ("--check",) else outcome.errors[0]
+        assert outcome.code == 2
+        assert "postgis-2.5" in said
+        assert "ALTER EXTENSION postgis UPDATE" in said

@@ -28,7 +28,7 @@ from extractors.errors import UnusableSceneError
 from extractors.model import Outcome, Scene
 from extractors.products import body, content, source, store
 from extractors.products.card import Card
-from extractors.raster import bands, chunks, images
+from extractors.raster import bands, chunks, images, memory
 from extractors.runtime import deadline as runtime_deadline
 from extractors.runtime import signals
 
@@ -143,10 +143,15 @@ def failure_classes() -> None:
     put(worker, outcome_of=lambda *_: Outcome("failed", "failed", "something", 1))
 
 
+def proof() -> None:
+    """Claim without looking at libraries and store before."""
+    put(worker, prove=lambda *_: None)
+
+
 def attempts() -> None:
     """Try again for ever."""
     original = attempt.outcome_of
-    put(attempt, outcome_of=lambda error, _, settings: original(error, 1 - MANY, settings))
+    put(attempt, outcome_of=lambda error, _, *rest: original(error, 1 - MANY, *rest))
     made = Queue.__init__
 
     def endless(self: Any, *arguments: Any) -> None:
@@ -360,7 +365,7 @@ def only_bursts() -> None:
 
 def decoded_limit() -> None:
     """Images may claim any size."""
-    put(bands, LARGEST_DECODED_BYTES=MANY**2)
+    put(memory.Budget, keep=lambda *_: None)
 
 
 def too_large() -> None:

@@ -104,7 +104,13 @@ GIVEN_BACK_75 = Outcome(GIVEN_BACK, "ingested", "x", 75)
         (
             psycopg2.ProgrammingError("odd"),
             1,
-            Outcome(GIVEN_BACK, "ingested", "the database reports: odd", 2, ends_worker=True),
+            Outcome(
+                GIVEN_BACK,
+                "ingested",
+                "the database does not do what it should while working on the scene (odd); fix its tables",
+                2,
+                ends_worker=True,
+            ),
         ),
         (
             ZeroDivisionError("odd"),

@@ -20,6 +20,11 @@ FROM (SELECT 1) one
 LEFT JOIN pg_extension e ON e.extname = 'postgis'
 LEFT JOIN pg_namespace n ON n.oid = e.extnamespace
 
+-- :fixes_by_structure
+-- Whether PostGIS and GEOS know the quick way of making geometries valid.
+SELECT to_regprocedure('st_makevalid(geometry, text)') IS NOT NULL
+   AND string_to_array(substring(postgis_geos_version() FROM '^[0-9]+[.][0-9]+'), '.')::integer[] >= ARRAY[3, 10]
+
 -- :limit_time
 -- Until the transaction ends, a statement may take so many milliseconds.
 SELECT set_config('statement_timeout', %(milliseconds)s, true)

@@ -1,10 +1,14 @@
 -- :wanted
 -- Which scenes `d` a worker is for: those of its card and its dates that meet its AOI.
-d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s AND {met}
+d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s AND {storable} AND {met}
+
+-- :storable
+-- Whether the number of scene `d` is one that locks, log and results can hold.
+d.id BETWEEN -2147483648 AND 2147483647
 
 -- :reference
 -- The reference of a scene, whatever blanks and line ends are around it.
-btrim(d.reference::text, E' \t\r\n')
+coalesce(btrim(d.reference::text, E' \t\r\n'), '')
 
 -- :oldest
 -- The oldest ingested scene that this worker is for; with the CTE `aoi`. Candidates are gone through in their order, so
@@ -30,7 +34,7 @@ LIMIT 1
 
 -- :claim
 -- Takes the oldest scene (`oldest`). The row is locked while it changes and locked rows are passed over, so two workers
--- never take the same one. NO KEY UPDATE, because a plain FOR UPDATE would make other programs' foreign-key inserts wait.
+-- never take the same one. Also says why its footprint cannot be used, if so. NO KEY UPDATE, because a plain FOR UPDATE would make other programs' foreign-key inserts wait.
 WITH aoi AS MATERIALIZED (
 {areas}
 ),
@@ -41,7 +45,7 @@ FOR NO KEY UPDATE OF d SKIP LOCKED
 UPDATE {catalogue} d SET status = 'inprogress'
 FROM oldest
 WHERE d.id = oldest.id
-RETURNING d.id, {reference}, d.obstime
+RETURNING d.id, {reference}, d.obstime, {problem}
 
 -- :claimable
 -- Whether there is a scene to take.

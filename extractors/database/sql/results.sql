@@ -9,8 +9,9 @@ SET LOCAL enable_seqscan = off
 DELETE FROM {table} WHERE obsid = %(obsid)s AND pid + 0 IN (SELECT DISTINCT unnest(%(pids)s::bigint[]))
 
 -- :count_scene
--- How many rows of a scene there are.
-SELECT count(*) FROM {table} WHERE obsid = %(obsid)s
+-- How many rows of a scene there are; and how many of them are of some parcels.
+SELECT count(*), count(*) FILTER (WHERE pid + 0 IN (SELECT DISTINCT unnest(%(pids)s::bigint[])))
+FROM {table} WHERE obsid = %(obsid)s
 
 -- :any_of_scene
 -- Whether there is any row of a scene.
