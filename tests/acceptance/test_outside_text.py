@@ -15,6 +15,7 @@ from tests.acceptance.test_field_stores import directory_of
 from tests.support.environment import ROOT
 from tests.support.ground import squares
 from tests.support.running import Outcome
+from tests.support.scripted import Answer, Scripted
 from tests.support.workspace import Workspace
 
 EVIL = "A\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\x1b]0;owned\x07\r\u202e"
@@ -133,3 +134,17 @@ def test_files_that_all_may_read(workspace: Workspace) -> None:
     said = [line for line in outcome.stderr.splitlines() if " WARNING " in line]
     assert (outcome.code, len(said)) == (0, 2)
     assert stat.S_IMODE((workspace.cwd / "db_config.json").stat().st_mode) == 0o644
+
+
+def test_what_a_store_says(workspace: Workspace) -> None:
+    """Its errors may hold what XML can: line ends, the controls beyond ASCII, marks of direction."""
+    workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    message = "a&#10;2026-01-01T00:00:00Z ERROR forged&#x85;"
+    said = f"<Error><Code>Odd&#x9b;2J&#x202e;</Code><Message>{message}</Message></Error>"
+    with Scripted(lambda _: Answer(said.encode(), 400)) as server:
+        workspace.s3.update(host=server.endpoint, retry_seconds=0)
+        outcome = workspace.run("s2", "-v")
+    assert outcome.code != 0
+    assert_harmless(outcome)
+    assert all(attempt["detail"].isprintable() for attempt in workspace.log(scene))
