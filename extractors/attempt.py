@@ -4,6 +4,7 @@ import gc
 import logging
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
@@ -26,6 +27,7 @@ from extractors.errors import (
     OutageError,
     SceneError,
     SceneNotFoundError,
+    StoreUnavailableError,
     is_of_network,
     one_line,
 )
@@ -48,7 +50,7 @@ def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) 
     """Try a claimed scene once. Whatever happens, catalogue and log say it, no row is left without its scene, and the
     local files are removed; the outcome says it too: nothing is raised."""
     signals = signals or Signals()
-    counts = ParcelCounts()
+    counts = ParcelCounts(settings=resources.config.extraction.meaning(resources.card.code))
     deadline = Deadline(f"working on scene {scene.id}", resources.config.extraction.deadline_seconds)
     with about(scene):
         try:
@@ -116,6 +118,9 @@ def give_back(
         log.warning("after a signal, %s: %s", type(error).__name__, one_line(error))
     settings = resources.config.extraction
     outcome = outcome_of(cause, scene.attempt, settings, pause_for_product(resources, scene))
+    if resources.options.everything and isinstance(cause_of(cause), StoreUnavailableError | DiskFullError):
+        # It may be about this scene alone: others first.
+        outcome = replace(outcome, retry_after=settings.retry_pause_seconds)
     try:
         ours = resources.queue.give_back(scene, outcome, counts)
         published = not ours and resources.queue.published(scene)

@@ -34,6 +34,8 @@ class ExtractionError(Exception):
     """An extraction could not go on; the message says what, where and how to fix it."""
 
     exit_code = 1
+    # Whether the store has answered so to a request for one object: others may be served all the same.
+    answered = False
 
 
 class UserError(ExtractionError):
@@ -104,6 +106,10 @@ class NoDatabaseError(DatabaseUnavailableError):
 
 class ParcelsChangedError(OutageError):
     """Parcels were deleted while their scene was computed: it is computed again, with those that are there then."""
+
+
+class LockedError(OutageError):
+    """Sessions that are no workers hold the locks by which workers share their work: end these."""
 
 
 class StoreUnavailableError(OutageError):

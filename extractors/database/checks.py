@@ -7,8 +7,10 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from psycopg2 import sql
+
 from extractors.config import DatabaseFile
-from extractors.database import rights
+from extractors.database import aoi, rights
 from extractors.database.connection import Database, scalar
 from extractors.database.results import KEY_COLUMNS, ResultsTable
 from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HIGHEST_ID = 2**31 - 1
+# Numbers of scenes named in a warning.
+SHOWN_IDS = 5
 # PostgreSQL's bit for what a trigger waits for.
 ON_UPDATE = 16
 
@@ -79,7 +82,7 @@ class DatabaseChecks:
         """That PostGIS is there."""
         with self._database.transaction("looking for PostGIS") as cursor:
             cursor.execute(statement("connection.describe"))
-            server, version, schema, usable, name, encoding = cursor.fetchone() or ()
+            server, version, schema, usable, name, encoding, temporary, user = cursor.fetchone() or ()
         if version is not None and not usable:
             raise ConfigurationError(
                 f"PostGIS is in the schema {schema} of database {name}, which the database user may not use; GRANT "
@@ -87,14 +90,32 @@ class DatabaseChecks:
             )
         if not usable:
             raise ConfigurationError(f"database {name} has no PostGIS; run CREATE EXTENSION postgis in it")
+        if not temporary:
+            raise ConfigurationError(
+                f"the database user {user} may not make temporary functions, which broken geometries need; GRANT "
+                f"TEMPORARY ON DATABASE {name} TO {user}"
+            )
         return f"PostgreSQL {server}, PostGIS {version} in schema {schema}, encoding {encoding}"
+
+    def warn_of_superuser(self) -> None:
+        """Say so if this user may do anything: then whoever can attach something to a table may as well."""
+        with self._database.transaction("looking who we are") as cursor:
+            cursor.execute(statement("connection.user"))
+            user, is_superuser = cursor.fetchone() or ("", False)
+        if is_superuser:
+            log.warning(
+                "the database user %s is a superuser: triggers and views of others run with all its rights; give "
+                "workers a role of their own (docs/configuration.md)",
+                user,
+            )
 
     def parcels(self) -> str:
         """The parcel table, with parcels in it."""
-        table, srid = self._reader.parcels, self._reader.parcel_srid
+        table = self._reader.parcels
         columns = [column.name for column in table.columns.values()]
         with self._database.transaction("checking the parcel table") as cursor:
             rows = rights.check_readable(cursor, table, columns)
+        srid = self._reader.parcel_srid
         if table.columns["geometry"].type == GEOGRAPHY:
             log.warning(
                 "table %s has geographies, which are searched without an index; make them geometries: ALTER TABLE %s "
@@ -116,12 +137,13 @@ class DatabaseChecks:
             rights.check_catalogue(cursor, table, CATALOGUE_COLUMNS)
         if table.columns["id"].type == "int8":
             with self._database.transaction("checking the catalogue") as cursor:
-                cursor.execute(statement("checks.highest_id", catalogue=table.identifier))
-                highest = scalar(cursor) or 0
-            if highest > HIGHEST_ID:
-                raise ConfigurationError(
-                    f"{table.key}: column id of {table} reaches {highest}; numbers of scenes must stay below 2^31, "
-                    "which is what locks and results can hold"
+                cursor.execute(statement("checks.large_ids", catalogue=table.identifier))
+                large = [str(number) for (number,) in cursor.fetchall()]
+            if large:
+                log.warning(
+                    "scenes are left out whose numbers locks and results cannot hold: they must be below 2^31, and "
+                    "column id of %s has %s; give them other numbers",
+                    *(table, ", ".join(large[:SHOWN_IDS]) + (", ..." if len(large) > SHOWN_IDS else "")),
                 )
         srid = self._reader.footprints[0]
         footprint = table.columns["footprint"]
@@ -133,9 +155,23 @@ class DatabaseChecks:
 
     def area(self) -> str:
         """The area of interest."""
-        table, field = self._reader.aois, self._reader.aoi_field
+        table = self._reader.aois
+        with self._database.transaction("checking the AOI table") as cursor:
+            rights.check_readable(cursor, table, AOI_COLUMNS)
+        field = self._reader.aoi_field
         with self._database.transaction("checking the AOI table") as cursor:
             rights.check_readable(cursor, table, [field, *AOI_COLUMNS])
+            most = aoi.fix_of_areas(self._reader.fixes_by_structure)[1]
+            outline = table.columns["wkb_geometry"]
+            names = {"aois": table.identifier, "aoi_field": sql.Identifier(field), "outline": outline.of()}
+            cursor.execute(statement("checks.area_to_fix", **names), {"aoi": self._args.name, "most": most})
+            vertices = scalar(cursor)
+        if vertices is not None:
+            raise ConfigurationError(
+                f"{table.key}: the area {self._args.name!r} in {table} crosses itself and has {vertices} vertices, "
+                f"more than the {most} for which that is put right; store it as ST_MakeValid({outline.name}, "
+                "'method=structure') makes it, or draw it anew"
+            )
         return f"{self._args.name!r} in {table}.{field}, SRID {self._reader.aoi_srid}"
 
     def log(self) -> str:

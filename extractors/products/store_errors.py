@@ -204,7 +204,11 @@ def translated(error: Exception, meaning: Meaning, doing: str, settings: Store, 
         "reason": one_line(error)[:LONGEST_REASON],
         "path": f", or remove /{path} from s3.host if that is the bucket" if path else "",
     }
-    return meaning.kind(meaning.text.format(**facts))
+    made = meaning.kind(meaning.text.format(**facts))
+    # A store that has too much to do says so of any object.
+    overloaded = meaning is BUSY and _status(answer) != 500
+    made.answered = isinstance(error, ClientError | MovedError) and not overloaded
+    return made
 
 
 def _of_class(kind: type[BaseException]) -> Meaning | None:

@@ -13,7 +13,8 @@ import rasterio.errors
 import rasterio.windows
 
 from extractors.errors import ConfigurationError, SceneError, one_line
-from extractors.statistics.grid import Array, Boxes
+from extractors.statistics.grid import Array, Boxes, Integers
+from extractors.statistics.scanline import Spans
 
 Tile = tuple[int, int]
 
@@ -163,6 +164,28 @@ def tile_window(tile: Tile, tile_shape: tuple[int, int], shape: tuple[int, ...])
     """Rows and columns of a tile, cut to the image."""
     top, left = tile[0] * tile_shape[0], tile[1] * tile_shape[1]
     return slice(top, min(top + tile_shape[0], shape[0])), slice(left, min(left + tile_shape[1], shape[1]))
+
+
+def cells(spans: Spans, columns: int, side: int) -> Iterator[tuple[slice, slice, Integers, Integers]]:
+    """Spans of an image with so many columns, by square cells of `side` pixels: the window around those of a cell (rows
+    and columns), and their positions in it, flattened: first pixels and lengths."""
+    row, column = np.divmod(spans.first, columns)
+    # A span that lies in several cells is cut.
+    pieces = (column + spans.length - 1) // side - column // side + 1
+    piece = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    row, end = np.repeat(row, pieces), np.repeat(column + spans.length, pieces)
+    left = np.repeat(column // side, pieces) + piece
+    begin, end = np.maximum(np.repeat(column, pieces), left * side), np.minimum(end, (left + 1) * side)
+    order = np.lexsort((left, row // side))
+    row, begin, end, left = row[order], begin[order], end[order], left[order]
+    new = np.flatnonzero((np.diff(row // side) != 0) | (np.diff(left) != 0)) + 1
+    for here in map(slice, [0, *new.tolist()], [*new.tolist(), len(row)]):
+        if here.start == here.stop:
+            continue
+        rows = slice(int(row[here].min()), int(row[here].max()) + 1)
+        window = slice(int(begin[here].min()), int(end[here].max()))
+        first = (row[here] - rows.start) * (window.stop - window.start) + begin[here] - window.start
+        yield rows, window, first, end[here] - begin[here]
 
 
 def tiles_under(boxes: Boxes, tile_shape: tuple[int, int]) -> list[Tile]:

@@ -62,12 +62,13 @@ UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s
 -- The scene that is likely to be the next one.
 SELECT d.id FROM {catalogue} d
 WHERE d.status = 'ingested' AND d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s
+  AND d.id BETWEEN -2147483648 AND 2147483647
 ORDER BY d.obstime, d.id
 LIMIT 1
 
--- :highest_id
--- The catalogue's highest number.
-SELECT max(id) FROM {catalogue}
+-- :large_ids
+-- The first numbers of the catalogue that an integer does not hold.
+SELECT id FROM {catalogue} WHERE id > 2147483647 ORDER BY id LIMIT 6
 
 -- :try_area
 -- Whether a point of the area can be brought to the catalogue's CRS and to that of the parcels.
@@ -82,6 +83,13 @@ LIMIT 1
 SELECT ST_IsEmpty(ST_Transform(ST_Centroid(ST_Envelope({geometry})), %(footprint_srid)s::integer))
 FROM {parcels} p
 WHERE NOT ST_IsEmpty({geometry})
+LIMIT 1
+
+-- :area_to_fix
+-- Vertices of the first row of the area that is invalid, and has more than those up to which that is put right.
+SELECT ST_NPoints({outline}) FROM {aois}
+WHERE {aoi_field}::text = %(aoi)s AND NOT ST_IsEmpty({outline}) AND ST_NPoints({outline}) > %(most)s::integer
+  AND NOT ST_IsValid({outline})
 LIMIT 1
 
 -- :position
@@ -122,3 +130,70 @@ FROM (SELECT ST_Transform(ST_SetSRID(ST_Extent({geometry})::geometry, %(parcel_s
 -- How many geometries have which SRID; none (0) comes last.
 SELECT ST_SRID({geometry}), count(*) FROM {table} p WHERE {geometry} IS NOT NULL
 GROUP BY 1 ORDER BY ST_SRID({geometry}) = 0, 2 DESC, 1
+
+-- :meanings
+-- What the log says that numbers of a CARD in a results table depend on: the values of the settings asked for, the scenes
+-- that were extracted with them (each as it was the last time), and those that are under way.
+WITH last AS (
+    SELECT DISTINCT ON (obsid) obsid, {settings} AS settings, false AS under_way
+    FROM {log}
+    WHERE results = %(results)s AND card = %(card)s AND outcome = 'extracted'
+    ORDER BY obsid, run_id DESC
+),
+said AS (
+    SELECT * FROM last
+    UNION ALL
+    SELECT obsid, {settings}, true FROM {log}
+    WHERE results = %(results)s AND card = %(card)s AND finished_at IS NULL
+      -- By a worker that lives: its session has locked the scene.
+      AND EXISTS (SELECT FROM pg_locks l
+                  WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 1128418561 AND l.objid = obsid::oid
+                    AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+)
+SELECT (SELECT json_agg(settings -> key ORDER BY place)
+        FROM unnest(%(keys)s::text[]) WITH ORDINALITY k (key, place))::jsonb AS meaning,
+       array_agg(obsid ORDER BY obsid) FILTER (WHERE NOT under_way),
+       array_agg(obsid ORDER BY obsid) FILTER (WHERE under_way)
+FROM said
+GROUP BY meaning
+ORDER BY min(obsid)
+
+-- :held
+-- One of these scenes of which the results table holds rows.
+SELECT scene.obsid
+FROM unnest(%(scenes)s::integer[]) scene (obsid)
+WHERE EXISTS (SELECT FROM {results} r WHERE r.obsid = scene.obsid)
+LIMIT 1
+
+-- :held_unknown
+-- A scene of which the results table holds rows, and the log knows nothing.
+SELECT d.id
+FROM {catalogue} d
+WHERE d.card = %(card)s
+  AND NOT EXISTS (SELECT FROM {log} l WHERE l.obsid = d.id AND l.results = %(results)s AND l.outcome = 'extracted')
+  AND EXISTS (SELECT FROM {results} r WHERE r.obsid = d.id)
+LIMIT 1
+
+-- :strangers
+-- What may run with our rights and belongs to others than ourselves, superusers and the owner of the database: tables
+-- (with their triggers, rules and views), functions of their triggers; and who may make functions beside PostGIS's.
+WITH trusted AS (
+    SELECT oid FROM pg_roles
+    WHERE rolsuper OR rolname IN (current_user, 'pg_database_owner')
+       OR oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
+)
+SELECT concat('table ', c.oid::regclass), concat('belongs to ', pg_get_userbyid(c.relowner))
+FROM pg_class c
+WHERE c.oid = ANY (%(tables)s::regclass[]) AND c.relowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('trigger ', quote_ident(t.tgname), ' of ', t.tgrelid::regclass),
+       concat('calls a function of ', pg_get_userbyid(p.proowner))
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE t.tgrelid = ANY (%(tables)s::regclass[]) AND NOT t.tgisinternal AND p.proowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('schema ', n.oid::regnamespace),
+       concat('lets ', CASE a.grantee WHEN 0 THEN 'everybody' ELSE pg_get_userbyid(a.grantee) END,
+              ' make functions beside those of PostGIS')
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace, aclexplode(n.nspacl) a
+WHERE e.extname = 'postgis' AND a.privilege_type = 'CREATE' AND a.grantee NOT IN (SELECT oid FROM trusted)
+ORDER BY 1
