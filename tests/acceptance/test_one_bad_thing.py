@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from demo.servers import S3Server
 from tests.faults.spoilt_store import SpoiltStore
 from tests.support.ground import squares
 from tests.support.running import wait_until
@@ -109,6 +110,13 @@ OBJECTS: dict[str, Callable[[SpoiltStore, str], None]] = {
     "larger than any disk": enormous,
     "a listing that is refused": no_listing,
 }
+
+
+@pytest.fixture
+def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
+    """A way to the store that can be spoilt."""
+    with SpoiltStore(store) as server:
+        yield server
 
 
 @pytest.fixture
