@@ -14,6 +14,7 @@ from extractors import failpoints
 from extractors.backoff import Backoff
 from extractors.config import Extraction
 from extractors.database.results import Rows
+from extractors.database.server_errors import translated
 from extractors.errors import (
     BROKEN_DISK,
     NO_ROOM,
@@ -27,6 +28,7 @@ from extractors.errors import (
     SceneError,
     SceneNotFoundError,
     StoreUnavailableError,
+    is_of_network,
     one_line,
 )
 from extractors.logs import about
@@ -48,7 +50,7 @@ def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) 
     """Try a claimed scene once. Whatever happens, catalogue and log say it, no row is left without its scene, and the
     local files are removed; the outcome says it too: nothing is raised."""
     signals = signals or Signals()
-    counts = ParcelCounts()
+    counts = ParcelCounts(settings=resources.config.extraction.meaning(resources.card.code))
     deadline = Deadline(f"working on scene {scene.id}", resources.config.extraction.deadline_seconds)
     with about(scene):
         try:
@@ -187,7 +189,11 @@ def cause_of(error: BaseException) -> Stopped | OutageError | ConfigurationError
     if isinstance(error, OSError) and error.errno in BROKEN_DISK:
         return DiskError(f"a disk cannot be read or written ({one_line(error)}); see what is wrong with it")
     if isinstance(error, psycopg2.Error):
-        return ConfigurationError(f"the database reports: {one_line(error)}")
+        return translated(error, "working on the scene")
+    if is_of_network(error):
+        return OutageError(f"the network failed ({type(error).__name__}: {one_line(error)}); see database and store")
+    if isinstance(error, MemoryError):
+        return SceneError(f"memory was short ({one_line(error)}); give the worker more, or fewer extraction.cores")
     return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")
 
 

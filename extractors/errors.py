@@ -10,11 +10,24 @@ import errno
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What it says when a disk, or the way to it, is broken.
 BROKEN_DISK = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
+# The libraries that know nothing but networks: whatever is unknown of theirs is an outage.
+NETWORK_LIBRARIES = frozenset({"boto3", "botocore", "s3transfer", "urllib3", "http", "ssl", "socket"})
+NO_NETWORK = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 
 
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_of_network(error: BaseException) -> bool:
+    """Whether an error tells of a network and nothing else, so that it lies in no scene."""
+    libraries = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return (
+        isinstance(error, ConnectionError | TimeoutError)
+        or (isinstance(error, OSError) and error.errno in NO_NETWORK)
+        or not libraries.isdisjoint(NETWORK_LIBRARIES)
+    )
 
 
 class ExtractionError(Exception):

@@ -12,6 +12,7 @@ import rasterstats
 from extractors import failpoints
 from extractors.database.advice import Advice
 from extractors.database.copy import add_result, parcel_chunk
+from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
 from extractors.database.plausibility import Plausibility
 from extractors.database.results import ResultsTable, Rows
@@ -35,6 +36,9 @@ from extractors.resources import Resources, Start
 from extractors.signatures import ChunkResult
 
 log = logging.getLogger(__name__)
+
+# The part of a scene's memory that the rows of a table may take.
+ROWS_SHARE = 8
 
 # A product has up to 5 GB. Larger than this, a listing is wrong.
 MOST_BYTES = 100_000_000_000
@@ -64,9 +68,9 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         ExitStack() as on_failure,
         refused_alone(store, card.first_folder),
         content_is_final(store, product.objects),
-        Decoding(product.bands, folder, card.format, resources.cores, occupied) as images,
+        Decoding(product.bands, folder, card.format, resources.limits, occupied) as images,
     ):
-        rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
+        rows = on_failure.enter_context(Rows(folder, most_in_memory(resources)))
         with downloading(scene, resources, counts, clock):
             arrived = counted(clock, images.arrived)
             store.download(objects, f"scene {scene.id}", arrived, settings.deadline_seconds)
@@ -82,6 +86,11 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         on_failure.pop_all()
     say_computed(counts)
     return rows
+
+
+def most_in_memory(resources: Resources) -> int:
+    """Bytes of rows of each table that are kept in memory."""
+    return min(resources.config.extraction.spool_megabytes * 1_000_000, resources.limits.memory // ROWS_SHARE)
 
 
 def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
@@ -128,8 +137,10 @@ def checks_of_database(start: Start) -> list[Check]:
     if start.database is None:
         return []
     plausibility = Plausibility(start.database, start.reader, start.config, start.database_checks)
+    meaning = start.config.extraction.meaning(start.card.code)
+    mixing = Mixing(start.database, start.reader, start.card.code, meaning, start.options.accept_mixed)
     accuracy = Check("accuracy", partial(check_accuracy, plausibility), ("reference systems", "PROJ"))
-    return [*plausibility.checks(), accuracy]
+    return [*mixing.checks(), *plausibility.checks(), accuracy]
 
 
 def checks_of_libraries(start: Start) -> list[Check]:

@@ -22,11 +22,13 @@ from extractors.logs import about, configure
 from extractors.model import Check, Outcome, Pending, Scene
 from extractors.products.card import Card
 from extractors.resources import Resources, Start
-from extractors.runtime.cores import usable_cores
+from extractors.runtime.cores import usable_cores, usable_memory
 from extractors.runtime.deadline import GRACE_SECONDS
 from extractors.runtime.options import read_options
+from extractors.runtime.process import leave_no_core
 from extractors.runtime.scratch import sweep
 from extractors.runtime.signals import Signals, Stopped
+from extractors.text import say
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ LOOKS = Backoff(first=0.5, longest=5.0)
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
+    leave_no_core()
     options = read_options(card.code, arguments)
     configure(options.verbose, options.log_format, worker=this_worker(), card=card.code)
     signals = Signals()
@@ -54,7 +57,7 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
             with signals.interruptible():
                 return check_all(card, options)
         with signals.interruptible():
-            resources = Resources.open(card, options, usable_cores())
+            resources = Resources.open(card, options, usable_cores(), usable_memory())
         with resources:
             return run(resources, signals)
     except ExtractionError as error:
@@ -122,7 +125,7 @@ class CheckResults:
         return self
 
     def _say(self, result: str, name: str, text: str) -> None:
-        print(f"{result} {name}: {text}", flush=True)
+        say(f"{result} {name}: {text}")
 
 
 def run(resources: Resources, signals: Signals) -> int:
@@ -182,6 +185,9 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
             pending = queue.pending(2 * (settings.deadline_seconds + GRACE_SECONDS))
             if pending.without_parcels and options.watch_seconds is None:
                 raise ConfigurationError(f"{resources.tables.parcels} holds no parcels any more; import them")
+        if pending.under_way or pending.waiting:
+            # A scene may come free: it is taken without delay then.
+            prove(resources, signals)
         # What was under way when we claimed may have been given back before we asked for that.
         scene = next_scene(resources, signals) if options.burst and not pending.under_way else None
         return scene or pending  # noqa: TRY300
@@ -191,19 +197,24 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
 
 
 def next_scene(resources: Resources, signals: Signals) -> Scene | None:
-    """Claim a scene, if there is any. Before the first one come the checks that wait for that; raises what the first
-    of them does that fails."""
-    queue, reference = resources.queue, resources.options.scene
+    """Claim a scene, if there is any."""
     if not resources.proven:
         with signals.cancellable():
-            if not queue.look(reference):
+            if not resources.queue.look(resources.options.scene):
                 return None
+        prove(resources, signals)
+    with signals.cancellable():
+        return resources.queue.claim(resources.options.scene)
+
+
+def prove(resources: Resources, signals: Signals) -> None:
+    """Make the checks that wait until there is a scene to claim, if they have not passed yet; raises what the first
+    one does that fails."""
+    if not resources.proven:
         with signals.interruptible():
             for check in heavy_code().checks(resources.start):
                 check.look()
         resources.proven = True
-    with signals.cancellable():
-        return queue.claim(reference)
 
 
 class Idle:
@@ -270,7 +281,7 @@ def say_nothing_to_do(options: Options) -> None:
     if options.log_format == "json":
         log.info(NOTHING_TO_DO)
     else:
-        print(NOTHING_TO_DO, flush=True)
+        say(NOTHING_TO_DO)
 
 
 def look_for_foreign(resources: Resources) -> None:

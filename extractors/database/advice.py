@@ -61,6 +61,7 @@ class Advice:
             (reader.catalogue, ["card", "obstime"], "(card, obstime, id) WHERE status = 'ingested'"),
             (reader.log, ["obsid"], "(obsid)"),
             (reader.log, ["retry_after"], "(retry_after) WHERE retry_after IS NOT NULL"),
+            (reader.log, ["results", "card"], "(results, card, obsid, run_id) WHERE outcome = 'extracted'"),
         ]
         wanted += [
             (table, [table.columns["obsid"].name], "USING brin (obsid)")

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
@@ -24,11 +25,15 @@ def this_worker() -> str:
 
 
 class Attempts:
-    """The log, and the statuses that go with it. Functions that take a cursor are part of the caller's transaction."""
+    """The log, and the statuses that go with it. Functions that take a cursor are part of the caller's transaction.
 
-    def __init__(self, database: Database, tables: Tables) -> None:
+    meaning: what the numbers of this worker depend on; others see it as soon as an attempt begins.
+    """
+
+    def __init__(self, database: Database, tables: Tables, meaning: Mapping[str, Any] | None = None) -> None:
         self._database = database
         self._results = tables.results
+        self._meaning = json.dumps(meaning) if meaning else None
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,
@@ -39,6 +44,7 @@ class Attempts:
         seconds since the first one."""
         values = {"obsid": obsid, "reference": reference, "card": card, "aoi": aoi, "results": str(self._results)}
         values |= {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
+        values["settings"] = self._meaning
         cursor.execute(statement("attempts.begin", **self._names), values)
         run_id, attempt, waited = cursor.fetchone() or (0, 0, 0.0)
         return run_id, attempt, waited

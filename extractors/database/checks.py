@@ -4,6 +4,7 @@ Only what costs next to nothing, since a worker that finds nothing to do asks as
 """
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
@@ -12,10 +13,10 @@ from extractors.config import DatabaseFile
 from extractors.database import aoi, rights
 from extractors.database.connection import Database, scalar
 from extractors.database.results import KEY_COLUMNS, ResultsTable
-from extractors.database.schema import GEOGRAPHY, Table
+from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
 from extractors.database.sql import statement
 from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, TableReader
-from extractors.errors import ConfigurationError, one_line
+from extractors.errors import ConfigurationError, DatabaseUnavailableError, one_line
 from extractors.model import STATUSES, Check
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class DatabaseChecks:
         """What a worker begins with, in this order."""
         parcels, catalogue, area = "parcel table", "catalogue", "area of interest"
         return [
+            Check("writing", self.writing, ("database",)),
             Check("PostGIS", self.postgis, ("database",)),
             Check(catalogue, self.catalogue, ("PostGIS",)),
             Check(area, self.area, ("PostGIS",)),
@@ -58,6 +60,23 @@ class DatabaseChecks:
             Check("results table", self.results, (catalogue, parcels)),
             Check("statuses", self.statuses, (catalogue,)),
         ]
+
+    def writing(self) -> str:
+        """That the database takes writes at all."""
+        with self._database.transaction("looking whether the database takes writes") as cursor:
+            cursor.execute(statement("checks.writable"))
+            is_standby, writable = cursor.fetchone() or ()
+        if is_standby:
+            raise DatabaseUnavailableError(
+                "the database is a standby, which takes no writes; wait until it is the primary, or name that in "
+                "database.connection"
+            )
+        if not writable:
+            raise ConfigurationError(
+                "the database takes no writes in our sessions (default_transaction_read_only is on); ALTER ROLE or "
+                "DATABASE ... RESET default_transaction_read_only"
+            )
+        return "transactions may write"
 
     def postgis(self) -> str:
         """That PostGIS is there."""
@@ -126,7 +145,13 @@ class DatabaseChecks:
                     "column id of %s has %s; give them other numbers",
                     *(table, ", ".join(large[:SHOWN_IDS]) + (", ..." if len(large) > SHOWN_IDS else "")),
                 )
-        return f"{table}, SRID {self._reader.footprints[0]}"
+        srid = self._reader.footprints[0]
+        footprint = table.columns["footprint"]
+        if not footprint.srid:
+            with self._database.transaction("counting SRIDs") as cursor:
+                cursor.execute(statement("checks.srids", table=table.identifier, geometry=footprint.of("p")))
+                one_srid(table, footprint, cursor.fetchall())
+        return f"{table}, SRID {srid}"
 
     def area(self) -> str:
         """The area of interest."""
@@ -161,6 +186,7 @@ class DatabaseChecks:
         for table in tables:
             with self._database.transaction(f"checking the table {table} ({table.key})") as cursor:
                 rights.check_results(cursor, table)
+                _check_unique_indexes(cursor, table)
             self._try_rows(table)
         return ", ".join(map(_seen, tables))
 
@@ -218,6 +244,34 @@ class DatabaseChecks:
             number = scalar(cursor)
             if obsid is not None and number is not None:
                 ResultsTable(table).refuse_if_closed(cursor, number, obsid, self._reader.labels)
+
+
+def one_srid(table: Table, column: Column, found: Sequence[tuple[int, int]]) -> str:
+    """What was found in a column, in words; raises ConfigurationError if that is more than one SRID.
+
+    found: SRIDs and how many geometries have them.
+    """
+    listing = ", ".join(f"{rows} with {srid}" for srid, rows in found)
+    if len(found) > 1:
+        how = "ST_SetSRID for those that have none, or " if found[-1][0] == 0 else ""
+        raise ConfigurationError(
+            f"{table.key}: the geometries of {table} have several SRIDs ({listing}), and only those of one would be "
+            f"found; bring them to one with {how}ST_Transform({column.name}, {found[0][0]})"
+        )
+    return listing
+
+
+def _check_unique_indexes(cursor: "PgCursor", table: Table) -> None:
+    """Raise ConfigurationError if a table of results takes but one row where a scene has several: one parcel, several
+    bands, say."""
+    keys = {column.name for name, column in table.columns.items() if name in KEY_COLUMNS}
+    for index in [] if table.absent else indexes(cursor, table):
+        if index.unique and not index.partial and set(index.columns) < keys:
+            few, all_of = ", ".join(map(str, index.columns)), ", ".join(sorted(keys))
+            raise ConfigurationError(
+                f"{table.key}: a unique index of {table} allows but one row for each {few}; drop it, or let it be one "
+                f"on {all_of}"
+            )
 
 
 def _named(cursor: "PgCursor", table: Table) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Queue:
         self._most_attempts = config.extraction.max_attempts
         self._card = card
         self._labels = labels
-        self._attempts = Attempts(database, tables)
+        self._attempts = Attempts(database, tables, config.extraction.meaning(card))
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,

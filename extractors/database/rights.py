@@ -18,7 +18,7 @@ KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a mate
 # PostgreSQL's bits for what can be done to a view.
 UPDATE, DELETE = 4, 16
 # Columns of the log that are written as an attempt begins, and later.
-LOG_INSERTED = ("obsid", "reference", "card", "aoi", "results", "worker", "versions", "attempt")
+LOG_INSERTED = ("obsid", "reference", "card", "aoi", "results", "worker", "versions", "attempt", SETTINGS)
 LOG_UPDATED = (
     "finished_at", "outcome", "status", "detail", "retry_after", "parcels_selected", "rows_written",
     "parcels_without_row", "chunks_recomputed", "parcels_without_geometry", "seconds", "versions", SETTINGS,
@@ -31,7 +31,7 @@ Rights = Mapping[str, Collection[str]]
 class Nature(NamedTuple):
     """What a table is to us: p (permanent) or u (unlogged); about how many rows it has; whether policies hide some from
     us; what can be done to it, if it is a view, and whether that has a trigger for COPY; who we are, whether the table
-    is ours, and which rights to which columns we lack."""
+    is ours; which rules and publications are in the way; and which rights to which columns we lack."""
 
     persistence: str
     rows: int
@@ -40,6 +40,8 @@ class Nature(NamedTuple):
     takes_copy: bool
     user: str
     is_ours: bool
+    rules: list[str]
+    publications: list[str]
     lacking: list[tuple[str, str]]
 
 
@@ -60,6 +62,7 @@ def check_catalogue(cursor: "PgCursor", table: Table, columns: Collection[str]) 
             "of the table behind it"
         )
     _require_rights(table, nature)
+    _refuse_hindrances(table, nature)
     _refuse_policies(table, nature)
 
 
@@ -68,16 +71,23 @@ def check_log(cursor: "PgCursor", table: Table) -> None:
     if table.absent:
         _check_creation(cursor, table)
         return
-    updated = [name for name in LOG_UPDATED if name in table.columns]
-    nature = _nature(cursor, table, {"SELECT": table.columns, "INSERT": LOG_INSERTED, "UPDATE": updated})
+    inserted, updated = ([name for name in names if name in table.columns] for names in (LOG_INSERTED, LOG_UPDATED))
+    nature = _nature(cursor, table, {"SELECT": table.columns, "INSERT": inserted, "UPDATE": updated})
     if table.kind in "mf":
         raise ConfigurationError(f"{table} is {KINDS[table.kind]}; the log must be a table of its own, so rename that")
+    unknown = [name for name, column in table.columns.items() if column.required and name not in LOG_INSERTED]
+    if unknown:
+        raise ConfigurationError(
+            f"{table.key}: column {unknown[0]} of table {table} is NOT NULL without a default, and nothing writes it; "
+            "drop it, allow NULL or give it a default"
+        )
     if SETTINGS not in table.columns and not nature.is_ours:
         raise ConfigurationError(
             f"{table.key}: table {table} is that of an earlier version, and lacks the column {SETTINGS}; its owner "
             f"adds it with `python -m operations setup`, or ALTER TABLE {table} ADD COLUMN {SETTINGS} jsonb"
         )
     _require_rights(table, nature)
+    _refuse_hindrances(table, nature)
     _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
@@ -101,6 +111,7 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
             "behind it"
         )
     _require_rights(table, nature)
+    _refuse_hindrances(table, nature)
     _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
@@ -123,6 +134,20 @@ def _require_rights(table: Table, nature: Nature) -> None:
         raise ConfigurationError(
             f"{table.key}: the database user {nature.user} may not {' or '.join(right for right, _ in nature.lacking)} "
             f"in {table}; GRANT {grants} ON {table} TO {nature.user}"
+        )
+
+
+def _refuse_hindrances(table: Table, nature: Nature) -> None:
+    """Raise ConfigurationError if rows of a table will not be changed or deleted, whatever rights we have."""
+    if nature.rules:
+        raise ConfigurationError(
+            f"{table.key}: the rule {nature.rules[0]} makes something else of an UPDATE or DELETE in {table}; DROP "
+            f"RULE {nature.rules[0]} ON {table}"
+        )
+    if nature.publications:
+        raise ConfigurationError(
+            f"{table.key}: {table} is published ({', '.join(nature.publications)}) and its rows have no identity, so "
+            f"PostgreSQL changes or deletes none of them; ALTER TABLE {table} REPLICA IDENTITY FULL"
         )
 
 

@@ -21,13 +21,14 @@ GEOGRAPHY = "geography"
 @dataclass(frozen=True)
 class Column:
     """A table's column: name, type (`int4`, `bpchar`, `geometry`, ...; that beneath a domain), and what matters for
-    filling it."""
+    filling it. generated: the database computes it from others."""
 
     name: str
     type: str
     required: bool
     longest_text: int | None
     srid: int | None
+    generated: bool = False
 
     def of(self, *table: str) -> sql.Composable:
         """The column in a statement in which its table has this name; a geography as the geometry that it is."""

@@ -315,6 +315,7 @@ def make_tables(database: Database, tables: Tables) -> Tables:
             else:
                 cursor.execute(statement("tables.create_hists", table=table.identifier, **columns))
             cursor.execute(statement("tables.index_obsid", table=table.identifier))
+            cursor.execute(statement("tables.identify_rows", table=table.identifier))
             cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
         return replace(
             tables,
@@ -329,6 +330,7 @@ def _make_log(cursor: "PgCursor", log: Table) -> None:
     cursor.execute(statement("tables.index_log", log=log.identifier))
     cursor.execute(statement("tables.index_open_attempts", log=log.identifier))
     cursor.execute(statement("tables.index_pauses", log=log.identifier))
+    cursor.execute(statement("tables.index_results", log=log.identifier))
 
 
 def _checked_log(log: Table) -> Table:
@@ -358,6 +360,11 @@ def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
             raise ConfigurationError(
                 f"{table.key}: column {own} of table {table} has the type {table.columns[own].type}, which cannot hold "
                 f"it; change it to one of {', '.join(sorted(allowed))}"
+            )
+        if table.columns[own].generated:
+            raise ConfigurationError(
+                f"{table.key}: column {own} of table {table} is GENERATED from others, so nothing can be written into "
+                f"it; ALTER TABLE {table} ALTER COLUMN {own} DROP EXPRESSION"
             )
         ours[name] = table.columns[own]
     for column in table.columns.values():

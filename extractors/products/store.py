@@ -37,7 +37,7 @@ from extractors.products.content import check_answer, difference, has_md5
 from extractors.products.directory import DirectoryStore
 from extractors.products.disk import check_room, disk_errors
 from extractors.products.parts import Difference, DifferenceError, File, Part, Queue
-from extractors.products.source import Source, too_many
+from extractors.products.source import MOST_OBJECTS_OF_A_PRODUCT, Source, too_many
 from extractors.products.store_errors import MovedError, meaning_of, translated
 
 if TYPE_CHECKING:
@@ -92,20 +92,23 @@ class ObjectStore(Source):
         """All objects whose keys start with `prefix`, in the order of their keys; folder placeholders left out.
         UnusableSceneError if there are more than `most`."""
         found: list[StoredObject] = []
-        for objects in self._pages(prefix):
+        for objects in self._pages(prefix, most):
             found += objects
-            if most is not None and len(found) > most:
-                raise too_many(prefix, most)
         return found
 
     def holds(self, prefix: str) -> bool:
         """Whether there is any object whose key starts with `prefix`."""
-        return any(self._pages(prefix))
+        return any(self._pages(prefix, MOST_OBJECTS_OF_A_PRODUCT))
 
-    def _pages(self, prefix: str) -> Iterator[list[StoredObject]]:
+    def _pages(self, prefix: str, most: int | None) -> Iterator[list[StoredObject]]:
         more: dict[str, Any] | None = {}
+        keys = 0
         while more is not None:
             page = self._page(prefix, more)
+            # Placeholders count as well, and a page without any key as one with one: a listing must end.
+            keys += max(1, len(page.get("Contents", [])))
+            if most is not None and keys > most:
+                raise too_many(prefix, most)
             yield _objects(page)
             more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
 
@@ -291,6 +294,8 @@ def _secret(value: SecretStr | None) -> str | None:
 def _check_ca_file(ca_file: str | None, config_name: str) -> None:
     if ca_file is not None:
         try:
+            if Path(ca_file).exists() and not Path(ca_file).is_file():  # a pipe would be waited for
+                raise OSError("it is no regular file")  # noqa: TRY301
             ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             raise ConfigurationError(

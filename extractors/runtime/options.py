@@ -19,7 +19,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         prog=f"python -m extractors.{card_code}",
         description=f"Extract parcel statistics from {card_code} scenes. Without options: one scene, then exit.",
         epilog="Each option but --check also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, "
-        "ENGINE, ADOPT_FOREIGN, VERBOSE, LOG_FORMAT.",
+        "ENGINE, ADOPT_FOREIGN, ACCEPT_MIXED, VERBOSE, LOG_FORMAT.",
     )
     parser.add_argument("--db-config", metavar="FILE", default=environment("DB_CONFIG", "db_config.json"))
     parser.add_argument("--s3-config", metavar="FILE", default=environment("S3_CONFIG", "s3_config.json"))
@@ -40,6 +40,11 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     )
     parser.add_argument(
         "--adopt-foreign", action="store_true", help="take scenes that another program has left 'inprogress'"
+    )
+    parser.add_argument(
+        "--accept-mixed",
+        action="store_true",
+        help="write into a table that holds numbers of other settings (radiometry, order of bands, ...)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="more log lines, and tracebacks")
     parser.add_argument("--log-format", choices=LOG_FORMATS, default=None, help="lines of text, or of JSON")
@@ -73,6 +78,7 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         verbose=given.verbose or _is_true(environment("VERBOSE", "")),
         log_format=log_format,
         check=given.check,
+        accept_mixed=given.accept_mixed or _is_true(environment("ACCEPT_MIXED")),
     )
 
 

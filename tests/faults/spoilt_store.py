@@ -66,6 +66,10 @@ class Rule:
     done: int = 0
 
 
+OF_PRODUCTS = r"/\d{4}/\d\d/\d\d/"
+"""Fits all requests about a product, and not the look at the store before the first claim."""
+
+
 @dataclass
 class Peak:
     """How many at once: now, and at most so far."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ import pytest
 import shapely
 
 from extractors.database.copy import add_result
+from extractors.database.mixing import Mixing
 from extractors.database.results import ResultsTable, Rows
-from extractors.errors import TooSlowError
+from extractors.database.tables import TableReader
+from extractors.errors import ConfigurationError, TooSlowError
 from extractors.model import Outcome, ParcelCounts
 from extractors.signatures import ChunkResult, Signatures
 from tests.integration.conftest import AOI, MORNING, Ground, Worker
@@ -96,6 +99,24 @@ def test_pauses_are_looked_up_and_not_searched_for(ground: Ground, worker: Worke
         worker.queue.unlock()
         worker.queue.pending(10)
     assert counted(ground, worker, ROWS_READ.format("extraction_log")) - before < 20_000
+
+
+def test_the_meaning_of_a_table_is_looked_up_in_the_log(ground: Ground, worker: Worker) -> None:
+    """Of a long log, mostly of other tables, those rows are read that are about this one."""
+    ground.query(
+        "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, finished_at, outcome, settings)"
+        " SELECT n, '', 'c6', 'nl', 'public.' || CASE WHEN n % 500 = 0 THEN 'signatures' ELSE 'others' END, '', now(),"
+        " 'extracted', '{\"coherence_band_order\": \"historical\"}' FROM generate_series(1, 20000) n"
+    )
+    ground.query("INSERT INTO signatures (pid, obsid) VALUES (1, 19500)")
+    ground.query("ANALYZE extraction_log")
+    before = counted(ground, worker, ROWS_READ.format("extraction_log"))
+    for order, refused in (("product", True), ("historical", False)):
+        reader = TableReader(worker.database, ground.settings, "db_config.json", LABELS, histograms=False)
+        mixing = Mixing(worker.database, reader, "c6", {"coherence_band_order": order}, accepted=False)
+        with pytest.raises(ConfigurationError, match="holds scene 19500 ") if refused else nullcontext():
+            mixing.look()
+    assert counted(ground, worker, ROWS_READ.format("extraction_log")) == before
 
 
 def test_nothing_is_compiled(worker: Worker) -> None:

@@ -18,6 +18,7 @@ WORKER_VARIABLES = (
     "SCENE",
     "ENGINE",
     "ADOPT_FOREIGN",
+    "ACCEPT_MIXED",
     "VERBOSE",
     "LOG_FORMAT",
     "HEALTH_FILE",

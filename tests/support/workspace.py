@@ -112,6 +112,8 @@ class Workspace(Database, Bucket):
         elif self._role is not None and connection.get("dbuser") == self._role:
             run_script(self, self._role, self.tables, strict=False)
         for name, content in (("db_config.json", self.db_config), ("s3_config.json", self.s3_config)):
+            # For nobody else: a worker would warn of it.
+            (self.cwd / name).touch(0o600)
             (self.cwd / name).write_text(json.dumps(content, indent=4))
 
     # Scenes

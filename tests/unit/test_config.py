@@ -78,6 +78,9 @@ def store(tmp_path: Path) -> Callable[[Any], StoreFile]:
     return read
 
 
+CARDS = {"s2", "bs", "c6", "c1"}
+"""The keys of `extraction` that hold the settings of one CARD."""
+
 ReadDatabase = Callable[[Any], DatabaseFile]
 ReadStore = Callable[[Any], StoreFile]
 
@@ -115,12 +118,13 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
     assert (config.args.aoi_field, config.args.name) == ("name", "nl")
     assert config.args.startdate == dt.datetime(2020, 1, 1)
     assert config.args.enddate == dt.datetime(2021, 1, 1)
-    assert config.extraction.model_dump() == {
+    assert config.extraction.model_dump(exclude=CARDS) == {
         "chunk_size": 2000, "engine": "scanline", "verified_parcels": 5, "cores": None, "band_labels": "classic",
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
         "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
         "spool_megabytes": 256, "server_settings": {},
     }  # fmt: skip
+    assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
 
 
 @pytest.mark.parametrize("host", ["::1", "/var/run/postgresql", "one,two", "127.0.0.1", "pg_spat"])
@@ -152,7 +156,22 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
     assert config.tables.catalogue_table == TableName("scenes", "public")
-    assert config.extraction.model_dump() == document["extraction"]
+    assert config.extraction.model_dump(exclude=CARDS) == document["extraction"]
+
+
+def test_settings_of_one_card_go_before_those_for_all(database: ReadDatabase) -> None:
+    document = changed(SMALLEST_DATABASE, "extraction", {
+        "chunk_size": 10, "max_attempts": 2, "server_settings": {"jit": "on"},
+        "s2": {"chunk_size": 2000}, "c6": {"coherence_band_order": "historical", "server_settings": {}},
+        "bs": {},
+    })  # fmt: skip
+    config = database(document)
+    extraction = {card: config.for_card(card).extraction for card in CARDS}
+    # Also where a card's own value is the default, or an empty object.
+    assert {card: found.chunk_size for card, found in extraction.items()} == {"s2": 2000, "bs": 10, "c6": 10, "c1": 10}
+    assert [card for card, found in extraction.items() if found.coherence_band_order == "historical"] == ["c6"]
+    assert [card for card, found in extraction.items() if not found.server_settings] == ["c6"]
+    assert {found.max_attempts for found in extraction.values()} == {2}
 
 
 def test_the_examples_that_come_with_the_package_need_only_be_filled_in(store: ReadStore) -> None:
@@ -421,6 +440,22 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         "extraction.engine",
         "warp",
         'extraction.engine: "warp" cannot be used (...); write, for example, "scanline"',
+    ),
+    "an engine of another card": (
+        "extraction.c6",
+        {"engine": "warp"},
+        'extraction.c6.engine: "warp" cannot be used (...); write, for example, "scanline"',
+    ),
+    "a setting of a card misspelt": (
+        "extraction.bs",
+        {"chunksize": 5},
+        "extraction.bs.chunksize: unknown key; did you mean `chunk_size`?",
+    ),
+    "a card that does not exist": ("extraction.s3", {}, "extraction.s3: unknown key; did you mean `s2`?"),
+    "settings of a card that are none": (
+        "extraction.s2",
+        5,
+        "extraction.s2: this number cannot be used (...); write, for example, an object {...}",
     ),
     "labels that do not exist": (
         "extraction.band_labels",

@@ -46,6 +46,7 @@ def test_without_options() -> None:
         (["--scene", ""], {}),
         (["--engine", "rasterstats"], {"engine": "rasterstats"}),
         (["--engine", "scanline"], {"engine": "scanline"}),
+        (["--accept-mixed"], {"accept_mixed": True}),
         (["-v"], {"verbose": True}),
         (["--verbose"], {"verbose": True}),
         (["--log-format", "json"], {"log_format": "json"}),
@@ -160,4 +161,5 @@ def test_the_help_names_the_command_and_the_variables(capsys: pytest.CaptureFixt
     shown = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0
     assert shown.startswith("usage: python -m extractors.bs ")
-    assert "DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, ENGINE, ADOPT_FOREIGN, VERBOSE, LOG_FORMAT" in shown
+    variables = "DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, ENGINE, ADOPT_FOREIGN, ACCEPT_MIXED, VERBOSE"
+    assert f"{variables}, LOG_FORMAT" in shown

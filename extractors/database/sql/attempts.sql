@@ -1,8 +1,8 @@
 -- :begin
 -- The log row of a new attempt. It counts the attempts that failed, or whose worker died, since the scene's status was
 -- last anything but `ingested` for good: a person who sets it back gives it all attempts anew.
-INSERT INTO {log} (obsid, reference, card, aoi, results, worker, versions, attempt)
-SELECT %(obsid)s, %(reference)s, %(card)s, %(aoi)s, %(results)s, %(worker)s, %(versions)s::jsonb,
+INSERT INTO {log} (obsid, reference, card, aoi, results, worker, versions, settings, attempt)
+SELECT %(obsid)s, %(reference)s, %(card)s, %(aoi)s, %(results)s, %(worker)s, %(versions)s::jsonb, %(settings)s::jsonb,
        1 + (SELECT count(*) FROM {log} counted
             WHERE counted.obsid = %(obsid)s AND counted.outcome IN ('error', 'lost') AND counted.run_id > coalesce(
                 (SELECT max(run_id) FROM {log} WHERE obsid = %(obsid)s AND status <> 'ingested'), 0))

@@ -1,10 +1,22 @@
 -- :nature
 -- What matters of a table: persistence, about how many rows it has (less than one: unknown), whether policies hide rows
 -- from us, what can be done to it if it is a view (4 UPDATE, 8 INSERT, 16 DELETE; COPY into a view takes a trigger), who
--- we are, whether we own it; and which rights to which columns (no name: to the whole table) we do not have.
+-- we are, whether we own it; rules that make something else of an UPDATE (2) or DELETE (4); publications for which rows
+-- that are changed or deleted would have to be told apart and cannot be; and which rights to which columns (no name: to
+-- the whole table) we do not have.
 SELECT c.relpersistence, c.reltuples::bigint, row_security_active(c.oid), pg_relation_is_updatable(c.oid, true),
        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 69 = 69),
        quote_ident(current_user), pg_has_role(c.relowner, 'USAGE'),
+       array(SELECT quote_ident(w.rulename) FROM pg_rewrite w
+             WHERE w.ev_class = c.oid AND c.relkind IN ('r', 'p') AND w.is_instead AND w.ev_type IN ('2', '4')),
+       array(SELECT quote_ident(p.pubname)
+             FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
+             WHERE t.schemaname = c.relnamespace::regnamespace::text AND t.tablename = c.relname
+               AND (p.pubupdate AND 'UPDATE' = ANY (%(privileges)s) OR p.pubdelete AND 'DELETE' = ANY (%(privileges)s))
+               AND NOT (c.relreplident = 'f'
+                        OR EXISTS (SELECT FROM pg_index i
+                                   WHERE i.indrelid = c.oid
+                                     AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END))),
        (SELECT coalesce(json_agg(json_build_array(lacking.privilege, lacking.names) ORDER BY lacking.privilege), '[]')
         FROM (SELECT wanted.privilege, string_agg(quote_ident(wanted.name), ', ' ORDER BY wanted.name) AS names
               FROM unnest(%(privileges)s::text[], %(names)s::text[]) wanted (privilege, name)
@@ -18,6 +30,10 @@ WHERE c.oid = %(table)s::regclass
 -- Whether there is a schema of this name, and we may create tables in it.
 SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'CREATE'), false), quote_ident(current_user)
 FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = %(schema)s
+
+-- :writable
+-- Whether this is a standby; whether transactions may write.
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'off'
 
 -- :labels_of_type
 -- The words that a column takes whose type is an enumeration; no rows for any other.
@@ -85,9 +101,9 @@ FROM (SELECT ST_Centroid(ST_Envelope({geometry})) AS middle
 -- :area_box
 -- West, south, east and north of the area in degrees; and whether any parcel lies there or within a degree of it.
 WITH area AS MATERIALIZED (
-    SELECT ST_Envelope(ST_Transform(ST_Segmentize(box, greatest(ST_XMax(box) - ST_XMin(box), 1e-9) / 8), 4326)) AS box
-    FROM (SELECT ST_SetSRID(ST_Extent({outline})::geometry, %(aoi_srid)s::integer) AS box
-          FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) extent
+    SELECT ST_SetSRID(ST_Extent(ST_Transform(ST_Segmentize(box, greatest(ST_XMax(box) - ST_XMin(box), 1e-9) / 8), 4326)
+                               )::geometry, 4326) AS box
+    FROM (SELECT ST_Envelope({outline}) AS box FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) part
 ),
 around AS MATERIALIZED (
     SELECT ST_Transform(ST_Segmentize(ST_Intersection(ST_Expand(box, 1), ST_MakeEnvelope(-180, -90, 180, 90, 4326)), 0.5),
@@ -111,8 +127,52 @@ FROM (SELECT ST_Transform(ST_SetSRID(ST_Extent({geometry})::geometry, %(parcel_s
       FROM {parcels} p) parcels
 
 -- :srids
--- How many parcels have which SRID.
-SELECT ST_SRID({geometry}), count(*) FROM {parcels} p WHERE {geometry} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
+-- How many geometries have which SRID; none (0) comes last.
+SELECT ST_SRID({geometry}), count(*) FROM {table} p WHERE {geometry} IS NOT NULL
+GROUP BY 1 ORDER BY ST_SRID({geometry}) = 0, 2 DESC, 1
+
+-- :meanings
+-- What the log says that numbers of a CARD in a results table depend on: the values of the settings asked for, the scenes
+-- that were extracted with them (each as it was the last time), and those that are under way.
+WITH last AS (
+    SELECT DISTINCT ON (obsid) obsid, {settings} AS settings, false AS under_way
+    FROM {log}
+    WHERE results = %(results)s AND card = %(card)s AND outcome = 'extracted'
+    ORDER BY obsid, run_id DESC
+),
+said AS (
+    SELECT * FROM last
+    UNION ALL
+    SELECT obsid, {settings}, true FROM {log}
+    WHERE results = %(results)s AND card = %(card)s AND finished_at IS NULL
+      -- By a worker that lives: its session has locked the scene.
+      AND EXISTS (SELECT FROM pg_locks l
+                  WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 1128418561 AND l.objid = obsid::oid
+                    AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+)
+SELECT (SELECT json_agg(settings -> key ORDER BY place)
+        FROM unnest(%(keys)s::text[]) WITH ORDINALITY k (key, place))::jsonb AS meaning,
+       array_agg(obsid ORDER BY obsid) FILTER (WHERE NOT under_way),
+       array_agg(obsid ORDER BY obsid) FILTER (WHERE under_way)
+FROM said
+GROUP BY meaning
+ORDER BY min(obsid)
+
+-- :held
+-- One of these scenes of which the results table holds rows.
+SELECT scene.obsid
+FROM unnest(%(scenes)s::integer[]) scene (obsid)
+WHERE EXISTS (SELECT FROM {results} r WHERE r.obsid = scene.obsid)
+LIMIT 1
+
+-- :held_unknown
+-- A scene of which the results table holds rows, and the log knows nothing.
+SELECT d.id
+FROM {catalogue} d
+WHERE d.card = %(card)s
+  AND NOT EXISTS (SELECT FROM {log} l WHERE l.obsid = d.id AND l.results = %(results)s AND l.outcome = 'extracted')
+  AND EXISTS (SELECT FROM {results} r WHERE r.obsid = d.id)
+LIMIT 1
 
 -- :strangers
 -- What may run with our rights and belongs to others than ourselves, superusers and the owner of the database: tables

@@ -1,11 +1,12 @@
 -- :columns
 -- Columns of a table in their order: name, type (that beneath a domain), whether a row must bring a value, longest text,
--- SRID.
+-- SRID, whether its values are computed from others.
 SELECT a.attname,
        beneath.typname,
        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '',
        CASE WHEN beneath.typname IN ('bpchar', 'varchar') AND modifier > 4 THEN modifier - 4 END,
-       CASE WHEN beneath.typname IN ('geometry', 'geography') THEN postgis_typmod_srid(modifier) END
+       CASE WHEN beneath.typname IN ('geometry', 'geography') THEN postgis_typmod_srid(modifier) END,
+       a.attgenerated <> ''
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_type beneath ON beneath.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
@@ -55,6 +56,10 @@ CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, hist json)
 -- :index_obsid
 -- Rows of a scene are found through it when they are replaced. It costs nothing: a scene's rows lie together.
 CREATE INDEX ON {table} USING brin (obsid)
+
+-- :identify_rows
+-- Without a key, rows of a table that is published for replication could not be deleted.
+ALTER TABLE {table} REPLICA IDENTITY FULL
 
 -- :comment
 -- Marks a table as one that only this program writes into.
@@ -106,6 +111,10 @@ CREATE INDEX IF NOT EXISTS extraction_log_obsid ON {log} (obsid)
 -- :index_open_attempts
 -- Attempts that have not ended are looked up before every claim.
 CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_at IS NULL
+
+-- :index_results
+-- What the numbers of a results table mean is looked up before the first claim.
+CREATE INDEX IF NOT EXISTS extraction_log_results ON {log} (results, card, obsid, run_id) WHERE outcome = 'extracted'
 
 -- :indexes
 -- The indexes of a table that can be used: kind, columns, whether unique, and whether for a part of the rows only.

@@ -1,0 +1,134 @@
+"""Whether numbers of two meanings would come into one results table: asked before the first claim.
+
+What numbers depend on is in the log, as `settings`: of scenes that were extracted, and of those that workers are at.
+Only scenes count of which the table still holds rows: it may have been emptied, or be another one of the same name.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from psycopg2 import errors as pg
+from psycopg2 import sql
+
+from extractors.database.connection import Database, scalar
+from extractors.database.schema import find
+from extractors.database.sql import statement
+from extractors.database.tables import SETTINGS, TableReader
+from extractors.errors import ConfigurationError, ExtractionError
+from extractors.model import Check
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
+
+log = logging.getLogger(__name__)
+
+LONGEST_LOOK_SECONDS = 5
+# What numbers mean of which the log says nothing: those of established tables, and of versions before. Of settings that
+# are not named here they may have any value.
+UNSAID: dict[str, Any] = {}
+# In the place of a log that is still to be made.
+NO_LOG = sql.SQL("(SELECT NULL::integer AS obsid, NULL::text AS results, NULL::text AS outcome WHERE false)")
+REMEDY = "write another results_table, or start with --accept-mixed if both may stand in one table"
+
+
+class Mixing:
+    """The check for one CARD. meaning: what this worker's numbers depend on. accepted: differences are only said."""
+
+    def __init__(
+        self, database: Database, reader: TableReader, card: str, meaning: Mapping[str, Any], accepted: bool
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._card = card
+        self._meaning = dict(meaning)
+        self._accepted = accepted
+        self._results, self._log = reader.results, reader.log
+
+    def checks(self) -> list[Check]:
+        """It, in the form of checks."""
+        return [Check("meaning of numbers", self.look, ("catalogue", "extraction log", "results table"))]
+
+    def look(self) -> str:
+        """That the table holds no numbers of another meaning."""
+        own = _in_words(self._meaning) or "nothing that can be set"
+        # As they are now: what was absent at the start may have been filled by others.
+        with self._database.transaction("looking at the results table") as cursor:
+            self._results = find(cursor, self._reader.results.name, self._reader.results.key)
+            self._log = find(cursor, self._reader.log.name, self._reader.log.key)
+        problem = self._difference() if self._meaning and not self._results.absent else None
+        if problem is None:
+            return own
+        where = f"{self._results.key}: {self._results}"
+        if not self._accepted:
+            raise ConfigurationError(f"{where} {problem}, and this worker is set to {own}; {REMEDY}")
+        log.warning("%s %s, and this worker is set to %s: accepted", where, problem, own)
+        return f"{own}, though it {problem}: accepted"
+
+    def _difference(self) -> str | None:
+        """What is in the table that does not go with this worker's numbers, in words; None for nothing."""
+        for said, extracted, under_way in self._said():
+            theirs = UNSAID | {name: value for name, value in said.items() if value is not None}
+            different = {name: theirs[name] for name, own in self._meaning.items() if theirs.get(name, own) != own}
+            if not different:
+                continue
+            if under_way:
+                return f"is being given scene {under_way[0]} by another worker with {_in_words(different)}"
+            held = self._held(self._some_of(extracted))
+            if held is not None:
+                others = f" (and perhaps {len(extracted) - 1} more)" if len(extracted) > 1 else ""
+                return f"holds scene {held or extracted[0]}{others} with {_in_words(different)}"
+        different = {name: value for name, value in UNSAID.items() if self._meaning.get(name, value) != value}
+        if different and not self._results.made_here:
+            held = self._held(lambda at: at.execute(statement("checks.held_unknown", **self._names), self._values))
+            if held is not None:
+                which = f"scene {held}" if held else "scenes"
+                return f"may hold {which} of another program, with {_in_words(different)}"
+        return None
+
+    def _said(self) -> list[tuple[dict[str, Any], list[int], list[int]]]:
+        """The meanings that the log knows of the table, each with the scenes that were extracted last with it, and
+        those that workers are at."""
+        if self._log.absent:
+            return []
+        with self._database.transaction("reading the log") as cursor:
+            cursor.execute(statement("checks.meanings", **self._names), self._values)
+            return [
+                (dict(zip(self._meaning, values, strict=True)), extracted or [], under_way or [])
+                for values, extracted, under_way in cursor.fetchall()
+            ]
+
+    def _some_of(self, scenes: list[int]) -> "Callable[[PgCursor], object]":
+        return lambda at: at.execute(statement("checks.held", **self._names), {"scenes": scenes})
+
+    def _held(self, ask: "Callable[[PgCursor], object]") -> int | None:
+        """One of these scenes of which the table holds rows; None if there is none, 0 if that takes too long to find
+        out."""
+        try:
+            with self._database.transaction("looking for rows of scenes") as cursor:
+                cursor.execute(statement("connection.limit_time"), {"milliseconds": str(LONGEST_LOOK_SECONDS * 1000)})
+                cursor.execute(statement("results.use_indexes"))
+                ask(cursor)
+                found: int | None = scalar(cursor)
+                return found
+        except ExtractionError as error:
+            if isinstance(error.__cause__, pg.QueryCanceled):
+                return 0
+            raise
+
+    @property
+    def _names(self) -> dict[str, sql.Composable]:
+        return {
+            "log": NO_LOG if self._log.absent else self._log.identifier,
+            "settings": sql.Identifier(SETTINGS) if SETTINGS in self._log.columns else sql.SQL("NULL::jsonb"),
+            "results": self._results.identifier,
+            "catalogue": self._reader.catalogue.identifier,
+        }
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {"results": str(self._results), "card": self._card, "keys": list(self._meaning)}
+
+
+def _in_words(meaning: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in meaning.items())
