@@ -167,6 +167,44 @@ def test_numbers_that_cannot_be_written(ground: Workspace) -> None:
     assert ground.status(HIGH) == "ingested"
 
 
+def test_an_area_that_crosses_itself_everywhere(ground: Workspace) -> None:
+    """What is configured is not put right by something else: its hull is another area."""
+    scene = add(ground, 1)
+    ground.query("UPDATE aois SET wkb_geometry = ST_GeomFromText(%s, 4326)", crossing(800))
+    for options in ((), ("--check",)):
+        outcome = ground.start("s2", *options).wait(LONGEST_SECONDS)
+        assert outcome.code == 2, outcome.stderr
+        assert "801" in outcome.output
+    assert (ground.status(scene), ground.log(scene)) == ("ingested", [])
+
+
+def test_an_area_that_crosses_itself_here_and_there(ground: Workspace) -> None:
+    scene = add(ground, 1)
+    ground.query("UPDATE aois SET wkb_geometry = ST_GeomFromText(%s, 4326)", crossing(150))
+    assert ground.start("s2").wait(LONGEST_SECONDS).code == 0
+    assert ground.status(scene) == "extracted"
+
+
+def test_a_row_of_another_area(ground: Workspace) -> None:
+    """It has no SRID, and comes first."""
+    scene = add(ground, 1)
+    ground.query("ALTER TABLE aois ALTER wkb_geometry TYPE geometry")
+    ground.query("CREATE TABLE before AS SELECT * FROM aois")
+    ground.query("DELETE FROM aois")
+    ground.query("INSERT INTO aois VALUES ('other', ST_GeomFromText('POLYGON((0 0, 1 0, 1 1, 0 0))', 0))")
+    ground.query("INSERT INTO aois SELECT * FROM before")
+    outcome = ground.start("s2").wait(LONGEST_SECONDS)
+    assert (outcome.code, ground.status(scene)) == (0, "extracted"), outcome.stderr
+
+
+def test_a_valid_footprint_whose_edges_are_all_long(ground: Workspace) -> None:
+    """Densified for its transformation, it would have millions of vertices."""
+    scene = add(ground, 1)
+    footprint(comb(3000))(ground, scene)
+    assert ground.start("s2").wait(LONGEST_SECONDS).code == 0
+    assert ground.status(scene) == "extracted"
+
+
 @pytest.mark.parametrize("first", [True, False], ids=["alone at first", "after a good one"])
 @pytest.mark.parametrize("name", OBJECTS)
 def test_an_object(ground: Workspace, spoilt: SpoiltStore, name: str, first: bool) -> None:
