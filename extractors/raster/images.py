@@ -12,6 +12,9 @@ import rasterio
 import rasterio.errors
 import rasterio.windows
 
+# What GDAL reported before, and rasterio raises at the next occasion, is none of rasterio's own errors.
+from rasterio._err import CPLE_BaseError
+
 from extractors.errors import SceneError, one_line
 from extractors.statistics.grid import Array, Boxes, Integers
 from extractors.statistics.scanline import Spans
@@ -47,7 +50,7 @@ class ImageFile:
                         dataset.close()
                     else:
                         self._idle.append(dataset)
-        except rasterio.errors.RasterioError as error:
+        except (rasterio.errors.RasterioError, CPLE_BaseError, UnicodeDecodeError) as error:
             if _is_out_of_memory(error):
                 raise MemoryError(f"{self.path.name} cannot be read ({one_line(error)})") from error
             raise SceneError(
