@@ -119,7 +119,7 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "chunk_size": 2000, "engine": "scanline", "verified_parcels": 5, "cores": None, "band_labels": "classic",
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
         "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
-        "spool_megabytes": 256, "server_settings": {},
+        "spool_megabytes": 256, "memory_megabytes": None, "server_settings": {},
     }  # fmt: skip
 
 

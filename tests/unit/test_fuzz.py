@@ -15,6 +15,8 @@ from tests.support.fuzz import CHECKS, bounded
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Dataset has no geotransform"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    # rasterio fails to log what is no UTF-8.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
 ]
 
