@@ -122,7 +122,7 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "chunk_size": 2000, "engine": "scanline", "verified_parcels": 5, "cores": None, "band_labels": "classic",
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
         "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
-        "spool_megabytes": 256, "server_settings": {},
+        "spool_megabytes": 256, "memory_megabytes": None, "server_settings": {},
     }  # fmt: skip
     assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
 
@@ -151,7 +151,7 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
         "chunk_size": 1, "engine": "rasterstats", "verified_parcels": 0, "cores": 1, "band_labels": "api",
         "coherence_band_order": "historical", "database_wait_seconds": 0, "max_attempts": 1, "retry_pause_seconds": 0,
         "outages_in_a_row": 1, "outage_pause_seconds": 0, "absent_retry_hours": 72, "deadline_seconds": 1,
-        "spool_megabytes": 0, "server_settings": {"lock_timeout": "2s"},
+        "spool_megabytes": 0, "memory_megabytes": 100, "server_settings": {"lock_timeout": "2s"},
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
