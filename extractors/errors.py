@@ -108,6 +108,10 @@ class ParcelsChangedError(OutageError):
     """Parcels were deleted while their scene was computed: it is computed again, with those that are there then."""
 
 
+class LockedError(OutageError):
+    """Sessions that are no workers hold the locks by which workers share their work: end these."""
+
+
 class StoreUnavailableError(OutageError):
     """The S3 store does not answer, or refuses: see `host` and the keys in `s3_config.json`."""
 

@@ -130,6 +130,7 @@ class Resources:
                 check.look()
             for check in start.database_checks.before_any_work():
                 check.look()
+            start.database_checks.warn_of_superuser()
             return cls(start, cores, memory)
 
     @classmethod

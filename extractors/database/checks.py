@@ -82,7 +82,7 @@ class DatabaseChecks:
         """That PostGIS is there."""
         with self._database.transaction("looking for PostGIS") as cursor:
             cursor.execute(statement("connection.describe"))
-            server, version, schema, usable, name, encoding = cursor.fetchone() or ()
+            server, version, schema, usable, name, encoding, temporary, user = cursor.fetchone() or ()
         if version is not None and not usable:
             raise ConfigurationError(
                 f"PostGIS is in the schema {schema} of database {name}, which the database user may not use; GRANT "
@@ -90,14 +90,32 @@ class DatabaseChecks:
             )
         if not usable:
             raise ConfigurationError(f"database {name} has no PostGIS; run CREATE EXTENSION postgis in it")
+        if not temporary:
+            raise ConfigurationError(
+                f"the database user {user} may not make temporary functions, which broken geometries need; GRANT "
+                f"TEMPORARY ON DATABASE {name} TO {user}"
+            )
         return f"PostgreSQL {server}, PostGIS {version} in schema {schema}, encoding {encoding}"
+
+    def warn_of_superuser(self) -> None:
+        """Say so if this user may do anything: then whoever can attach something to a table may as well."""
+        with self._database.transaction("looking who we are") as cursor:
+            cursor.execute(statement("connection.user"))
+            user, is_superuser = cursor.fetchone() or ("", False)
+        if is_superuser:
+            log.warning(
+                "the database user %s is a superuser: triggers and views of others run with all its rights; give "
+                "workers a role of their own (docs/configuration.md)",
+                user,
+            )
 
     def parcels(self) -> str:
         """The parcel table, with parcels in it."""
-        table, srid = self._reader.parcels, self._reader.parcel_srid
+        table = self._reader.parcels
         columns = [column.name for column in table.columns.values()]
         with self._database.transaction("checking the parcel table") as cursor:
             rows = rights.check_readable(cursor, table, columns)
+        srid = self._reader.parcel_srid
         if table.columns["geometry"].type == GEOGRAPHY:
             log.warning(
                 "table %s has geographies, which are searched without an index; make them geometries: ALTER TABLE %s "
@@ -137,7 +155,10 @@ class DatabaseChecks:
 
     def area(self) -> str:
         """The area of interest."""
-        table, field = self._reader.aois, self._reader.aoi_field
+        table = self._reader.aois
+        with self._database.transaction("checking the AOI table") as cursor:
+            rights.check_readable(cursor, table, AOI_COLUMNS)
+        field = self._reader.aoi_field
         with self._database.transaction("checking the AOI table") as cursor:
             rights.check_readable(cursor, table, [field, *AOI_COLUMNS])
             most = aoi.fix_of_areas(self._reader.fixes_by_structure)[1]

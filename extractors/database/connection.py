@@ -38,6 +38,7 @@ CLIENT_SETTINGS = {
     "keepalives_interval": 10,
     "keepalives_count": 6,
     "tcp_user_timeout": 120_000,
+    "gssencmode": "disable",  # Kerberos is for those who ask for it
 }
 # The same for the server's end of our session, and: nothing but us ends the session while it computes, and nothing
 # holds a lock or a transaction for long.
@@ -52,6 +53,7 @@ SERVER_SETTINGS = {
     "lock_timeout": "30s",
     "statement_timeout": "30min",
     "client_connection_check_interval": "10s",
+    "row_security": "off",  # policies that hide rows are an error, and no scene without parcels
     "jit": "off",  # compiling takes longer than any query of ours
 }
 ANOTHER_SESSION_SECONDS = 5.0
@@ -217,12 +219,18 @@ def _configure(connection: "PgConnection", own: dict[str, str | int | float | bo
         with _transaction(connection, "opening a session") as cursor:
             cursor.execute(statement("connection.configure"), {"names": list(wanted), "values": list(wanted.values())})
             unknown = own.keys() - {row[0] for row in cursor.fetchall()}
-            cursor.execute(statement("connection.use_postgis"))
+            cursor.execute(statement("connection.trusted_schemas"))
+            left_out = cursor.fetchone()
+            cursor.execute(statement("connection.pin_search_path"))
     except ExtractionError as error:
         cause = error.__cause__
         if isinstance(cause, psycopg2.ProgrammingError | psycopg2.DataError | pg.CantChangeRuntimeParam):
             raise ConfigurationError(f"{where} does not take them ({one_line(cause)}); fix them") from error
         raise
+    if left_out and left_out[0]:
+        log.warning(
+            "the schema %s is not looked into, because it belongs to %s; name tables with their schemas", *left_out[:2]
+        )
     if unknown:
         raise ConfigurationError(f"{where} knows no setting {', '.join(sorted(unknown))}; fix its name")
 

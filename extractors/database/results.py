@@ -75,22 +75,23 @@ class ResultsTable:
         """
         if self.table.made_here and not before:
             return 0
-        names = {"table": self.table.identifier}
-        values = {"obsid": obsid, "pids": array_literal(pids)}
+        names, values = {"table": self.table.identifier}, {"obsid": obsid}
         cursor.execute(statement("results.use_indexes"))
         # Quick where there is an index on obsid, else a walk through the table.
         cursor.execute(statement("results.any_of_scene", **names), values)
         if not scalar(cursor):
             return 0
-        cursor.execute(statement("results.delete_parcels", **names), values)
-        cursor.execute(statement("results.count_scene", **names), values)
-        kept, undeleted = cursor.fetchone() or (0, 0)
+        selected = values | {"pids": array_literal(pids)}
+        cursor.execute(statement("results.delete_parcels", **names), selected)
+        cursor.execute(statement("results.count_parcels", **names), selected)
+        undeleted = scalar(cursor)
         if undeleted:
             raise ConfigurationError(
                 f"{self.table.key}: {undeleted} rows of scene {obsid} cannot be deleted from table {self.table}, and "
                 "would be there twice; nothing was written; remove the trigger or rule that keeps them"
             )
-        return int(kept)
+        cursor.execute(statement("results.count_scene", **names), values)
+        return int(scalar(cursor))
 
     def refuse_if_closed(self, cursor: "PgCursor", pid: int, obsid: int, labels: Collection[str]) -> None:
         """Raise ConfigurationError if the table has no partition for a scene's rows, or a constraint on their scene,

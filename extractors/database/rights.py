@@ -49,7 +49,7 @@ def check_readable(cursor: "PgCursor", table: Table, columns: Collection[str]) -
     """Raise ConfigurationError if these columns may not be read; returns about how many rows there are."""
     nature = _nature(cursor, table, {"SELECT": columns})
     _require_rights(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_policies(table, nature)
     return nature.rows
 
 
@@ -63,7 +63,7 @@ def check_catalogue(cursor: "PgCursor", table: Table, columns: Collection[str]) 
         )
     _require_rights(table, nature)
     _refuse_hindrances(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_policies(table, nature)
 
 
 def check_log(cursor: "PgCursor", table: Table) -> None:
@@ -88,7 +88,7 @@ def check_log(cursor: "PgCursor", table: Table) -> None:
         )
     _require_rights(table, nature)
     _refuse_hindrances(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
 
@@ -98,7 +98,8 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
         _check_creation(cursor, table)
         return
     columns = [column.name for column in table.columns.values()]
-    nature = _nature(cursor, table, {"SELECT": columns, "INSERT": columns, "DELETE": ()})
+    keys = [table.columns["pid"].name, table.columns["obsid"].name]
+    nature = _nature(cursor, table, {"SELECT": keys, "INSERT": columns, "DELETE": ()})
     if table.kind == "f":
         raise ConfigurationError(
             f"{table.key}: {table} is a foreign table, whose rows would not be written in one transaction with the "
@@ -111,11 +112,7 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
         )
     _require_rights(table, nature)
     _refuse_hindrances(table, nature)
-    if nature.has_policies:
-        raise ConfigurationError(
-            f"{table.key}: table {table} has row level security, with which COPY does not work; exempt the user (ALTER "
-            f"ROLE {nature.user} BYPASSRLS), or ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
-        )
+    _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
 
@@ -154,9 +151,13 @@ def _refuse_hindrances(table: Table, nature: Nature) -> None:
         )
 
 
-def _warn_of_policies(table: Table, nature: Nature) -> None:
+def _refuse_policies(table: Table, nature: Nature) -> None:
+    """Rows that are hidden would be missing without anybody noticing; and COPY does not work with policies."""
     if nature.has_policies:
-        log.warning("table %s has row level security: what its policies hide from this user is not seen", table)
+        raise ConfigurationError(
+            f"{table.key}: table {table} has row level security, which hides rows from this user; exempt it (ALTER "
+            f"ROLE {nature.user} BYPASSRLS), or ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
+        )
 
 
 def _warn_if_unlogged(table: Table, nature: Nature) -> None:

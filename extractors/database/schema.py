@@ -92,7 +92,7 @@ def find(cursor: "PgCursor", wanted: TableName, key: str) -> Table:
     The exact name wins. Else the lower-case one: established configurations were used unquoted.
     """
     for candidate in (wanted, TableName(wanted.name.lower(), wanted.schema and wanted.schema.lower())):
-        cursor.execute(statement("tables.find"), {"table": candidate.identifier.as_string(cursor)})
+        cursor.execute(statement("tables.find"), {"schema": candidate.schema, "name": candidate.name})
         row = cursor.fetchone()
         if row is not None:
             schema, name, kind, comment = row

@@ -279,7 +279,6 @@ CASES: dict[str, Broken] = {
         "catalogue",
         ("id", "uuid", "integer"),
     ),
-    "ids of scenes are too large": Broken(many_numbers, "catalogue", ("id", "2147483648")),
     "columns as GeoPackages have them": Broken(
         sql("ALTER TABLE parcels RENAME ogc_fid TO fid"), "parcel table", ("ogc_fid", "tables.parcel_id")
     ),

@@ -379,7 +379,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
         skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
         integrity, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large, final,
-        no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit,
+        no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit, proof,
     )
 }  # fmt: skip
 

@@ -50,6 +50,7 @@ def resources(folder: Path, outcomes: list[Outcome], *scenes: Scene | None) -> A
         return True
 
     return SimpleNamespace(
+        card=SimpleNamespace(code="s2"),
         options=read_options("s2", ["--data-dir", str(folder), "--all"]),
         config=SimpleNamespace(extraction=Extraction(outage_pause_seconds=0.001, retry_pause_seconds=0)),
         request=SimpleNamespace(layers=()),

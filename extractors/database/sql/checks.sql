@@ -173,3 +173,27 @@ WHERE d.card = %(card)s
   AND NOT EXISTS (SELECT FROM {log} l WHERE l.obsid = d.id AND l.results = %(results)s AND l.outcome = 'extracted')
   AND EXISTS (SELECT FROM {results} r WHERE r.obsid = d.id)
 LIMIT 1
+
+-- :strangers
+-- What may run with our rights and belongs to others than ourselves, superusers and the owner of the database: tables
+-- (with their triggers, rules and views), functions of their triggers; and who may make functions beside PostGIS's.
+WITH trusted AS (
+    SELECT oid FROM pg_roles
+    WHERE rolsuper OR rolname IN (current_user, 'pg_database_owner')
+       OR oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
+)
+SELECT concat('table ', c.oid::regclass), concat('belongs to ', pg_get_userbyid(c.relowner))
+FROM pg_class c
+WHERE c.oid = ANY (%(tables)s::regclass[]) AND c.relowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('trigger ', quote_ident(t.tgname), ' of ', t.tgrelid::regclass),
+       concat('calls a function of ', pg_get_userbyid(p.proowner))
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE t.tgrelid = ANY (%(tables)s::regclass[]) AND NOT t.tgisinternal AND p.proowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('schema ', n.oid::regnamespace),
+       concat('lets ', CASE a.grantee WHEN 0 THEN 'everybody' ELSE pg_get_userbyid(a.grantee) END,
+              ' make functions beside those of PostGIS')
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace, aclexplode(n.nspacl) a
+WHERE e.extname = 'postgis' AND a.privilege_type = 'CREATE' AND a.grantee NOT IN (SELECT oid FROM trusted)
+ORDER BY 1

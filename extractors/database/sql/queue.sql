@@ -113,6 +113,16 @@ WHERE r.finished_at IS NULL AND r.card = %(card)s AND r.aoi = %(aoi)s
 -- classid 1128418561, objid the scene.
 SELECT pg_try_advisory_lock(1128418561, %(obsid)s::integer)
 
+-- :strangers
+-- Sessions that hold the lock of one of these scenes (`skip`) and work on none: user, address, process, scene.
+SELECT coalesce(quote_ident(a.usename), 'somebody'), coalesce(host(a.client_addr), 'an address that is not shown'), l.pid,
+       l.objid::bigint
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1128418561
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.objid = ANY (%(skip)s::integer[]::oid[])
+  AND NOT EXISTS (SELECT FROM {log} r WHERE r.obsid::oid = l.objid AND r.finished_at IS NULL)
+
 -- :unlock_all
 -- Between scenes, a session holds no lock.
 SELECT pg_advisory_unlock_all()

@@ -8,10 +8,13 @@ SET LOCAL enable_seqscan = off
 -- index on pid from being searched for every single parcel, which takes a hundred times as long.
 DELETE FROM {table} WHERE obsid = %(obsid)s AND pid + 0 IN (SELECT DISTINCT unnest(%(pids)s::bigint[]))
 
+-- :count_parcels
+-- How many rows of a scene are of some parcels; in the same way.
+SELECT count(*) FROM {table} WHERE obsid = %(obsid)s AND pid + 0 IN (SELECT DISTINCT unnest(%(pids)s::bigint[]))
+
 -- :count_scene
--- How many rows of a scene there are; and how many of them are of some parcels.
-SELECT count(*), count(*) FILTER (WHERE pid + 0 IN (SELECT DISTINCT unnest(%(pids)s::bigint[])))
-FROM {table} WHERE obsid = %(obsid)s
+-- How many rows of a scene there are.
+SELECT count(*) FROM {table} WHERE obsid = %(obsid)s
 
 -- :any_of_scene
 -- Whether there is any row of a scene.

@@ -15,10 +15,16 @@ WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
 -- :find
--- The table's schema and name as the database resolves them, its kind, and the comment on it; no row if there is none.
+-- A table's schema and name, its kind, and the comment on it; no row if there is none. Without a schema, it is looked for
+-- in those that the session trusts.
 SELECT n.nspname, c.relname, c.relkind, obj_description(c.oid, 'pg_class')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass(%(table)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+FROM unnest(CASE WHEN %(schema)s::text IS NULL THEN current_setting('parcel_extraction.schemas')::text[]
+                 ELSE ARRAY[%(schema)s::text] END)
+     WITH ORDINALITY trusted (name, place)
+JOIN pg_namespace n ON n.nspname = trusted.name
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+ORDER BY trusted.place
+LIMIT 1
 
 -- :usual_srid
 -- The SRID that most geometries carry, as far as they are looked at; for a column whose type does not fix it.
@@ -61,7 +67,7 @@ COMMENT ON TABLE {table} IS %(comment)s
 
 -- :current_schema
 -- The schema in which a table is made whose name does not say.
-SELECT current_schema()
+SELECT (current_setting('parcel_extraction.schemas')::text[])[1]
 
 -- :create_log
 -- One row per attempt at a scene. obsid is dias_catalogue.id, without a foreign key so that the log outlives its scene.
