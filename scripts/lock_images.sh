@@ -28,8 +28,7 @@ database="$(sed -n 's/.*\${PG_SPAT_IMAGE:-\(.*\)}$/\1/p' docker_compose_s2.yml)"
 base="$(locked "$base")"
 database="$(locked "$database")"
 cat >images.lock <<END
-# What the images are that we build on and start, by digest (of the list for all architectures). Written by
-# scripts/lock_images.sh.
+# The images that we build on and start, by digest; scripts/lock_images.sh writes them anew.
 BASE_IMAGE=$base
 PG_SPAT_IMAGE=$database
 END

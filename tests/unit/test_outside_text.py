@@ -3,6 +3,7 @@ it. Escaped in one place, `extractors.text`."""
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import sys
@@ -19,6 +20,7 @@ from extractors.errors import ConfigurationError
 from extractors.logs import about, configure, progress
 from extractors.model import Outcome, StoredObject
 from extractors.text import printable, say
+from tests.support.environment import ROOT
 from tests.unit.test_logs import _logging_as_it_was, messages, scene
 
 __all__ = ["_logging_as_it_was"]
@@ -187,6 +189,18 @@ def test_what_the_health_check_says(
     assert health.main() == 1
     (line,) = capsys.readouterr().out.split("\n")[:-1]
     assert line.isprintable()
+
+
+def test_nothing_is_printed_in_another_way() -> None:
+    """One function for all commands; what goes to stderr is a log line, but for argparse's own."""
+    for source in [*(ROOT / "extractors").rglob("*.py"), ROOT / "download_with_boto3.py"]:
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {
+                "print",
+                "sys.stdout.write",
+                "sys.stderr.write",
+            }:
+                assert source.name == "text.py", f"{source}:{node.lineno}"
 
 
 # What the log table holds
