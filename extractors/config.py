@@ -28,7 +28,7 @@ KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
 # Settings that change the numbers of a CARD.
-NUMBERS_DEPEND_ON = {"c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
+NUMBERS_DEPEND_ON = {"s2": ("radiometry",), "c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
 
 
 @dataclass(frozen=True)
@@ -180,10 +180,17 @@ class CardSettings(Section):
     server_settings: dict[str, str | int | float | bool] = Field(default={}, examples=[{"lock_timeout": "30s"}])
 
 
-class Extraction(CardSettings):
+class Sentinel2Settings(CardSettings):
+    """How to extract Sentinel-2 scenes."""
+
+    radiometry: Literal["raw", "harmonised"] = Field(default="raw", examples=["harmonised"])
+    radiometry_fallback: Literal["baseline"] | None = Field(default=None, examples=["baseline"])
+
+
+class Extraction(Sentinel2Settings):
     """The object `extraction` of `db_config.json`: settings for all CARDs, and for each of them its own."""
 
-    s2: CardSettings = CardSettings()
+    s2: Sentinel2Settings = Sentinel2Settings()
     bs: CardSettings = CardSettings()
     c6: CardSettings = CardSettings()
     c1: CardSettings = CardSettings()

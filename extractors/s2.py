@@ -3,11 +3,13 @@
 import datetime as dt
 import re
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
-from extractors.model import BandFile, ImageFormat, Product, Scene, StoredObject
-from extractors.products import layouts
+from extractors.model import BandFile, ImageFormat, Product, Radiometry, Scene, StoredObject
+from extractors.products import layouts, metadata
 from extractors.products.card import Card
 from extractors.worker import main
 
@@ -23,7 +25,7 @@ REFERENCE = re.compile(
 )
 
 
-def find(scene: Scene, store: "Source", _: "Extraction") -> Product:
+def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     """Find the product's band files by what their keys end with: the granule's name cannot be composed.
 
     Tried: the reference with and without `.SAFE`, as written first, in each collection.
@@ -46,13 +48,32 @@ def find(scene: Scene, store: "Source", _: "Extraction") -> Product:
             objects = {band: item for band, item in found.items() if item is not None}
             if len(objects) == len(RESOLUTIONS):
                 bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
-                return Product(tuple(objects.values()), bands)
+                product = Product(tuple(objects.values()), bands)
+                return product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, prefix)
             if listed:
                 missing.append(f"{prefix} lacks {', '.join(band for band in RESOLUTIONS if band not in objects)}")
     collections = " or ".join(layouts.SENTINEL_2_COLLECTIONS)
     raise SceneNotFoundError(
         "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {collections} of its date"
     )
+
+
+def _harmonised(product: Product, listed: list[StoredObject], extraction: "Extraction", prefix: str) -> Product:
+    """The product with its own metadata; where that is lacking, with what its name tells, if that is wanted."""
+    found = [item for item in listed if item.file_name == metadata.FILE_NAME]
+    if not found:
+        if extraction.radiometry_fallback is None:
+            raise metadata.lacking(prefix)
+        return replace(product, radiometry=lambda _: metadata.radiometry_of_name(prefix))
+    # Nearest to the product's root.
+    item = min(found, key=lambda item: item.key.count("/"))
+    if item.size > metadata.MOST_BYTES:
+        raise metadata.too_large(item.size)
+
+    def read(folder: Path) -> Radiometry:
+        return metadata.read_radiometry(folder / item.file_name, item.key)
+
+    return replace(product, objects=(*product.objects, item), radiometry=read)
 
 
 def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:

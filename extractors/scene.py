@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
 from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
 from extractors.logs import progress
-from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StoredObject
+from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StatisticsRequest, StoredObject
 from extractors.products.source import Source
 from extractors.products.store import open_source
 from extractors.raster.bands import Band
@@ -64,10 +65,11 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         say_downloaded([item.size for item in product.objects], counts)
         srid = look_at(images.bands, resources, counts)
         check_place(images.bands, parcels.footprint_bounds(scene, srid))
+        request = harmonised(product, folder, resources.request, counts)
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
             rows.pids.extend(selection.pids)
             chunks = (parcel_chunk(block, srid) for block in selection.blocks)
-            for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
+            for chunk in with_progress(images.compute(chunks, request), selection.total, scene):
                 counts.add(chunk)
                 add_result(rows, ResultsTable(resources.tables.results), scene.id, chunk)
         on_failure.pop_all()
@@ -225,6 +227,19 @@ def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> in
     for label in counts.absent:
         log.info("the product has no %s", label)
     return bands[0].srid
+
+
+def harmonised(product: Product, folder: Path, request: StatisticsRequest, counts: ParcelCounts) -> StatisticsRequest:
+    """The request, with every layer shifted by what the product says of its band; what it says goes into `counts`.
+    Raises UnusableSceneError if it says nothing of a band that should have an offset."""
+    if product.radiometry is None:
+        return request
+    found = product.radiometry(folder)
+    layers = tuple(replace(layer, shift=found.offset_of(layer.band)) for layer in request.layers)
+    offsets = {layer.label: layer.shift for layer in layers}
+    counts.settings["harmonised"] = {"baseline": found.baseline, "offsets": offsets, "read_from": found.origin}
+    log.info("harmonised by %s: baseline %s, offsets %s", found.origin, found.baseline, offsets)
+    return replace(request, layers=layers)
 
 
 def check_place(bands: list[Band], footprint: Box | None) -> None:

@@ -12,7 +12,7 @@ from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors.database.connection import Database, scalar
-from extractors.database.schema import find
+from extractors.database.schema import Table, find
 from extractors.database.sql import statement
 from extractors.database.tables import SETTINGS, TableReader
 from extractors.errors import ConfigurationError, ExtractionError
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 LONGEST_LOOK_SECONDS = 5
 # What numbers mean of which the log says nothing: those of established tables, and of versions before. Of settings that
 # are not named here they may have any value.
-UNSAID: dict[str, Any] = {}
+UNSAID: dict[str, Any] = {"radiometry": "raw"}
 # In the place of a log that is still to be made.
 NO_LOG = sql.SQL("(SELECT NULL::integer AS obsid, NULL::text AS results, NULL::text AS outcome WHERE false)")
 REMEDY = "write another results_table, or start with --accept-mixed if both may stand in one table"
@@ -34,6 +34,10 @@ REMEDY = "write another results_table, or start with --accept-mixed if both may 
 
 class Mixing:
     """The check for one CARD. meaning: what this worker's numbers depend on. accepted: differences are only said."""
+
+    # As they are when it is made: what was absent at the start may have been filled by others.
+    _results: Table
+    _log: Table
 
     def __init__(
         self, database: Database, reader: TableReader, card: str, meaning: Mapping[str, Any], accepted: bool
@@ -43,7 +47,6 @@ class Mixing:
         self._card = card
         self._meaning = dict(meaning)
         self._accepted = accepted
-        self._results, self._log = reader.results, reader.log
 
     def checks(self) -> list[Check]:
         """It, in the form of checks."""
@@ -52,7 +55,6 @@ class Mixing:
     def look(self) -> str:
         """That the table holds no numbers of another meaning."""
         own = _in_words(self._meaning) or "nothing that can be set"
-        # As they are now: what was absent at the start may have been filled by others.
         with self._database.transaction("looking at the results table") as cursor:
             self._results = find(cursor, self._reader.results.name, self._reader.results.key)
             self._log = find(cursor, self._reader.log.name, self._reader.log.key)

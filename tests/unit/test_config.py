@@ -122,7 +122,7 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "chunk_size": 2000, "engine": "scanline", "verified_parcels": 5, "cores": None, "band_labels": "classic",
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
         "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
-        "spool_megabytes": 256, "server_settings": {},
+        "spool_megabytes": 256, "server_settings": {}, "radiometry": "raw", "radiometry_fallback": None,
     }  # fmt: skip
     assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
 
@@ -151,7 +151,8 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
         "chunk_size": 1, "engine": "rasterstats", "verified_parcels": 0, "cores": 1, "band_labels": "api",
         "coherence_band_order": "historical", "database_wait_seconds": 0, "max_attempts": 1, "retry_pause_seconds": 0,
         "outages_in_a_row": 1, "outage_pause_seconds": 0, "absent_retry_hours": 72, "deadline_seconds": 1,
-        "spool_megabytes": 0, "server_settings": {"lock_timeout": "2s"},
+        "spool_megabytes": 0, "server_settings": {"lock_timeout": "2s"}, "radiometry": "harmonised",
+        "radiometry_fallback": "baseline",
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
@@ -450,6 +451,18 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         "extraction.bs",
         {"chunksize": 5},
         "extraction.bs.chunksize: unknown key; did you mean `chunk_size`?",
+    ),
+    "a setting that another card has": (
+        "extraction.bs",
+        {"radiometry": "raw"},
+        "extraction.bs.radiometry: unknown key; known here: chunk_size, engine, verified_parcels, cores, band_labels, "
+        "coherence_band_order, database_wait_seconds, max_attempts, retry_pause_seconds, outages_in_a_row, "
+        "outage_pause_seconds, absent_retry_hours, deadline_seconds, spool_megabytes, server_settings",
+    ),
+    "a radiometry that does not exist": (
+        "extraction.s2",
+        {"radiometry": "reflectance"},
+        'extraction.s2.radiometry: "reflectance" cannot be used (...); write, for example, "harmonised"',
     ),
     "a card that does not exist": ("extraction.s3", {}, "extraction.s3: unknown key; did you mean `s2`?"),
     "settings of a card that are none": (
