@@ -4,7 +4,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from extractors.model import POLARISATIONS, BandFile, ImageFormat, Product, Scene
+from extractors.model import BandFile, ImageFormat, Product, Scene
 from extractors.products import layouts
 from extractors.products.card import Card, polarisations
 from extractors.worker import main
@@ -33,7 +33,6 @@ def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
 
 CARD = Card(
     code="c6",
-    labels={"classic": {name: name for name in POLARISATIONS}, "api": {name: f"{name}c" for name in POLARISATIONS}},
     reference=re.compile(r"S1[A-D]_[A-Za-z0-9_-]{1,100}_CARD-COH6", re.ASCII),
     format=ImageFormat("GTiff", nodata=0, scaled=True),
     find=find,

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 # All that the catalogue's column `status` is given.
 STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
-# Polarisations of radar bands in the order of the results, sent before received; and which two an instrument records
-# together.
-POLARISATIONS = ("VV", "VH", "HH", "HV")
+# Which two polarisations an instrument records together.
 PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
 # The log's words for attempts that do not count: ended through no fault of the scene, or before its product was there.
 GIVEN_BACK = "given_back"

@@ -1,4 +1,4 @@
-"""Worker for Sentinel-2 level 2A: bands B04, B08 (10 m) and the scene classification SCL (20 m)."""
+"""Worker for Sentinel-2 level 2A: bands B04, B08 (10 m) and the scene classification SCL (20 m), or others."""
 
 import datetime as dt
 import re
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extractors import labels
 from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
 from extractors.model import BandFile, ImageFormat, Product, Radiometry, Scene, StoredObject
 from extractors.products import layouts, metadata
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from extractors.config import Extraction
     from extractors.products.source import Source
 
-RESOLUTIONS = {"B04": "10m", "B08": "10m", "SCL": "20m"}
 REFERENCE = re.compile(
     r"S2[A-D]_MSIL2A_(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})T\d{6}_N\d{4}_R\d{3}"
     r"_T\d{2}[A-Z]{3}_\d{8}T\d{6}(?P<safe>\.SAFE)?",
@@ -39,19 +39,20 @@ def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
         raise UnusableSceneError(f"the reference {scene.reference} has no date in its name ({error})") from error
     bare = scene.reference.removesuffix(".SAFE")
     names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
+    bands_wanted = dict.fromkeys(band for band, _ in extraction.layers(CARD.code))
     missing = []
     for collection in layouts.SENTINEL_2_COLLECTIONS:
         for name in names:
             prefix = layouts.SENTINEL_2.format(collection=collection, date=date, name=name)
             listed = store.list_product(prefix)
-            found = {band: _band_object(band, listed) for band in RESOLUTIONS}
+            found = {band: _band_object(band, listed) for band in bands_wanted}
             objects = {band: item for band, item in found.items() if item is not None}
-            if len(objects) == len(RESOLUTIONS):
+            if len(objects) == len(bands_wanted):
                 bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
                 product = Product(tuple(objects.values()), bands)
                 return product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, prefix)
             if listed:
-                missing.append(f"{prefix} lacks {', '.join(band for band in RESOLUTIONS if band not in objects)}")
+                missing.append(f"{prefix} lacks {', '.join(band for band in bands_wanted if band not in objects)}")
     collections = " or ".join(layouts.SENTINEL_2_COLLECTIONS)
     raise SceneNotFoundError(
         "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {collections} of its date"
@@ -78,9 +79,9 @@ def _harmonised(product: Product, listed: list[StoredObject], extraction: "Extra
 
 def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:
     """The one object that holds a band; products before mid 2018 have file names that start with `L2A_`."""
-    resolution = RESOLUTIONS[band]
+    name, resolution = band.partition("_")[0], labels.resolution(band)
     pattern = re.compile(
-        rf".+/GRANULE/[^/]+/IMG_DATA/R{resolution}/(L2A_)?T\w{{5}}_\d{{8}}T\d{{6}}_{band}_{resolution}\.jp2", re.ASCII
+        rf".+/GRANULE/[^/]+/IMG_DATA/R{resolution}/(L2A_)?T\w{{5}}_\d{{8}}T\d{{6}}_{name}_{resolution}\.jp2", re.ASCII
     )
     matching = [item for item in listed if pattern.fullmatch(item.key)]
     if len(matching) > 1:
@@ -90,10 +91,6 @@ def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:
 
 CARD = Card(
     code="s2",
-    labels={
-        "classic": {"B04": "B4", "B08": "B8", "SCL": "SC"},
-        "api": {"B04": "B04", "B08": "B08", "SCL": "SC"},
-    },
     reference=REFERENCE,
     format=ImageFormat("JP2OpenJPEG", nodata=0),
     find=find,

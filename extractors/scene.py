@@ -212,10 +212,13 @@ def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> in
     Returns the number of their CRS."""
     names = {band.name: band for band in bands}
     layers = [layer for layer in resources.request.layers if layer.band in names]
+    if not layers:
+        wanted = ", ".join(layer.band for layer in resources.request.layers)
+        raise UnusableSceneError(f"the product has {', '.join(names)}, and none of the bands wanted ({wanted})")
     labels = {layer.band: layer.label for layer in resources.request.layers}
     counts.bands = tuple(layer.label for layer in layers)
     missing = (PARTNERS[name] for name in names if name in PARTNERS)
-    counts.absent = tuple(labels[name] for name in missing if name not in names)
+    counts.absent = tuple(labels[name] for name in missing if name not in names and name in labels)
     counts.settings |= {
         "srid": bands[0].srid,
         "bands": {layer.label: names[layer.band].settings for layer in layers},

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from extractors.errors import UnusableSceneError
-from extractors.model import PARTNERS, POLARISATIONS, BandFile, ImageFormat
+from extractors.labels import POLARISATIONS
+from extractors.model import PARTNERS, BandFile, ImageFormat
 from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, tile_window, tiles_under
 from extractors.raster.integrity import JPEG2000, check_integrity
 from extractors.statistics.grid import Array, Chosen, Grid, Integers, Polygons, PolygonsOnGrid

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pytest
+from affine import Affine
+from shapely.geometry.base import BaseGeometry
 
 from extractors.config import ENGINE_NAMES
 from tests.faults.acts import Gate
-from tests.support.ground import Array, cell, optical, squares
+from tests.support.ground import GRID, Array, cell, optical, squares
 from tests.support.metadata import all_bands, metadata
 from tests.support.running import Outcome
-from tests.support.scenes import COLUMNS, Scene, Signatures, assert_same, s2_reference
+from tests.support.scenes import COLUMNS, Scene, Signatures, assert_same, s2_reference, zonal
 from tests.support.workspace import Workspace
 
 # Settings of one card
@@ -64,6 +67,9 @@ CASES = {
         {},
         {"radiometry": "harmonised", "radiometry_fallback": "baseline"},
         ("radiometry raw", "radiometry harmonised"),
+    ),
+    "band behind a label": Case(
+        "s2", {"bands": ["B04", "SCL"]}, {"bands": {"B08": "B4", "SCL": "SC"}}, ("B4 from B04", "B4 from B08")
     ),
     "order of coherence bands": Case(
         "c6",
@@ -391,3 +397,123 @@ def test_a_histogram_counts_classes_as_they_are(workspace: Workspace) -> None:
     assert classes
     assert classes <= set(range(1, 12))
     assert workspace.rows(scene, "hists") == 4
+
+
+# Bands
+
+
+def many_bands() -> dict[str, Array]:
+    """Some at 10, 20 and 60 m, each with pixels of its own."""
+    random = np.random.default_rng(7)
+    sizes = {"B02": 60, "B02_20m": 30, "B8A_20m": 30, "B01_60m": 10, "AOT_20m": 30, "AOT_60m": 10}
+    more = {name: random.integers(1, 9_000, (size, size), dtype=np.uint16) for name, size in sizes.items()}
+    return optical() | more
+
+
+def zones(parcels: Mapping[int, BaseGeometry], label: str, array: Array) -> Signatures:
+    pixel = GRID.pixel * 60 / array.shape[0]
+    return zonal(parcels, label, array, Affine(pixel, 0, GRID.left, 0, -pixel, GRID.top))
+
+
+@pytest.mark.parametrize("preset", ["classic", "api"])
+def test_a_list_of_bands(workspace: Workspace, preset: str) -> None:
+    parcels = workspace.add_parcels(squares(9))
+    bands = many_bands()
+    scene = workspace.add_s2(bands=bands)
+    workspace.extraction.update(band_labels=preset, s2={"bands": ["B8A", "B01", "B02", "AOT", "SCL"]})
+    outcome = workspace.run()
+    assert (outcome.code, outcome.errors) == (0, []), outcome.stderr
+    assert "downloaded 5 files" in outcome.stderr
+    names = {"B8A": "B8A_20m", "B1": "B01_60m", "B2": "B02", "AOT": "AOT_20m", "SC": "SCL"}
+    expected: Signatures = {}
+    for label, name in names.items():
+        expected |= zones(parcels, label if preset == "classic" or label[2:] else label.replace("B", "B0"), bands[name])
+    assert_same(workspace.signatures(scene), expected)
+    (log,) = workspace.log(scene)
+    assert len(log["settings"]["sources"]) == len(log["rows_written"]) == 5
+
+
+def test_bands_with_labels_of_their_own(workspace: Workspace) -> None:
+    """Two resolutions of one band, and one file under two labels; the table gets room for the longest."""
+    parcels = workspace.add_parcels(squares(9))
+    bands = many_bands()
+    scene = workspace.add_s2(bands=bands)
+    workspace.extraction["bands"] = {
+        "B02": "blue", "B02_10m": "b", "B02_20m": "blue-20", "AOT_60m": "aerosols", "SCL": "SC", "SCL_20m": "classes",
+    }  # fmt: skip
+    workspace.tables["hists_table"] = "hists"
+    outcome = workspace.run()
+    assert (outcome.code, outcome.errors) == (0, []), outcome.stderr
+    assert "downloaded 4 files" in outcome.stderr
+    expected: Signatures = {}
+    for label, name in {
+        "blue": "B02", "b": "B02", "blue-20": "B02_20m", "aerosols": "AOT_60m", "SC": "SCL", "classes": "SCL",
+    }.items():  # fmt: skip
+        expected |= zones(parcels, label, bands[name])
+    assert_same(workspace.signatures(scene), expected)
+    assert workspace.rows(scene, "hists") == 9
+
+
+def test_harmonised_bands(workspace: Workspace) -> None:
+    """Each reflectance by the offset of its band, at whatever resolution; AOT is none."""
+    parcels = workspace.add_parcels(squares(9))
+    bands = many_bands()
+    offsets: dict[int | str, int | float | str] = {number: -100 * number for number in range(13)}
+    scene = add_product(workspace, "2020-04-01T10:00:31", "0400", metadata("04.00", offsets), bands=bands)
+    assert harmonised(workspace, bands=["B01", "B02_20m", "B8A", "AOT"]).code == 0
+    expected: Signatures = {}
+    for label, name in {"B1": "B01_60m", "B2": "B02_20m", "B8A": "B8A_20m", "AOT": "AOT_20m"}.items():
+        expected |= zones(parcels, label, bands[name])
+    assert_same(workspace.signatures(scene), shifted(expected, B1=0, B2=-100, B8A=-800))
+
+
+@pytest.mark.parametrize("card", ["bs", "c6"])
+def test_radar_bands(workspace: Workspace, card: str) -> None:
+    parcels = workspace.add_parcels(squares(9))
+    scene = getattr(workspace, f"add_{card}")(EARLY)
+    workspace.extraction[card] = {"bands": {"VH": "cross", "HH": "HH"}}
+    outcome = workspace.run(card)
+    assert (outcome.code, outcome.errors) == (0, []), outcome.stderr
+    found = workspace.signatures(scene)
+    assert_same(found, zones(parcels, "cross", scene.bands["VH"]))
+    # One that has none of the bands wanted is no success.
+    other = getattr(workspace, f"add_{card}")(LATE)
+    workspace.extraction[card] = {"bands": ["HV"]}
+    assert workspace.run(card).code == 1
+    assert workspace.status(other) == "failed"
+    assert "none of" in workspace.log(other)[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("bands", "words"),
+    [
+        (["B02", "B02_20m"], "B02 and B02_20m have the same label B2"),
+        (["VV"], "s2 has no band VV"),
+        (["B02", "long"], "there is no band long"),
+        ({"B02": "blue", "SCL": "SC"}, "holds 2 characters, but the labels have 4; widen it (ALTER TABLE"),
+        (["B04", "B08"], "histograms are of SCL, which is not among extraction.bands"),
+    ],
+)
+def test_bands_that_are_refused(workspace: Workspace, bands: Any, words: str) -> None:
+    workspace.add_parcels(squares(4))
+    scene = workspace.add_s2()
+    workspace.query(
+        "CREATE TABLE signatures (pid int, obsid int, band char(2), count real, mean real, std real, min real,"
+        " max real, p25 real, p50 real, p75 real)"
+    )
+    workspace.tables["hists_table"] = "hists"
+    workspace.extraction["bands"] = bands
+    for options in ((), ("--check",)):
+        outcome = workspace.run("s2", *options)
+        assert outcome.code == 2
+        assert words in outcome.output
+    assert workspace.status(scene) == "ingested"
+
+
+def test_a_product_that_lacks_a_band(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(4))
+    scene = workspace.add_s2()
+    workspace.extraction["bands"] = ["B04", "B01_20m"]
+    assert workspace.run().code == 1
+    assert workspace.status(scene) == "notfound"
+    assert workspace.log(scene)[0]["detail"].endswith("lacks B01_20m")
