@@ -176,12 +176,14 @@ def write_c6(
     *,
     order: Sequence[str] = ("VH", "VV"),
     described: bool = True,
+    days: int = 6,
 ) -> str:
-    """Write a CARD-COH6 product (coherence 0-1, float32, 0 outside the swath) as GeoTIFF; returns its key.
+    """Write a CARD-COH6 product (coherence 0-1, float32, 0 outside the swath) as GeoTIFF; returns its key. With `days`
+    12, a CARD-COH12 one.
 
     `order` is the order of the bands in the file; `described` says whether their descriptions name them.
     """
-    key = f"Sentinel-1/SAR/CARD-COH6/{obstime:%Y/%m/%d}/{reference}/{reference}.tif"
+    key = f"Sentinel-1/SAR/CARD-COH{days}/{obstime:%Y/%m/%d}/{reference}/{reference}.tif"
     (root / key).parent.mkdir(parents=True, exist_ok=True)
     rows, columns = bands[order[0]].shape
     with rasterio.open(

@@ -23,8 +23,12 @@ def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     bands = [band for band in promised if band in wanted]
     if not bands:
         raise UnusableSceneError(f"the product has {', '.join(promised)}, and none of these is among the bands wanted")
-    prefix = layouts.BACKSCATTER.format(date=scene.obstime, name=scene.reference)
-    objects = store.find_all([f"{prefix}Gamma0_{band}.{part}" for band in bands for part in ("img", "hdr")], prefix)
+    names = [f"Gamma0_{band}.{part}" for band in bands for part in ("img", "hdr")]
+    if scene.prefix is None:
+        prefix = layouts.BACKSCATTER.format(date=scene.obstime, name=scene.reference)
+        objects = store.find_all([prefix + name for name in names], prefix)
+    else:
+        objects = store.find_named(names, scene.prefix)
     return Product(objects, tuple(BandFile(band, f"Gamma0_{band}.img") for band in bands))
 
 

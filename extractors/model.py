@@ -30,7 +30,8 @@ ABSENT = "absent"
 @dataclass(frozen=True)
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
-    and the `attempt`-th that counts. waited: seconds since its first attempt."""
+    and the `attempt`-th that counts. waited: seconds since its first attempt. prefix: where its product lies, if that
+    is known and not to be composed from its name."""
 
     id: int
     reference: str
@@ -38,6 +39,7 @@ class Scene:
     run_id: int
     attempt: int = 1
     waited: float = 0.0
+    prefix: str | None = None
 
 
 class Clock(Protocol):

@@ -14,6 +14,7 @@ from extractors.config import Options, read_database_config, read_store_config
 from extractors.database.checks import DatabaseChecks
 from extractors.database.connection import Database
 from extractors.database.parcels import Parcels
+from extractors.database.places import Places
 from extractors.database.queue import Queue
 from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
@@ -37,8 +38,8 @@ class Start:
         self.config = read_database_config(options.db_config).for_card(card.code)
         self.store_config = read_store_config(options.s3_config)
         self.layers = self._layers()
-        # Made with the first scene: boto3 takes long to load.
-        self.store: Source | None = None
+        # By bucket, None for the configured one; made with the first scene: boto3 takes long to load.
+        self.stores: dict[str | None, Source] = {}
         self.database: Database | None = None
         self._make = make
 
@@ -128,6 +129,7 @@ class Resources:
         self.tables = make_tables(self.database, tables, start.labels) if make else tables
         self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
+        self.places = Places(self.database, self.tables.catalogue)
         # Whether the checks have passed that wait until there is a scene to claim.
         self.proven = False
         self.request = StatisticsRequest(

@@ -28,44 +28,59 @@ REFERENCE = re.compile(
 def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     """Find the product's band files by what their keys end with: the granule's name cannot be composed.
 
-    Tried: the reference with and without `.SAFE`, as written first, in each collection.
+    Unless it is known where it lies, tried are: the reference with and without `.SAFE`, as written first, in each
+    collection.
     """
-    match = REFERENCE.fullmatch(scene.reference)
-    if match is None:
-        raise UnusableSceneError(f"the reference {scene.reference!a} is not a Sentinel-2 product name")
-    try:
-        date = dt.date(int(match["year"]), int(match["month"]), int(match["day"]))
-    except ValueError as error:
-        raise UnusableSceneError(f"the reference {scene.reference} has no date in its name ({error})") from error
-    bare = scene.reference.removesuffix(".SAFE")
-    names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
-    bands_wanted = dict.fromkeys(band for band, _ in extraction.layers(CARD.code))
+    prefixes = _prefixes(scene.reference) if scene.prefix is None else [scene.prefix]
+    wanted = dict.fromkeys(band for band, _ in extraction.layers(CARD.code))
     missing = []
-    for collection in layouts.SENTINEL_2_COLLECTIONS:
-        for name in names:
-            prefix = layouts.SENTINEL_2.format(collection=collection, date=date, name=name)
-            listed = store.list_product(prefix)
-            found = {band: _band_object(band, listed) for band in bands_wanted}
-            objects = {band: item for band, item in found.items() if item is not None}
-            if len(objects) == len(bands_wanted):
-                bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
-                product = Product(tuple(objects.values()), bands)
-                return product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, prefix)
-            if listed:
-                missing.append(f"{prefix} lacks {', '.join(band for band in bands_wanted if band not in objects)}")
-    collections = " or ".join(layouts.SENTINEL_2_COLLECTIONS)
+    for prefix in prefixes:
+        listed = store.list_product(prefix)
+        found = {band: _band_object(band, listed) for band in wanted}
+        objects = {band: item for band, item in found.items() if item is not None}
+        if len(objects) == len(wanted):
+            bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
+            product = Product(tuple(objects.values()), bands)
+            return (
+                product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, scene, prefix)
+            )
+        if listed:
+            missing.append(f"{prefix} lacks {', '.join(band for band in wanted if band not in objects)}")
+    if not missing and scene.prefix is not None:
+        raise SceneNotFoundError(f"{store.name} has nothing under {scene.prefix}")
+    collections, bare = " or ".join(layouts.SENTINEL_2_COLLECTIONS), scene.reference.removesuffix(".SAFE")
     raise SceneNotFoundError(
         "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {collections} of its date"
     )
 
 
-def _harmonised(product: Product, listed: list[StoredObject], extraction: "Extraction", prefix: str) -> Product:
+def _prefixes(reference: str) -> list[str]:
+    """Where the product with this name may lie, in the order of trying."""
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        raise UnusableSceneError(f"the reference {reference!a} is not a Sentinel-2 product name")
+    try:
+        date = dt.date(int(match["year"]), int(match["month"]), int(match["day"]))
+    except ValueError as error:
+        raise UnusableSceneError(f"the reference {reference} has no date in its name ({error})") from error
+    bare = reference.removesuffix(".SAFE")
+    names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
+    return [
+        layouts.SENTINEL_2.format(collection=collection, date=date, name=name)
+        for collection in layouts.SENTINEL_2_COLLECTIONS
+        for name in names
+    ]
+
+
+def _harmonised(
+    product: Product, listed: list[StoredObject], extraction: "Extraction", scene: Scene, prefix: str
+) -> Product:
     """The product with its own metadata; where that is lacking, with what its name tells, if that is wanted."""
     found = [item for item in listed if item.file_name == metadata.FILE_NAME]
     if not found:
         if extraction.radiometry_fallback is None:
             raise metadata.lacking(prefix)
-        return replace(product, radiometry=lambda _: metadata.radiometry_of_name(prefix))
+        return replace(product, radiometry=lambda _: metadata.radiometry_of_name(scene.reference))
     # Nearest to the product's root.
     item = min(found, key=lambda item: item.key.count("/"))
     if item.size > metadata.MOST_BYTES:

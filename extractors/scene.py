@@ -11,14 +11,16 @@ import rasterio
 import rasterstats
 
 from extractors import failpoints
+from extractors.config import Directory
 from extractors.database.advice import Advice
 from extractors.database.copy import add_result, parcel_chunk
 from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
+from extractors.database.places import PLACES_TABLE, Places
 from extractors.database.plausibility import Plausibility
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
-from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
+from extractors.errors import ConfigurationError, SceneError, SceneNotFoundError, UnusableSceneError
 from extractors.logs import progress
 from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StatisticsRequest, StoredObject
 from extractors.products.source import Source
@@ -47,9 +49,8 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     with counts.step("parcels"):
         if not parcels.meet(scene):
             return None
-    store = open_store(resources.start)
     with counts.step("download"), clock.paused(f"looking for scene {scene.id} in the store"):
-        product = find(scene, store, resources)
+        store, product = find(scene, resources)
     failpoints.reach("s3_listed")
     objects = {folder / item.file_name: item for item in product.objects}
     occupied = partial(parcels.boxes_with_parcels, scene)
@@ -155,26 +156,50 @@ def check_accuracy(plausibility: Plausibility) -> str:
 
 
 def check_store(start: Start) -> str:
-    """That the store can be reached as it is configured, and holds scenes of this kind at all."""
+    """That the store can be reached as it is configured, and holds scenes of this kind at all: in the usual folders,
+    unless there is a table that says where scenes lie."""
     store = open_store(start)
+    if start.database is not None and Places(start.database, start.reader.catalogue).any():
+        store.holds("")
+        return f"{store.name} can be reached; {PLACES_TABLE} says where scenes lie"
     store.check(start.card.first_folder)
     return f"{store.name} holds {start.card.first_folder}"
 
 
-def open_store(start: Start) -> Source:
-    """The store; one client serves all scenes of a worker."""
-    if start.store is None:
-        start.store = open_source(start.store_config.s3, str(start.options.s3_config))
-    return start.store
+def open_store(start: Start, bucket: str | None = None) -> Source:
+    """The store, or another bucket of it; one client serves all scenes of a worker."""
+    settings = start.store_config.s3
+    if bucket is None or isinstance(settings, Directory) or bucket == settings.bucket:
+        bucket = None
+    elif bucket not in start.stores:
+        settings = settings.model_copy(update={"bucket": bucket})
+    if bucket not in start.stores:
+        start.stores[bucket] = open_source(settings, str(start.options.s3_config))
+    return start.stores[bucket]
 
 
-def find(scene: Scene, store: Source, resources: Resources) -> Product:
-    """The scene's product. A store that has none of its kind is the wrong one, or a directory that is not mounted."""
+def find(scene: Scene, resources: Resources) -> tuple[Source, Product]:
+    """The scene's product, and the store that has it. A store that has none of its kind is the wrong one, or a
+    directory that is not mounted; a bucket that only a row of a table names is that row's fault."""
+    start, place = resources.start, resources.places.of(scene)
+    if place is None:
+        store = open_store(start)
+        try:
+            return store, resources.card.find(scene, store, resources.config.extraction)
+        except SceneNotFoundError:
+            store.check(resources.card.first_folder)
+            raise
+    store = open_store(start, place.bucket)
     try:
-        return resources.card.find(scene, store, resources.config.extraction)
-    except SceneNotFoundError:
-        store.check(resources.card.first_folder)
-        raise
+        product = resources.card.find(replace(scene, prefix=place.prefix), store, resources.config.extraction)
+    except ConfigurationError as error:
+        usual = open_store(start)
+        usual.holds("")
+        if store is usual:
+            raise
+        raise SceneError(f"{PLACES_TABLE} says that the product lies in {store.name}: {error}") from error
+    log.info("%s says that it lies in %s under %s", PLACES_TABLE, store.name, place.prefix)
+    return store, product
 
 
 @contextmanager

@@ -517,3 +517,20 @@ def test_a_product_that_lacks_a_band(workspace: Workspace) -> None:
     assert workspace.run().code == 1
     assert workspace.status(scene) == "notfound"
     assert workspace.log(scene)[0]["detail"].endswith("lacks B01_20m")
+
+
+# 12-day coherence
+
+
+@pytest.mark.parametrize(("preset", "end"), [("classic", ""), ("api", "c")])
+def test_c1(workspace: Workspace, preset: str, end: str) -> None:
+    parcels = workspace.add_parcels(squares(9))
+    scene = workspace.add_c1()
+    other = workspace.add_c6("2020-04-02T05:23:45")
+    workspace.extraction["band_labels"] = preset
+    outcome = workspace.run("c1", "--all")
+    assert (outcome.code, outcome.errors) == (0, []), outcome.stderr
+    expected = zones(parcels, f"VV{end}", scene.bands["VV"]) | zones(parcels, f"VH{end}", scene.bands["VH"])
+    assert_same(workspace.signatures(scene), expected)
+    assert workspace.status(other) == "ingested"
+    assert workspace.log(scene)[0]["settings"]["coherence_band_order"] == "product"

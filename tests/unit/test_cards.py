@@ -9,7 +9,7 @@ import datetime as dt
 
 import pytest
 
-from extractors import bs, c6, s2
+from extractors import bs, c1, c6, s2
 from extractors.config import Extraction, Store
 from extractors.errors import ObjectNotFoundError, SceneError, SceneNotFoundError
 from extractors.labels import BANDS, PRESETS, label, layers
@@ -60,13 +60,14 @@ ACCEPTED: list[tuple[Card, str]] = [
     (bs.CARD, "S1B_IW_GRDH_1SDV_20190301T172436_20190301T172501_015164_01C5BF_40F5_CARD_BS"),
     (c6.CARD, "S1B_20190620T053154__1A__20190614T053223_CARD-COH6"),
     (c6.CARD, "S1A_20240101T010035__1A__20231226T010010_20231226T010035_CARD-COH6"),
+    (c1.CARD, "S1A_20240101T010035__1A__20231220T010010_20231220T010035_CARD-COH12"),
 ]
 
 
 @pytest.mark.parametrize(("card", "reference"), ACCEPTED, ids=[reference for _, reference in ACCEPTED])
 def test_real_references_are_accepted_by_their_card_only(card: Card, reference: str) -> None:
     card.check_reference(reference)
-    for other in {s2.CARD.code: s2.CARD, bs.CARD.code: bs.CARD, c6.CARD.code: c6.CARD}.values():
+    for other in {one.code: one for one in (s2.CARD, bs.CARD, c6.CARD, c1.CARD)}.values():
         if other is not card:
             with pytest.raises(SceneError):
                 other.check_reference(reference)
@@ -75,6 +76,7 @@ def test_real_references_are_accepted_by_their_card_only(card: Card, reference: 
 S2 = "S2A_MSIL2A_20201001T103031_N0214_R108_T32UNF_20201001T135108"
 BS = "S1A_IW_GRDH_1SDV_20180821T052345_20180821T052410_023340_0289E6_6558_CARD_BS"
 C6 = "S1B_20190620T053154__1A__20190614T053223_CARD-COH6"
+C1 = "S1A_20240101T010035__1A__20231220T010010_20231220T010035_CARD-COH12"
 
 HOSTILE = [
     "",
@@ -109,7 +111,9 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("card", "good"), [(s2.CARD, S2), (bs.CARD, BS), (c6.CARD, C6)], ids=["s2", "bs", "c6"])
+@pytest.mark.parametrize(
+    ("card", "good"), [(s2.CARD, S2), (bs.CARD, BS), (c6.CARD, C6), (c1.CARD, C1)], ids=["s2", "bs", "c6", "c1"]
+)
 @pytest.mark.parametrize("pattern", HOSTILE, ids=ascii)
 def test_hostile_references_are_refused(pattern: str, card: Card, good: str) -> None:
     reference = pattern.format(good=good, lower=good.lower())
@@ -367,6 +371,14 @@ def test_c6_in_the_historical_order_vv_comes_first_whatever_the_file_says() -> N
     historical = Extraction(coherence_band_order="historical")
     found = c6.CARD.find(scene(C6, C6_DAY), Listing(C6_KEY), historical)
     assert found.bands == (BandFile("VV", f"{C6}.tif", 1), BandFile("VH", f"{C6}.tif", 2))
+
+
+def test_c1_is_filed_beside_c6() -> None:
+    """A real key."""
+    key = f"Sentinel-1/SAR/CARD-COH12/2024/01/01/{C1}/{C1}.tif"
+    assert keys(c1.CARD, C1, Listing(key), dt.datetime(2024, 1, 1, 1, 0, 35)) == [key]
+    found = c1.CARD.find(scene(C1, dt.datetime(2024, 1, 1)), Listing(key), Extraction())
+    assert [(band.name, band.index) for band in found.bands] == [("VV", 2), ("VH", 1)]
 
 
 # Labels and bands
