@@ -79,7 +79,9 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
 
 
 def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
-    """Say what is going to be done; what the scene's name promises goes into `counts`. Raises UnusableSceneError."""
+    """Say what is going to be done; what the scene's name promises, and what its numbers will mean, goes into `counts`.
+    Raises UnusableSceneError."""
+    counts.settings |= resources.config.extraction.meaning(resources.card.code) | {"engine": resources.request.engine}
     promised = resources.card.bands(scene.reference)
     counts.bands = tuple(layer.label for layer in resources.request.layers if layer.band in promised)
     log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
