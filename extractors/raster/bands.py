@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Interleaving
 
 from extractors.errors import UnusableSceneError
-from extractors.model import PARTNERS, POLARISATIONS, BandFile, ImageFormat, Limits
+from extractors.labels import POLARISATIONS
+from extractors.model import PARTNERS, BandFile, ImageFormat, Limits
 from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, cells, tile_window, tiles_under
 from extractors.raster.integrity import JPEG2000, check_integrity, check_reading
 from extractors.raster.memory import Budget
