@@ -7,12 +7,15 @@
 --     worker              the role, which must exist: CREATE ROLE extraction LOGIN NOINHERIT PASSWORD '...'
 --     aois, parcels, results, hists      tables as in db_config.json (hists: only if configured)
 --     catalogue (dias_catalogue), log (extraction_log, in the catalogue's schema), aoi_field (name),
---     parcel_id (ogc_fid), parcel_geometry (wkb_geometry)      where they are called otherwise
+--     parcel_id (ogc_fid), parcel_geometry (wkb_geometry), places (scene_source, in the catalogue's schema; if there is
+--     one)      where they are called otherwise
 --
 -- Schemas other than public: GRANT USAGE ON SCHEMA ... TO the role as well.
 \if :{?catalogue} \else \set catalogue dias_catalogue
 \endif
 \if :{?log} \else \set log extraction_log
+\endif
+\if :{?places} \else \set places scene_source
 \endif
 \if :{?aoi_field} \else \set aoi_field name
 \endif
@@ -21,6 +24,7 @@
 \if :{?parcel_geometry} \else \set parcel_geometry wkb_geometry
 \endif
 SELECT to_regclass(:'results') IS NULL AS no_results, to_regclass(:'log') IS NULL AS no_log,
+       to_regclass(:'places') IS NOT NULL AS has_places,
        CASE pg_typeof(max(:parcel_id))::text WHEN 'bigint' THEN 'bigint' ELSE 'integer' END AS pid
 FROM (SELECT :parcel_id FROM :parcels LIMIT 0) parcels \gset
 
@@ -60,6 +64,7 @@ CREATE TABLE :results (
     count real, mean real, std real, min real, max real, p25 real, p50 real, p75 real
 );
 CREATE INDEX ON :results USING brin (obsid);
+ALTER TABLE :results REPLICA IDENTITY FULL;
 COMMENT ON TABLE :results IS 'Made by parcel-extraction: every scene in it is in extraction_log';
 \endif
 
@@ -73,12 +78,16 @@ GRANT SELECT, INSERT (obsid, reference, card, aoi, results, worker, versions, se
     status, detail, retry_after, parcels_selected, rows_written, parcels_without_row, chunks_recomputed,
     parcels_without_geometry, seconds, versions, settings) ON :log TO :"worker";
 GRANT SELECT (pid, obsid), INSERT, DELETE ON :results TO :"worker";
+\if :has_places
+GRANT SELECT (obsid, bucket, prefix) ON :places TO :"worker";
+\endif
 
 \if :{?hists}
 SELECT to_regclass(:'hists') IS NULL AS no_hists \gset
 \if :no_hists
 CREATE TABLE :hists (pid :pid, obsid integer, hist json);
 CREATE INDEX ON :hists USING brin (obsid);
+ALTER TABLE :hists REPLICA IDENTITY FULL;
 COMMENT ON TABLE :hists IS 'Made by parcel-extraction: every scene in it is in extraction_log';
 \endif
 GRANT SELECT (pid, obsid), INSERT, DELETE ON :hists TO :"worker";
