@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Self
 
 from extractors import failpoints
-from extractors.attempt import attempt, heavy_code, outcome_of
+from extractors.attempt import attempt, cause_of, heavy_code, outcome_of
 from extractors.backoff import Backoff, spread
 from extractors.config import Options
 from extractors.database.attempts import this_worker
@@ -70,8 +70,9 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
         # A transfer thread may hang in the network; the interpreter would wait for it.
         os._exit(stopped.exit_code)
     except Exception as error:
-        log.error("unexpected %s: %s; -v shows where", type(error).__name__, one_line(error), exc_info=options.verbose)
-        return 1
+        cause = cause_of(error)
+        log.error("%s", cause, exc_info=options.verbose)
+        return cause.exit_code
 
 
 def check_all(card: Card, options: Options) -> int:

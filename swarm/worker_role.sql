@@ -69,7 +69,7 @@ GRANT SELECT ON spatial_ref_sys TO :"worker";
 GRANT SELECT (id, obstime, reference, card, status, footprint), UPDATE (status) ON :catalogue TO :"worker";
 GRANT SELECT (:aoi_field, wkb_geometry) ON :aois TO :"worker";
 GRANT SELECT (:parcel_id, :parcel_geometry) ON :parcels TO :"worker";
-GRANT SELECT, INSERT (obsid, reference, card, aoi, results, worker, versions, attempt), UPDATE (finished_at, outcome,
+GRANT SELECT, INSERT (obsid, reference, card, aoi, results, worker, versions, settings, attempt), UPDATE (finished_at, outcome,
     status, detail, retry_after, parcels_selected, rows_written, parcels_without_row, chunks_recomputed,
     parcels_without_geometry, seconds, versions, settings) ON :log TO :"worker";
 GRANT SELECT (pid, obsid), INSERT, DELETE ON :results TO :"worker";

@@ -53,7 +53,8 @@ def areas(tables: Tables) -> sql.Composed:
     return statement(
         "aoi.areas",
         valid=_wrapped(transformed, again, crossing) if tables.in_degrees else _valid(transformed, again),
-        transformed=in_srid(_valid(outline, (fix, most)), "footprint_srid"),
+        transformed=in_srid(sql.Identifier("outline"), "footprint_srid"),
+        sound=_valid(outline, (fix, most)),
         aois=tables.aois.identifier,
         aoi_field=sql.Identifier(tables.aoi_field),
     )

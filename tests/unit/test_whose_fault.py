@@ -10,6 +10,8 @@ import inspect
 import pkgutil
 import socket
 import ssl
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +42,7 @@ from extractors.errors import (
     is_of_network,
 )
 from extractors.raster.images import ImageFile
+from tests.support.environment import ROOT, environment
 from tests.unit.test_store_errors import LEAVES as OF_STORE
 
 Kind = type[ExtractionError]
@@ -250,6 +253,36 @@ def test_the_machine(error: Exception, kind: Kind) -> None:
     cause = cause_of(error)
     assert type(cause) is kind
     assert not str(cause).startswith(CATCH_ALL)
+
+
+RAISING = """
+import sys
+import psycopg2
+from extractors import s2, worker
+
+def opened(*_):
+    raise eval(sys.argv[1])
+
+worker.Resources.open = opened
+sys.exit(worker.main(s2.CARD, []))
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        ("psycopg2.OperationalError('gone')", 75),
+        ("ConnectionResetError(104, 'gone')", 75),
+        ("OSError(28, 'gone')", 75),
+        ("psycopg2.ProgrammingError('gone')", 2),
+        ("ZeroDivisionError('gone')", 1),
+    ],
+)
+def test_what_nobody_has_caught_ends_the_worker_by_the_same_table(raised: str, code: int) -> None:
+    command = [sys.executable, "-c", RAISING, raised]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment())
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (code, "", 1)
+    assert "gone" in done.stderr
 
 
 # All that the libraries define

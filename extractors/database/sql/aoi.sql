@@ -46,10 +46,11 @@ CASE WHEN ST_XMax({geometry}) - ST_XMin({geometry}) > 180 AND ST_XMin({geometry}
      ELSE {valid} END
 
 -- :areas
--- The AOI in the catalogue's CRS: one geometry for each of its rows. OFFSET 0 keeps the planner from transforming anew
--- wherever the geometry is mentioned.
+-- The AOI in the catalogue's CRS: one geometry for each of its rows. OFFSET 0 keeps the planner from fixing and
+-- transforming anew wherever the geometry is mentioned.
 SELECT {valid} AS geometry
-FROM (SELECT {transformed} AS transformed FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) area
+FROM (SELECT {transformed} AS transformed
+      FROM (SELECT {sound} AS outline FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) fixed OFFSET 0) area
 
 -- :problem
 -- Why a footprint cannot be used, in words; NULL if it can. In an order in which no step can fail or take long, whatever

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from demo.servers import S3Server
 from tests.faults.spoilt_store import SpoiltStore
 from tests.support.ground import squares
 from tests.support.running import wait_until
@@ -112,6 +113,13 @@ OBJECTS: dict[str, Callable[[SpoiltStore, str], None]] = {
 
 
 @pytest.fixture
+def spoilt(store: S3Server) -> Iterator[SpoiltStore]:
+    """A way to the store that can be spoilt."""
+    with SpoiltStore(store) as server:
+        yield server
+
+
+@pytest.fixture
 def ground(workspace: Workspace, spoilt: SpoiltStore) -> Workspace:
     """A workspace whose catalogue takes whatever it is given, and whose workers come to the store by `spoilt`."""
     workspace.query("ALTER TABLE dias_catalogue ALTER footprint TYPE geometry, ALTER reference DROP NOT NULL")
@@ -157,6 +165,44 @@ def test_numbers_that_cannot_be_written(ground: Workspace) -> None:
     assert str(HIGH) in outcome.stderr
     assert ground.status(good) == "extracted"
     assert ground.status(HIGH) == "ingested"
+
+
+def test_an_area_that_crosses_itself_everywhere(ground: Workspace) -> None:
+    """What is configured is not put right by something else: its hull is another area."""
+    scene = add(ground, 1)
+    ground.query("UPDATE aois SET wkb_geometry = ST_GeomFromText(%s, 4326)", crossing(800))
+    for options in ((), ("--check",)):
+        outcome = ground.start("s2", *options).wait(LONGEST_SECONDS)
+        assert outcome.code == 2, outcome.stderr
+        assert "801" in outcome.output
+    assert (ground.status(scene), ground.log(scene)) == ("ingested", [])
+
+
+def test_an_area_that_crosses_itself_here_and_there(ground: Workspace) -> None:
+    scene = add(ground, 1)
+    ground.query("UPDATE aois SET wkb_geometry = ST_GeomFromText(%s, 4326)", crossing(150))
+    assert ground.start("s2").wait(LONGEST_SECONDS).code == 0
+    assert ground.status(scene) == "extracted"
+
+
+def test_a_row_of_another_area(ground: Workspace) -> None:
+    """It has no SRID, and comes first."""
+    scene = add(ground, 1)
+    ground.query("ALTER TABLE aois ALTER wkb_geometry TYPE geometry")
+    ground.query("CREATE TABLE before AS SELECT * FROM aois")
+    ground.query("DELETE FROM aois")
+    ground.query("INSERT INTO aois VALUES ('other', ST_GeomFromText('POLYGON((0 0, 1 0, 1 1, 0 0))', 0))")
+    ground.query("INSERT INTO aois SELECT * FROM before")
+    outcome = ground.start("s2").wait(LONGEST_SECONDS)
+    assert (outcome.code, ground.status(scene)) == (0, "extracted"), outcome.stderr
+
+
+def test_a_valid_footprint_whose_edges_are_all_long(ground: Workspace) -> None:
+    """Densified for its transformation, it would have millions of vertices."""
+    scene = add(ground, 1)
+    footprint(comb(3000))(ground, scene)
+    assert ground.start("s2").wait(LONGEST_SECONDS).code == 0
+    assert ground.status(scene) == "extracted"
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["alone at first", "after a good one"])
