@@ -1,7 +1,8 @@
 """Peak memory on the worst inputs that we know: `python -m benchmarks.worst [--against CHECKOUT]`.
 
-The work on a scene, from parcels as the database sends them to their statistics, on two cores with default settings: on a full Sentinel-2 tile, or on a GeoTIFF. Each input in a process of its own, which is ended when it passes
-4 GB: that is the limit of the stacks.
+The work on a scene, from parcels as the database sends them to their statistics, on two cores with default settings: on
+a full Sentinel-2 tile, or on a GeoTIFF. Each input in a process of its own, which is ended when it passes 4 GB: that is
+the limit of the stacks.
 """
 
 import argparse

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-S2_RESOLUTION = {"B04": "10m", "B08": "10m", "SCL": "20m"}  # and B02, B03 at 10 m if a caller wants more
+S2_RESOLUTION = {"SCL": "20m"}  # all others at 10 m, unless their names say so (B02_20m)
 TILE_PIXELS = {"10m": 1024, "20m": 640, "60m": 192}  # JP2 tiles of the real products
 UPLOADS_AT_ONCE = 8
 
@@ -70,9 +70,9 @@ def write_s2(
 ) -> dict[str, str]:
     """Write the bands of a Sentinel-2 level 2A product as lossless JP2; returns band -> key.
 
-    B04 and B08 (DN, 1-32767, uint16) lie on `grid10`, SCL (classes 0-11, uint8) has the same corner and twice
-    the pixel. `safe` says whether the folder ends in .SAFE, whatever the reference does; `prefixed` gives the
-    files the names of 2017 (`L2A_T...`).
+    Bands (DN, 1-32767, uint16) lie on `grid10`, SCL (classes 0-11, uint8) has the same corner and twice the pixel;
+    `B02_20m`, `B01_60m`: bands at other resolutions. `safe` says whether the folder ends in .SAFE, whatever the
+    reference does; `prefixed` gives the files the names of 2017 (`L2A_T...`).
     """
     product = reference.removesuffix(".SAFE")
     sensing, tile = product.split("_")[2], product.split("_")[5]
@@ -84,11 +84,12 @@ def write_s2(
     folder = f"Sentinel-2/MSI/{collection}/{day:%Y/%m/%d}/{product}{'.SAFE' if safe else ''}"
     keys: dict[str, str] = {}
     for band, values in bands.items():
-        resolution = S2_RESOLUTION.get(band, "10m")
-        grid = grid10 if resolution == "10m" else grid10.with_pixel(2 * grid10.pixel)
-        name = f"{'L2A_' if prefixed else ''}{tile}_{sensing}_{band}_{resolution}.jp2"
+        plain, _, named = band.partition("_")
+        resolution = named or S2_RESOLUTION.get(band, "10m")
+        grid = grid10 if resolution == "10m" else grid10.with_pixel(int(resolution[:-1]) / 10 * grid10.pixel)
+        name = f"{'L2A_' if prefixed else ''}{tile}_{sensing}_{plain}_{resolution}.jp2"
         keys[band] = f"{folder}/GRANULE/{granule}/IMG_DATA/R{resolution}/{name}"
-        dtype = np.uint8 if band == "SCL" else np.uint16
+        dtype = np.uint8 if plain == "SCL" else np.uint16
         _write_jp2(root / keys[band], values, grid, dtype, TILE_PIXELS[resolution])
     return keys
 
@@ -175,12 +176,14 @@ def write_c6(
     *,
     order: Sequence[str] = ("VH", "VV"),
     described: bool = True,
+    days: int = 6,
 ) -> str:
-    """Write a CARD-COH6 product (coherence 0-1, float32, 0 outside the swath) as GeoTIFF; returns its key.
+    """Write a CARD-COH6 product (coherence 0-1, float32, 0 outside the swath) as GeoTIFF; returns its key. With `days`
+    12, a CARD-COH12 one.
 
     `order` is the order of the bands in the file; `described` says whether their descriptions name them.
     """
-    key = f"Sentinel-1/SAR/CARD-COH6/{obstime:%Y/%m/%d}/{reference}/{reference}.tif"
+    key = f"Sentinel-1/SAR/CARD-COH{days}/{obstime:%Y/%m/%d}/{reference}/{reference}.tif"
     (root / key).parent.mkdir(parents=True, exist_ok=True)
     rows, columns = bands[order[0]].shape
     with rasterio.open(

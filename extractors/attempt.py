@@ -50,7 +50,7 @@ def attempt(resources: Resources, scene: Scene, signals: Signals | None = None) 
     """Try a claimed scene once. Whatever happens, catalogue and log say it, no row is left without its scene, and the
     local files are removed; the outcome says it too: nothing is raised."""
     signals = signals or Signals()
-    counts = ParcelCounts(settings=resources.config.extraction.meaning(resources.card.code))
+    counts = ParcelCounts()
     deadline = Deadline(f"working on scene {scene.id}", resources.config.extraction.deadline_seconds)
     with about(scene):
         try:

@@ -21,6 +21,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from extractors import labels
 from extractors.errors import ConfigurationError, one_line
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,10 @@ NO_SECRET = SecretStr("")
 KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
-# Settings that change the numbers of a CARD.
-NUMBERS_DEPEND_ON = {"c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
+LABEL = rf"[!-~]{{1,{labels.LONGEST_LABEL}}}"
+# Settings that change the numbers of a CARD; and which band each label stands for.
+SOURCES = "sources"
+NUMBERS_DEPEND_ON = {"s2": ("radiometry",), "c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,41 @@ def parse_endpoint(text: Any) -> Any:
     return text
 
 
+def parse_bands(*codes: str) -> Any:
+    """A validator of `bands`: a list of bands of one of these CARDs, or an object band -> label, into pairs of a band
+    and its label or None; ValueError."""
+    known = {band for code in codes for band in labels.BANDS[code]}
+
+    def parse(given: Any) -> Any:
+        if isinstance(given, list) and all(isinstance(band, str) for band in given):
+            pairs: list[tuple[str, Any]] = [(band, None) for band in given]
+        elif isinstance(given, dict):
+            pairs = [(band, "" if label is None else label) for band, label in given.items()]
+        elif given is None:
+            return None
+        else:
+            raise ValueError("neither a list of bands nor an object band -> label")
+        for band, label in pairs:
+            if band not in known:
+                raise ValueError(f"there is no band {band[:20]}; {_nearest(band, sorted(known))}")
+            if label is not None and not (isinstance(label, str) and re.fullmatch(LABEL, label)):
+                raise ValueError(f"the label of {band} must be 1 to {labels.LONGEST_LABEL} characters, no blanks")
+        if not pairs:
+            raise ValueError("there is no band in it")
+        return tuple(pairs)
+
+    return parse
+
+
 Table = Annotated[TableName, BeforeValidator(parse_table_name)]
 ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^%\x00]*$")]
 Moment = Annotated[dt.datetime, BeforeValidator(parse_moment)]
 Text = Annotated[str, Field(min_length=1)]
 # `"dbpasswd": null` is how some people write that there is none.
+Pairs = tuple[tuple[str, str | None], ...]
+Sentinel2Bands = Annotated[Pairs | None, BeforeValidator(parse_bands("s2"))]
+RadarBands = Annotated[Pairs | None, BeforeValidator(parse_bands("bs"))]
+AnyBands = Annotated[Pairs | None, BeforeValidator(parse_bands(*labels.BANDS))]
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: "" if value is None else value)]
 
 
@@ -234,18 +267,50 @@ class CardSettings(Section):
     server_settings: dict[str, str | int | float | bool] = Field(default={}, examples=[{"lock_timeout": "30s"}])
 
 
-class Extraction(CardSettings):
+class RadarSettings(CardSettings):
+    """How to extract Sentinel-1 scenes."""
+
+    bands: RadarBands = Field(default=None, examples=[["VV"]])
+
+
+class Sentinel2Settings(CardSettings):
+    """How to extract Sentinel-2 scenes."""
+
+    bands: Sentinel2Bands = Field(default=None, examples=[["B02", "B04", "B08", "SCL"]])
+    radiometry: Literal["raw", "harmonised"] = Field(default="raw", examples=["harmonised"])
+    radiometry_fallback: Literal["baseline"] | None = Field(default=None, examples=["baseline"])
+
+
+class Extraction(Sentinel2Settings):
     """The object `extraction` of `db_config.json`: settings for all CARDs, and for each of them its own."""
 
-    s2: CardSettings = CardSettings()
-    bs: CardSettings = CardSettings()
-    c6: CardSettings = CardSettings()
-    c1: CardSettings = CardSettings()
+    bands: AnyBands = Field(default=None, examples=[["B02", "B04", "B08", "SCL"]])
+    s2: Sentinel2Settings = Sentinel2Settings()
+    bs: RadarSettings = RadarSettings()
+    c6: RadarSettings = RadarSettings()
+    c1: RadarSettings = RadarSettings()
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        """Of each CARD that has bands of its own, whether it runs or not."""
+        for code in labels.BANDS:
+            if getattr(self, code).bands is not None:
+                try:
+                    self.for_card(code).layers(code)
+                except ValueError as error:
+                    raise ValueError(f"{code}.bands: {error}") from error
+        return self
+
+    def layers(self, code: str) -> labels.Layers:
+        """What is extracted of a CARD: bands and their labels, in the order of the results. ValueError for a band that
+        the CARD cannot have, and for two with one label."""
+        return labels.layers(code, self.band_labels, self.bands)
 
     def meaning(self, code: str) -> dict[str, Any]:
         """The settings that the numbers of a CARD depend on, as JSON takes them. Numbers with different ones do not
         belong into one table."""
-        return {name: getattr(self, name) for name in NUMBERS_DEPEND_ON.get(code, ())}
+        sources = {label: band for band, label in self.layers(code)}
+        return {name: getattr(self, name) for name in NUMBERS_DEPEND_ON.get(code, ())} | {SOURCES: sources}
 
     def for_card(self, code: str) -> Self:
         """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""

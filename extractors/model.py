@@ -4,24 +4,24 @@ import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from extractors.errors import OutageError
+from extractors.errors import OutageError, UnusableSceneError
 from extractors.text import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import geopandas
 
     from extractors.signatures import ChunkResult
 
 # All that the catalogue's column `status` is given.
 STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
-# Polarisations of radar bands in the order of the results, sent before received; and which two an instrument records
-# together.
-POLARISATIONS = ("VV", "VH", "HH", "HV")
+# Which two polarisations an instrument records together.
 PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
 # The log's words for attempts that do not count: ended through no fault of the scene, or before its product was there.
 GIVEN_BACK = "given_back"
@@ -32,7 +32,7 @@ ABSENT = "absent"
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
     and the `attempt`-th that counts. waited: seconds since its first attempt. problem: why its footprint cannot be used
-    (`is empty`)."""
+    (`is empty`). prefix: where its product lies, if that is known and not to be composed from its name."""
 
     id: int
     reference: str
@@ -41,6 +41,7 @@ class Scene:
     attempt: int = 1
     waited: float = 0.0
     problem: str | None = None
+    prefix: str | None = None
 
 
 class Clock(Protocol):
@@ -161,20 +162,42 @@ class ImageFormat:
 
 
 @dataclass(frozen=True)
+class Radiometry:
+    """How a product's pixels become numbers that can be compared with other products': an offset is added to those of
+    each band named here. baseline: of processing, as 04.00. origin: where all this was read."""
+
+    baseline: str
+    origin: str
+    offsets: Mapping[str, float]
+
+    def offset_of(self, band: str) -> float:
+        """What is added to the pixels of a band, B04 or B04_20m; nothing to those that are no reflectances (SCL, AOT,
+        WVP). UnusableSceneError for a reflectance of which nothing is said."""
+        name = band.partition("_")[0]
+        if name not in self.offsets and name.startswith("B"):
+            raise UnusableSceneError(f"{self.origin} lists offsets, and none for {name}; replace the object")
+        return self.offsets.get(name, 0.0)
+
+
+@dataclass(frozen=True)
 class Product:
-    """What a scene consists of: objects to download (each under its base name), and where its bands are then."""
+    """What a scene consists of: objects to download (each under its base name), and where its bands are then.
+    radiometry: reads it, once the objects are in a folder; None: pixels are taken as they are."""
 
     objects: tuple[StoredObject, ...]
     bands: tuple[BandFile, ...]
+    radiometry: "Callable[[Path], Radiometry] | None" = None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One band as it goes into the results: its label there, and whether its class histograms are wanted as well."""
+    """One band as it goes into the results: its label there, whether its class histograms are wanted as well, and what
+    is added to its values."""
 
     band: str
     label: str
     histogram: bool = False
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)

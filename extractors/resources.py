@@ -14,6 +14,7 @@ from extractors.config import Extraction, Options, read_database_config, read_st
 from extractors.database.checks import DatabaseChecks
 from extractors.database.connection import Database
 from extractors.database.parcels import Parcels
+from extractors.database.places import Places
 from extractors.database.queue import Queue
 from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
@@ -40,9 +41,9 @@ class Start:
         self.options = options
         self.config = read_database_config(options.db_config).for_card(card.code)
         self.store_config = read_store_config(options.s3_config)
-        self.labels = card.labels[self.config.extraction.band_labels]
-        # Made with the first scene: boto3 takes long to load.
-        self.store: Source | None = None
+        self.layers = self._layers()
+        # By bucket, None for the configured one; made with the first scene: boto3 takes long to load.
+        self.stores: dict[str | None, Source] = {}
         self.database: Database | None = None
         self._make = make
 
@@ -61,6 +62,29 @@ class Start:
         """The tables in it."""
         return self._reader
 
+    @property
+    def labels(self) -> list[str]:
+        """What will be written into the column `band`."""
+        return [layer.label for layer in self.layers]
+
+    def _layers(self) -> tuple[Layer, ...]:
+        """What is extracted, as it is configured; raises ConfigurationError if that cannot be."""
+        name, categorical = self.options.db_config, self.card.categorical
+        try:
+            wanted = self.config.extraction.layers(self.card.code)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: extraction.bands: {error}") from error
+        bands = [band for band, _ in wanted]
+        histograms = categorical is not None and self.config.tables.hists_table is not None
+        if histograms and categorical not in bands:
+            raise ConfigurationError(
+                f"{name}: database.tables.hists_table: histograms are of {categorical}, which is not among "
+                f"extraction.bands; add it there, or remove hists_table"
+            )
+        # One histogram, however many labels the band has.
+        first = bands.index(categorical) if histograms and categorical else None
+        return tuple(Layer(band, label, histogram=place == first) for place, (band, label) in enumerate(wanted))
+
     def close(self) -> None:
         """End the session, if there is one."""
         if self.database is not None:
@@ -71,7 +95,7 @@ class Start:
         config, name = self.config, str(self.options.db_config)
         self.database = Database(config, name)
         histograms = self.card.categorical is not None
-        self._reader = TableReader(self.database, config, name, self.labels.values(), histograms)
+        self._reader = TableReader(self.database, config, name, self.labels, histograms)
         may_be_empty = self.options.watch_seconds is not None
         self._database_checks = DatabaseChecks(self.database, self._reader, config, self.card.code, may_be_empty)
         return f"{config.connection.host}:{config.connection.port}, database {config.connection.dbname}"
@@ -106,18 +130,16 @@ class Resources:
         self.limits = limits(self.config.extraction, cores, memory)
         self.database = start.database
         tables = start.reader.all()
-        self.tables = make_tables(self.database, tables) if make else tables
-        self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels.values())
+        self.tables = make_tables(self.database, tables, start.labels) if make else tables
+        self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
+        self.places = Places(self.database, self.tables.catalogue)
         # Whether the checks have passed that wait until there is a scene to claim.
         self.proven = False
         self.request = StatisticsRequest(
             self.options.engine or self.config.extraction.engine,
             self.config.extraction.verified_parcels,
-            tuple(
-                Layer(band, label, histogram=band == self.card.categorical and self.tables.hists is not None)
-                for band, label in start.labels.items()
-            ),
+            start.layers,
         )
 
     @classmethod

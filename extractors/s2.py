@@ -1,13 +1,16 @@
-"""Worker for Sentinel-2 level 2A: bands B04, B08 (10 m) and the scene classification SCL (20 m)."""
+"""Worker for Sentinel-2 level 2A: bands B04, B08 (10 m) and the scene classification SCL (20 m), or others."""
 
 import datetime as dt
 import re
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extractors import labels
 from extractors.errors import SceneError, SceneNotFoundError, UnusableSceneError
-from extractors.model import BandFile, ImageFormat, Product, Scene, StoredObject
-from extractors.products import layouts
+from extractors.model import BandFile, ImageFormat, Product, Radiometry, Scene, StoredObject
+from extractors.products import layouts, metadata
 from extractors.products.card import Card
 from extractors.worker import main
 
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     from extractors.config import Extraction
     from extractors.products.source import Source
 
-RESOLUTIONS = {"B04": "10m", "B08": "10m", "SCL": "20m"}
 REFERENCE = re.compile(
     r"S2[A-D]_MSIL2A_(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})T\d{6}_N\d{4}_R\d{3}"
     r"_T\d{2}[A-Z]{3}_\d{8}T\d{6}(?P<safe>\.SAFE)?",
@@ -23,43 +25,78 @@ REFERENCE = re.compile(
 )
 
 
-def find(scene: Scene, store: "Source", _: "Extraction") -> Product:
+def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     """Find the product's band files by what their keys end with: the granule's name cannot be composed.
 
-    Tried: the reference with and without `.SAFE`, as written first, in each collection.
+    Unless it is known where it lies, tried are: the reference with and without `.SAFE`, as written first, in each
+    collection.
     """
-    match = REFERENCE.fullmatch(scene.reference)
-    if match is None:
-        raise UnusableSceneError(f"the reference {scene.reference!a} is not a Sentinel-2 product name")
-    try:
-        date = dt.date(int(match["year"]), int(match["month"]), int(match["day"]))
-    except ValueError as error:
-        raise UnusableSceneError(f"the reference {scene.reference} has no date in its name ({error})") from error
-    bare = scene.reference.removesuffix(".SAFE")
-    names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
+    prefixes = _prefixes(scene.reference) if scene.prefix is None else [scene.prefix]
+    wanted = dict.fromkeys(band for band, _ in extraction.layers(CARD.code))
     missing = []
-    for collection in layouts.SENTINEL_2_COLLECTIONS:
-        for name in names:
-            prefix = layouts.SENTINEL_2.format(collection=collection, date=date, name=name)
-            listed = store.list_product(prefix)
-            found = {band: _band_object(band, listed) for band in RESOLUTIONS}
-            objects = {band: item for band, item in found.items() if item is not None}
-            if len(objects) == len(RESOLUTIONS):
-                bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
-                return Product(tuple(objects.values()), bands)
-            if listed:
-                missing.append(f"{prefix} lacks {', '.join(band for band in RESOLUTIONS if band not in objects)}")
-    collections = " or ".join(layouts.SENTINEL_2_COLLECTIONS)
+    for prefix in prefixes:
+        listed = store.list_product(prefix)
+        found = {band: _band_object(band, listed) for band in wanted}
+        objects = {band: item for band, item in found.items() if item is not None}
+        if len(objects) == len(wanted):
+            bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
+            product = Product(tuple(objects.values()), bands)
+            return (
+                product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, scene, prefix)
+            )
+        if listed:
+            missing.append(f"{prefix} lacks {', '.join(band for band in wanted if band not in objects)}")
+    if not missing and scene.prefix is not None:
+        raise SceneNotFoundError(f"{store.name} has nothing under {scene.prefix}")
+    collections, bare = " or ".join(layouts.SENTINEL_2_COLLECTIONS), scene.reference.removesuffix(".SAFE")
     raise SceneNotFoundError(
         "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {collections} of its date"
     )
 
 
+def _prefixes(reference: str) -> list[str]:
+    """Where the product with this name may lie, in the order of trying."""
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        raise UnusableSceneError(f"the reference {reference!a} is not a Sentinel-2 product name")
+    try:
+        date = dt.date(int(match["year"]), int(match["month"]), int(match["day"]))
+    except ValueError as error:
+        raise UnusableSceneError(f"the reference {reference} has no date in its name ({error})") from error
+    bare = reference.removesuffix(".SAFE")
+    names = (f"{bare}.SAFE", bare) if match["safe"] else (bare, f"{bare}.SAFE")
+    return [
+        layouts.SENTINEL_2.format(collection=collection, date=date, name=name)
+        for collection in layouts.SENTINEL_2_COLLECTIONS
+        for name in names
+    ]
+
+
+def _harmonised(
+    product: Product, listed: list[StoredObject], extraction: "Extraction", scene: Scene, prefix: str
+) -> Product:
+    """The product with its own metadata; where that is lacking, with what its name tells, if that is wanted."""
+    found = [item for item in listed if item.file_name == metadata.FILE_NAME]
+    if not found:
+        if extraction.radiometry_fallback is None:
+            raise metadata.lacking(prefix)
+        return replace(product, radiometry=lambda _: metadata.radiometry_of_name(scene.reference))
+    # Nearest to the product's root.
+    item = min(found, key=lambda item: item.key.count("/"))
+    if item.size > metadata.MOST_BYTES:
+        raise metadata.too_large(item.size)
+
+    def read(folder: Path) -> Radiometry:
+        return metadata.read_radiometry(folder / item.file_name, item.key)
+
+    return replace(product, objects=(*product.objects, item), radiometry=read)
+
+
 def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:
     """The one object that holds a band; products before mid 2018 have file names that start with `L2A_`."""
-    resolution = RESOLUTIONS[band]
+    name, resolution = band.partition("_")[0], labels.resolution(band)
     pattern = re.compile(
-        rf".+/GRANULE/[^/]+/IMG_DATA/R{resolution}/(L2A_)?T\w{{5}}_\d{{8}}T\d{{6}}_{band}_{resolution}\.jp2", re.ASCII
+        rf".+/GRANULE/[^/]+/IMG_DATA/R{resolution}/(L2A_)?T\w{{5}}_\d{{8}}T\d{{6}}_{name}_{resolution}\.jp2", re.ASCII
     )
     matching = [item for item in listed if pattern.fullmatch(item.key)]
     if len(matching) > 1:
@@ -69,10 +106,6 @@ def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:
 
 CARD = Card(
     code="s2",
-    labels={
-        "classic": {"B04": "B4", "B08": "B8", "SCL": "SC"},
-        "api": {"B04": "B04", "B08": "B08", "SCL": "SC"},
-    },
     reference=REFERENCE,
     format=ImageFormat("JP2OpenJPEG", nodata=0),
     find=find,

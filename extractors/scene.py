@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import rasterio
 import rasterstats
 
 from extractors import failpoints
+from extractors.config import Directory
 from extractors.database.advice import Advice
 from extractors.database.copy import add_result, parcel_chunk
 from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
+from extractors.database.places import PLACES_TABLE, Places
 from extractors.database.plausibility import Plausibility
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
@@ -26,7 +29,7 @@ from extractors.errors import (
     UnusableSceneError,
 )
 from extractors.logs import progress
-from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StoredObject
+from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StatisticsRequest, StoredObject
 from extractors.products.source import Source
 from extractors.products.store import open_source
 from extractors.raster.bands import Band
@@ -58,9 +61,8 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     with counts.step("parcels"):
         if not parcels.meet(scene):
             return None
-    store = open_store(resources.start)
     with counts.step("download"), clock.paused(f"looking for scene {scene.id} in the store"):
-        product = find(scene, store, resources)
+        store, product = find(scene, resources)
     failpoints.reach("s3_listed")
     objects = {folder / item.file_name: item for item in product.objects}
     occupied = partial(parcels.boxes_with_parcels, scene)
@@ -77,10 +79,11 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         say_downloaded([item.size for item in product.objects], counts)
         srid = look_at(images.bands, resources, counts)
         check_place(images.bands, parcels.footprint_bounds(scene, srid))
+        request = harmonised(product, folder, resources.request, counts)
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
             rows.pids.extend(selection.pids)
             chunks = (parcel_chunk(block, srid) for block in selection.blocks)
-            for chunk in with_progress(images.compute(chunks, resources.request), selection.total, scene):
+            for chunk in with_progress(images.compute(chunks, request), selection.total, scene):
                 counts.add(chunk)
                 add_result(rows, ResultsTable(resources.tables.results), scene.id, chunk)
         on_failure.pop_all()
@@ -94,7 +97,9 @@ def most_in_memory(resources: Resources) -> int:
 
 
 def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
-    """Say what is going to be done; what the scene's name promises goes into `counts`. Raises UnusableSceneError."""
+    """Say what is going to be done; what the scene's name promises, and what its numbers will mean, goes into `counts`.
+    Raises UnusableSceneError."""
+    counts.settings |= resources.config.extraction.meaning(resources.card.code) | {"engine": resources.request.engine}
     promised = resources.card.bands(scene.reference)
     counts.bands = tuple(layer.label for layer in resources.request.layers if layer.band in promised)
     log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
@@ -173,34 +178,60 @@ def check_accuracy(plausibility: Plausibility) -> str:
 
 
 def check_store(start: Start) -> str:
-    """That the store can be reached as it is configured, and holds scenes of this kind at all."""
+    """That the store can be reached as it is configured, and holds scenes of this kind at all: in the usual folders,
+    unless there is a table that says where scenes lie."""
     store = open_store(start)
+    if start.database is not None and Places(start.database, start.reader.catalogue).any():
+        store.holds("")
+        return f"{store.name} can be reached; {PLACES_TABLE} says where scenes lie"
     store.check(start.card.first_folder)
     return f"{store.name} holds {start.card.first_folder}"
 
 
-def open_store(start: Start) -> Source:
-    """The store; one client serves all scenes of a worker."""
-    if start.store is None:
-        start.store = open_source(start.store_config.s3, str(start.options.s3_config))
-    return start.store
+def open_store(start: Start, bucket: str | None = None) -> Source:
+    """The store, or another bucket of it; one client serves all scenes of a worker."""
+    settings = start.store_config.s3
+    if bucket is None or isinstance(settings, Directory) or bucket == settings.bucket:
+        bucket = None
+    elif bucket not in start.stores:
+        settings = settings.model_copy(update={"bucket": bucket})
+    if bucket not in start.stores:
+        start.stores[bucket] = open_source(settings, str(start.options.s3_config))
+    return start.stores[bucket]
 
 
-def find(scene: Scene, store: Source, resources: Resources) -> Product:
-    """The scene's product. A store that has none of its kind is the wrong one, or a directory that is not mounted."""
+def find(scene: Scene, resources: Resources) -> tuple[Source, Product]:
+    """The scene's product, and the store that has it. A store that has none of its kind is the wrong one, or a
+    directory that is not mounted; a bucket that only a row of a table names is that row's fault."""
+    card, place = resources.card, resources.places.of(scene)
+    store = open_store(resources.start, place and place.bucket)
     try:
-        with refused_alone(store, resources.card.first_folder):
-            product = resources.card.find(scene, store, resources.config.extraction)
+        with refused_alone(store, card.first_folder):
+            product = card.find(replace(scene, prefix=place and place.prefix), store, resources.config.extraction)
     except SceneNotFoundError:
-        store.check(resources.card.first_folder)
+        if place is None:
+            store.check(card.first_folder)
         raise
+    except ConfigurationError as error:
+        usual = open_store(resources.start)
+        if place is None or store is usual:
+            raise
+        usual.holds("")
+        raise SceneError(f"{PLACES_TABLE} says that the product lies in {store.name}: {error}") from error
+    if place is not None:
+        log.info("%s says that it lies in %s under %s", PLACES_TABLE, store.name, place.prefix)
+    check_size(product)
+    return store, product
+
+
+def check_size(product: Product) -> None:
+    """Raise DeliveryError if the store lists more than a product can have."""
     size = sum(item.size for item in product.objects)
     if size > MOST_BYTES:
         raise DeliveryError(
             f"the store lists {len(product.objects)} objects with {size / 1e9:,.0f} GB in all, more than any product "
             f"has ({MOST_BYTES / 1e9:,.0f} GB); see the objects there"
         )
-    return product
 
 
 @contextmanager
@@ -250,10 +281,13 @@ def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> in
     Returns the number of their CRS."""
     names = {band.name: band for band in bands}
     layers = [layer for layer in resources.request.layers if layer.band in names]
+    if not layers:
+        wanted = ", ".join(layer.band for layer in resources.request.layers)
+        raise UnusableSceneError(f"the product has {', '.join(names)}, and none of the bands wanted ({wanted})")
     labels = {layer.band: layer.label for layer in resources.request.layers}
     counts.bands = tuple(layer.label for layer in layers)
     missing = (PARTNERS[name] for name in names if name in PARTNERS)
-    counts.absent = tuple(labels[name] for name in missing if name not in names)
+    counts.absent = tuple(labels[name] for name in missing if name not in names and name in labels)
     counts.settings |= {
         "srid": bands[0].srid,
         "bands": {layer.label: names[layer.band].settings for layer in layers},
@@ -265,6 +299,19 @@ def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> in
     for label in counts.absent:
         log.info("the product has no %s", label)
     return bands[0].srid
+
+
+def harmonised(product: Product, folder: Path, request: StatisticsRequest, counts: ParcelCounts) -> StatisticsRequest:
+    """The request, with every layer shifted by what the product says of its band; what it says goes into `counts`.
+    Raises UnusableSceneError if it says nothing of a band that should have an offset."""
+    if product.radiometry is None:
+        return request
+    found = product.radiometry(folder)
+    layers = tuple(replace(layer, shift=found.offset_of(layer.band)) for layer in request.layers)
+    offsets = {layer.label: layer.shift for layer in layers}
+    counts.settings["harmonised"] = {"baseline": found.baseline, "offsets": offsets, "read_from": found.origin}
+    log.info("harmonised by %s: baseline %s, offsets %s", found.origin, found.baseline, offsets)
+    return replace(request, layers=layers)
 
 
 def check_place(bands: list[Band], footprint: Box | None) -> None:

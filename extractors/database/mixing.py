@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import errors as pg
 from psycopg2 import sql
 
+from extractors.config import SOURCES
 from extractors.database.connection import Database, scalar
-from extractors.database.schema import find
+from extractors.database.schema import Table, find
 from extractors.database.sql import statement
 from extractors.database.tables import SETTINGS, TableReader
 from extractors.errors import ConfigurationError, ExtractionError
+from extractors.labels import DEFAULT, PRESETS, layers
 from extractors.model import Check
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ log = logging.getLogger(__name__)
 LONGEST_LOOK_SECONDS = 5
 # What numbers mean of which the log says nothing: those of established tables, and of versions before. Of settings that
 # are not named here they may have any value.
-UNSAID: dict[str, Any] = {}
+UNSAID: dict[str, Any] = {
+    "radiometry": "raw",
+    SOURCES: {label: band for code in DEFAULT for preset in PRESETS for band, label in layers(code, preset)},
+}
 # In the place of a log that is still to be made.
 NO_LOG = sql.SQL("(SELECT NULL::integer AS obsid, NULL::text AS results, NULL::text AS outcome WHERE false)")
 REMEDY = "write another results_table, or start with --accept-mixed if both may stand in one table"
@@ -34,6 +39,10 @@ REMEDY = "write another results_table, or start with --accept-mixed if both may 
 
 class Mixing:
     """The check for one CARD. meaning: what this worker's numbers depend on. accepted: differences are only said."""
+
+    # As they are when it is made: what was absent at the start may have been filled by others.
+    _results: Table
+    _log: Table
 
     def __init__(
         self, database: Database, reader: TableReader, card: str, meaning: Mapping[str, Any], accepted: bool
@@ -43,7 +52,6 @@ class Mixing:
         self._card = card
         self._meaning = dict(meaning)
         self._accepted = accepted
-        self._results, self._log = reader.results, reader.log
 
     def checks(self) -> list[Check]:
         """It, in the form of checks."""
@@ -51,40 +59,44 @@ class Mixing:
 
     def look(self) -> str:
         """That the table holds no numbers of another meaning."""
-        own = _in_words(self._meaning) or "nothing that can be set"
-        # As they are now: what was absent at the start may have been filled by others.
+        own = _in_words({name: value for name, value in self._meaning.items() if name != SOURCES})
         with self._database.transaction("looking at the results table") as cursor:
             self._results = find(cursor, self._reader.results.name, self._reader.results.key)
             self._log = find(cursor, self._reader.log.name, self._reader.log.key)
-        problem = self._difference() if self._meaning and not self._results.absent else None
+        problem = None if self._results.absent else self._difference()
         if problem is None:
-            return own
+            return own or "no setting changes them"
         where = f"{self._results.key}: {self._results}"
         if not self._accepted:
-            raise ConfigurationError(f"{where} {problem}, and this worker is set to {own}; {REMEDY}")
-        log.warning("%s %s, and this worker is set to %s: accepted", where, problem, own)
-        return f"{own}, though it {problem}: accepted"
+            raise ConfigurationError(f"{where} {problem}; {REMEDY}")
+        log.warning("%s %s: accepted", where, problem)
+        return f"{self._results} {problem}: accepted"
 
     def _difference(self) -> str | None:
         """What is in the table that does not go with this worker's numbers, in words; None for nothing."""
         for said, extracted, under_way in self._said():
-            theirs = UNSAID | {name: value for name, value in said.items() if value is not None}
-            different = {name: theirs[name] for name, own in self._meaning.items() if theirs.get(name, own) != own}
-            if not different:
-                continue
-            if under_way:
-                return f"is being given scene {under_way[0]} by another worker with {_in_words(different)}"
-            held = self._held(self._some_of(extracted))
+            different = self._differing(said)
+            if different and under_way:
+                return f"is being given scene {under_way[0]} by another worker with {different}"
+            held = self._held(self._some_of(extracted)) if different else None
             if held is not None:
                 others = f" (and perhaps {len(extracted) - 1} more)" if len(extracted) > 1 else ""
-                return f"holds scene {held or extracted[0]}{others} with {_in_words(different)}"
-        different = {name: value for name, value in UNSAID.items() if self._meaning.get(name, value) != value}
+                return f"holds scene {held or extracted[0]}{others} with {different}"
+        different = self._differing({})
         if different and not self._results.made_here:
             held = self._held(lambda at: at.execute(statement("checks.held_unknown", **self._names), self._values))
             if held is not None:
-                which = f"scene {held}" if held else "scenes"
-                return f"may hold {which} of another program, with {_in_words(different)}"
+                return f"may hold {f'scene {held}' if held else 'scenes'} of another program, with {different}"
         return None
+
+    def _differing(self, said: dict[str, Any]) -> str:
+        """Their values that are not ours, and ours, in words; "" for none."""
+        ours, theirs = _flat(self._meaning), _flat(UNSAID | said)
+        names = [name for name, value in ours.items() if theirs.get(name, value) != value]
+        if not names:
+            return ""
+        shown = [_in_words({name: values[name] for name in names}) for values in (theirs, ours)]
+        return f"{shown[0]}, and this worker is set to {shown[1]}"
 
     def _said(self) -> list[tuple[dict[str, Any], list[int], list[int]]]:
         """The meanings that the log knows of the table, each with the scenes that were extracted last with it, and
@@ -94,7 +106,11 @@ class Mixing:
         with self._database.transaction("reading the log") as cursor:
             cursor.execute(statement("checks.meanings", **self._names), self._values)
             return [
-                (dict(zip(self._meaning, values, strict=True)), extracted or [], under_way or [])
+                (
+                    {name: value for name, value in zip(self._meaning, values, strict=True) if value is not None},
+                    extracted or [],
+                    under_way or [],
+                )
                 for values, extracted, under_way in cursor.fetchall()
             ]
 
@@ -128,6 +144,12 @@ class Mixing:
     @property
     def _values(self) -> dict[str, Any]:
         return {"results": str(self._results), "card": self._card, "keys": list(self._meaning)}
+
+
+def _flat(meaning: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with each label as a setting of its own: which band it is from."""
+    rest = {name: value for name, value in meaning.items() if name != SOURCES}
+    return rest | {f"{label} from": band for label, band in meaning.get(SOURCES, {}).items()}
 
 
 def _in_words(meaning: Mapping[str, Any]) -> str:

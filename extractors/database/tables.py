@@ -16,6 +16,7 @@ from extractors.database.connection import Database, scalar
 from extractors.database.schema import GEOGRAPHY, MADE_HERE, Column, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
+from extractors.labels import DEFAULT, PRESETS, label
 from extractors.signatures import NAMES
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS} | {
     name: INTEGERS | FLOATS if name == "count" else FLOATS for name in NAMES
 }
 HIST_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "hist": {"json", "jsonb", "text"}}
+# The labels of the bands that are extracted unless others are asked for; those of both presets fit into what we make.
+USUAL_LABELS = {label(code, band, preset) for code in DEFAULT for band in DEFAULT[code] for preset in PRESETS}
+LABELS_ROOM = 3
 # Some established tables spell it so.
 OTHER_SPELLING = {"std": "stdev"}
 # How the columns of a table are declared that is made here; ids as those of the parcels.
@@ -285,9 +289,9 @@ class TableReader:
             return _checked(find(cursor, name, key), types)
 
 
-def make_tables(database: Database, tables: Tables) -> Tables:
+def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()) -> Tables:
     """Create the tables that are absent, and the log's column `settings`, all of it or nothing; whoever else starts now
-    finds them made.
+    finds them made. labels: what will be written into the column `band`.
 
     Raises ConfigurationError if the database does not let us, or if others have made one meanwhile that does not fit.
     """
@@ -310,6 +314,9 @@ def make_tables(database: Database, tables: Tables) -> Tables:
                 _make_log(cursor, table)
                 continue
             columns = {"pid_type": ID_TYPES.get(tables.pid_type, sql.SQL("integer")), "statistics": STATISTIC_COLUMNS}
+            columns["band_type"] = sql.SQL("varchar({})").format(
+                sql.Literal(max(LABELS_ROOM, *map(len, ("", *labels))))
+            )
             if table is tables.results:
                 cursor.execute(statement("tables.create_results", table=table.identifier, **columns))
             else:
@@ -317,12 +324,14 @@ def make_tables(database: Database, tables: Tables) -> Tables:
             cursor.execute(statement("tables.index_obsid", table=table.identifier))
             cursor.execute(statement("tables.identify_rows", table=table.identifier))
             cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
-        return replace(
+        made = replace(
             tables,
             log=_checked_log(find(cursor, tables.log.name, tables.log.key)),
             results=_checked(find(cursor, tables.results.name, tables.results.key), RESULT_TYPES),
             hists=tables.hists and _checked(find(cursor, tables.hists.name, tables.hists.key), HIST_TYPES),
         )
+        _check_labels(made.results, labels)
+        return made
 
 
 def _make_log(cursor: "PgCursor", log: Table) -> None:
@@ -381,8 +390,10 @@ def _check_labels(results: Table, labels: Collection[str]) -> None:
     longest = max(map(len, labels), default=0)
     room = None if results.absent else results.columns["band"].longest_text
     if room is not None and room < longest:
+        # Those that the other preset makes no shorter.
+        unusual = set(labels) - USUAL_LABELS
         raise ConfigurationError(
             f"{results.key}: column band of table {results} holds {room} characters, but the labels have {longest}; "
             f"widen it (ALTER TABLE {results} ALTER COLUMN {results.columns['band'].name} TYPE varchar({longest})), or "
-            "write extraction.band_labels = classic"
+            + ("write shorter ones in extraction.bands" if unusual else "write extraction.band_labels = classic")
         )

@@ -1,12 +1,13 @@
 """What a CARD is to a worker: all in which the three commands differ."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extractors.errors import UnusableSceneError
-from extractors.model import POLARISATIONS, ImageFormat, Product, Scene
+from extractors.labels import BANDS, POLARISATIONS
+from extractors.model import ImageFormat, Product, Scene
 
 if TYPE_CHECKING:
     from extractors.config import Extraction
@@ -24,14 +25,12 @@ SHOWN_CHARACTERS = 80
 class Card:
     """One kind of Copernicus Analysis Ready Data.
 
-    code: value of the catalogue's column `card`. labels: for each preset, the label in the results table of each band,
-    in the order of extraction. reference: pattern of a product name. format: what its files are. find: looks the
-    product up in the store (raises SceneNotFoundError). first_folder: of all keys of its products; a store that has
-    nothing there is the wrong one. categorical: the band whose pixels are classes, if any.
+    code: value of the catalogue's column `card`. reference: pattern of a product name. format: what its files are.
+    find: looks the product up in the store (raises SceneNotFoundError). first_folder: of all keys of its products; a
+    store that has nothing there is the wrong one. categorical: the band whose pixels are classes, if any.
     """
 
     code: str
-    labels: Mapping[str, Mapping[str, str]]
     reference: re.Pattern[str]
     format: ImageFormat
     find: "Callable[[Scene, Source, Extraction], Product]"
@@ -39,9 +38,8 @@ class Card:
     categorical: str | None = None
 
     def bands(self, reference: str) -> tuple[str, ...]:
-        """The bands that a product's name promises."""
-        names = tuple(self.labels["classic"])
-        return polarisations(reference) if names == POLARISATIONS else names
+        """The bands that a product's name promises, of those that its CARD can have."""
+        return BANDS[self.code] if self.code == "s2" else polarisations(reference)
 
     def check_reference(self, reference: str) -> None:
         """Refuse what is not a product name of this CARD, before it becomes part of a key (UnusableSceneError)."""

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar, cast
 
 from extractors.backoff import Backoff
-from extractors.errors import ConfigurationError, ExtractionError, ObjectNotFoundError, UnusableSceneError
+from extractors.errors import ConfigurationError, ExtractionError, ObjectNotFoundError, SceneError, UnusableSceneError
 from extractors.model import StoredObject
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,23 @@ class Source(ABC):
                 f"{self.name} has no {names} under {prefix}" if listed else f"{self.name} has nothing under {prefix}"
             )
         return tuple(listed[key] for key in keys)
+
+    def find_named(self, names: Sequence[str], prefix: str) -> tuple[StoredObject, ...]:
+        """The objects with these file names, wherever they lie below `prefix`; ObjectNotFoundError names those missing,
+        SceneError those that are there twice."""
+        listed = self.list_product(prefix)
+        found = {name: [item for item in listed if item.file_name == name] for name in names}
+        missing = [name for name, items in found.items() if not items]
+        if missing:
+            raise ObjectNotFoundError(
+                f"{self.name} has no {', '.join(missing)} under {prefix}"
+                if listed
+                else f"{self.name} has nothing under {prefix}"
+            )
+        for name, items in found.items():
+            if len(items) > 1:
+                raise SceneError(f"there are {len(items)} files {name} under {prefix}: that is not one product")
+        return tuple(found[name][0] for name in names)
 
     def _ask(self, doing: str, request: Callable[[], Result]) -> Result:
         """Ask for something short, until there is an answer; one that trickles in is none."""

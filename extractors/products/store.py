@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import boto3
+import urllib3.exceptions
 from botocore import UNSIGNED
 from botocore import exceptions as boto
 from botocore.config import Config
@@ -53,6 +55,8 @@ READ_TIMEOUT_SECONDS = 60
 ATTEMPTS_PER_REQUEST = 3
 # The bucket of a tenant of Ceph's, whose name may be empty.
 TENANT_BUCKET = re.compile(r"[\w.-]*:[\w.-]{1,255}", re.ASCII)
+# A page of a listing has a thousand keys of up to 1,024 bytes.
+MOST_BYTES_OF_ANSWER = 16_000_000
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -282,9 +286,46 @@ def _client(settings: Store, attempts: int = ATTEMPTS_PER_REQUEST) -> "S3Client"
         ),
     )
     client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    # There is no public way to see an answer before boto3 has read all of it.
+    session = client._endpoint.http_session  # type: ignore[attr-defined]
+    client.meta.events.register_first("before-send.s3", partial(_send, session))
     if TENANT_BUCKET.fullmatch(settings.bucket):
         client.meta.events.unregister("before-parameter-build.s3", validate_bucket_name)
     return client
+
+
+class _Answer:
+    """What comes from the store; read as a whole, as boto3 reads all but objects, it must not be too long."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, *arguments: Any, **options: Any) -> Iterator[bytes]:
+        """Its body, piece by piece."""
+        size = 0
+        for piece in self._raw.stream(*arguments, **options):
+            size += len(piece)
+            if size > MOST_BYTES_OF_ANSWER:
+                self._raw.close()
+                raise boto.ResponseStreamingError(error=f"an answer of over {MOST_BYTES_OF_ANSWER:,} bytes")
+            yield piece
+
+
+def _send(session: Any, request: Any, **_: Any) -> Any:
+    """Send a request as boto3 does; what it would read at once is read here."""
+    at_once = not request.stream_output
+    request.stream_output = True
+    response = session.send(request)
+    response.raw = _Answer(response.raw)
+    if at_once:
+        try:
+            _ = response.content
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise boto.ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
+    return response
 
 
 def _secret(value: SecretStr | None) -> str | None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Interleaving
 
 from extractors.errors import UnusableSceneError
-from extractors.model import PARTNERS, POLARISATIONS, BandFile, ImageFormat, Limits
+from extractors.labels import POLARISATIONS
+from extractors.model import PARTNERS, BandFile, ImageFormat, Limits
 from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, cells, tile_window, tiles_under
 from extractors.raster.integrity import JPEG2000, check_integrity, check_reading
 from extractors.raster.memory import Budget
@@ -33,7 +34,7 @@ LARGEST_WINDOW_PIXELS = 4_000_000
 
 # Pixels of the bounding boxes of all parcels that are computed together: outlines that go to and fro within pixels
 # have as many runs of them. And the side of what is read at a time under a parcel with a larger window.
-MOST_PIXELS = 16_000_000
+MOST_PIXELS = 10_000_000
 CELL = 1024
 
 # Estimates of what the memory goes into: a run of pixels, and a vertex with its edge. A block takes its own size
@@ -49,6 +50,11 @@ PIXEL_TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", 
 # GDAL's default, 5 % of the host's memory, is too much for one of several workers. We keep decoded tiles ourselves, and
 # uncompressed files are in the system's cache.
 BLOCK_CACHE_BYTES = 64 * 1024**2
+# No pixel, scale or offset is larger: the sums and squares of all that a parcel can hold then fit into 32-bit floats,
+# with which rasterstats computes.
+LARGEST_VALUE = 1e15
+# Sides of pixels, and coordinates, in degrees or metres: with others, positions of pixels have no exact numbers.
+LEAST_PIXEL, FARTHEST = 1e-7, 1e9
 # The description of a band that tells which pixels are valid.
 MASK = "mask"
 # Longitude and latitude by another authority, and the EPSG code under which databases know the same.
@@ -148,7 +154,7 @@ class GridBands:
                 middle = chosen.start + count // 2
                 remaining[:0] = [slice(chosen.start, middle), slice(middle, chosen.stop)]
                 continue
-            memory = size * self._bytes_per_pixel + pixels * BYTES_PER_SPAN // 2
+            memory = size * self._bytes_per_pixel + pixels * BYTES_PER_SPAN
             memory += int(vertices[chosen.stop] - vertices[chosen.start]) * BYTES_PER_VERTEX
             with self.budget.using(memory):
                 if decoded:
@@ -211,11 +217,12 @@ class GridBands:
         return [np.concatenate(arrays) for arrays in found]
 
     def _without_infinite(self, arrays: list[Array]) -> dict[int, Array]:
-        """Make infinite pixels nodata, which any engine leaves out; which ones they were, by the array's position."""
+        """Make infinite pixels nodata, which any engine leaves out; which ones they were, by the array's position. What
+        nobody has ever measured counts as infinite: its square would become so."""
         found = {}
         for position, (band, pixels) in enumerate(zip(self.bands, arrays, strict=True)):
             if pixels.dtype.kind == "f":
-                infinite = np.isinf(pixels)
+                infinite = np.abs(pixels) > LARGEST_VALUE
                 if infinite.any():
                     pixels[infinite] = band.nodata
                     found[position] = infinite
@@ -405,7 +412,8 @@ def _band(file: BandFile, image: ImageFile, dataset: Any, image_format: ImageFor
         raise UnusableSceneError(
             f"{name} has no CRS with an EPSG code ({dataset.crs or 'none at all'}); replace the object"
         )
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+    plain = not transform.b and not transform.d and transform.a >= LEAST_PIXEL and transform.e <= -LEAST_PIXEL
+    if not plain or not max(map(abs, Grid(transform, shape).bounds)) <= FARTHEST:
         raise UnusableSceneError(
             f"{name} is not on a north-up grid (transform {tuple(transform)[:6]}); replace the object"
         )
@@ -428,7 +436,7 @@ def _band(file: BandFile, image: ImageFile, dataset: Any, image_format: ImageFor
             shape[0] * shape[1] * np.dtype(dtype).itemsize, f"{name}, {shape[1]:,} x {shape[0]:,} pixels decoded,"
         )
     scale, offset = (dataset.scales[index - 1], dataset.offsets[index - 1]) if image_format.scaled else (1.0, 0.0)
-    if not (math.isfinite(scale) and math.isfinite(offset) and scale > 0):
+    if not (0 < scale <= LARGEST_VALUE and abs(offset) <= LARGEST_VALUE):
         raise UnusableSceneError(f"{name} declares values of {scale} x pixel + {offset}; replace the object")
     declared = "alpha" if masked else _declared(dataset, index, image_format.nodata)
     stored = StoredBand(

@@ -90,7 +90,7 @@ class ChunkTask:
         for layer in here.layers:
             band, array, table = of_band[layer.band]
             counts, left_out = table[:, COUNT], infinite.get(layer.band)
-            rows = rescaled(table[counts > 0], band.scale, band.offset)
+            rows = rescaled(table[counts > 0], band.scale, band.offset + layer.shift)
             result.signatures.append(Signatures(layer.label, pid[counts > 0], rows))
             result.without_row[layer.label].update(reasons(polygons, zones, counts, left_out))
             if left_out is not None:

@@ -96,8 +96,11 @@ class ImageFile:
 
 
 def _is_of_gdal(error: BaseException) -> bool:
-    """Whether it comes from rasterio: not all of its errors have a base of its own."""
-    return any(kind.__module__.partition(".")[0] == "rasterio" for kind in type(error).__mro__)
+    """Whether it comes from rasterio: not all of its errors have a base of its own, and text in a file that is none
+    raises one of Python's."""
+    return isinstance(error, UnicodeDecodeError) or any(
+        kind.__module__.partition(".")[0] == "rasterio" for kind in type(error).__mro__
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

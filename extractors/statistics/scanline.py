@@ -302,7 +302,10 @@ def values_under(flat: Array, first: Integers, length: Integers) -> Array:
     while done < len(first):
         until = max(done + 1, int(np.searchsorted(ends, ends[done] + BATCH_PIXELS)))
         here = slice(ends[done] - length[done], ends[until - 1])
-        values[here] = flat.take(_positions(first[done:until], length[done:until]))
+        if until == done + 1:
+            values[here] = flat[first[done] : first[done] + length[done]]
+        else:
+            values[here] = flat.take(_positions(first[done:until], length[done:until]))
         done = until
     return values
 

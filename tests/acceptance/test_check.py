@@ -212,6 +212,19 @@ def test_a_sound_setup(card: str, workspace: Workspace) -> None:
     assert workspace.status(scene) == "ingested"
 
 
+def test_what_is_in_nobodys_way(workspace: Workspace, scene: Scene) -> None:
+    """Rules and publications of what is never done: scenes are not deleted, results not updated."""
+    workspace.query(f"CREATE TABLE signatures {SIGNATURES}")
+    workspace.query("CREATE RULE protect AS ON DELETE TO dias_catalogue DO INSTEAD NOTHING")
+    workspace.query("CREATE RULE protect AS ON UPDATE TO signatures DO INSTEAD NOTHING")
+    workspace.query("CREATE PUBLICATION new_rows FOR TABLE signatures WITH (publish = 'insert')")
+    assert workspace.run("s2", "--check").code == 0
+    for _ in range(2):
+        workspace.ingest(scene)
+        assert workspace.run("s2").code == 0
+        assert workspace.rows(scene) == 18
+
+
 def test_a_sound_directory(workspace: Workspace, scene: Scene) -> None:
     directory(str(Path(scene.keys["B04"]).parent))(workspace)
     assert json.loads(json.dumps(workspace.s3_config))["s3"].keys() == {"directory"}

@@ -301,6 +301,7 @@ def test_a_claim_is_in_the_catalogue_and_in_the_log(ground: Ground, worker: Work
         "results": "public.signatures",
         "worker": f"{socket.gethostname()}:{os.getpid()}",
         "attempt": 1,
+        "settings": {"radiometry": "raw", "sources": {"B4": "B04", "B8": "B08", "SC": "SCL"}},
     }
 
 

@@ -302,6 +302,16 @@ def test_a_listing_of_nothing_that_does_not_end(placeholders: int, monkeypatch: 
     assert len(server.asked) == 2 * 21
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(status: int) -> None:
+    """Neither a listing nor what comes instead of one."""
+    with (
+        Scripted(lambda _: Answer(NOTHING + b" " * 20_000_000, status)) as server,
+        pytest.raises(StoreUnavailableError, match="an answer of over 16,000,000 bytes"),
+    ):
+        store_at(server, retry_seconds=0).list_product("p/")
+
+
 def test_people_may_list_as_much_as_there_is(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extractors.products.source.MOST_OBJECTS_OF_A_PRODUCT", 3)
     for number in range(5):

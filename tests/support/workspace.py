@@ -7,6 +7,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -179,6 +180,14 @@ class Workspace(Database, Bucket):
         where = footprint(ground(grid=grid), grid.epsg)
         number = tables.add_scene(self.connection, reference, moment, "c6", where)
         return Scene(number, reference, "c6", bands, {"tif": key}, grid)
+
+    def add_c1(self, obstime: str = "2020-04-01T05:23:45", **more: Any) -> Scene:
+        """The same with twelve days between."""
+        moment = datetime.fromisoformat(obstime)
+        reference = f"S1A_{moment:%Y%m%dT%H%M%S}__1A__20200320T052345_20200320T052410_CARD-COH12"
+        made = self.add_c6(obstime, reference=reference, days=12, **more)
+        self.query("UPDATE dias_catalogue SET card = 'c1' WHERE id = %s", made.id)
+        return replace(made, card="c1")
 
     # Commands
 

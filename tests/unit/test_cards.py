@@ -9,9 +9,10 @@ import datetime as dt
 
 import pytest
 
-from extractors import bs, c6, s2
+from extractors import bs, c1, c6, s2
 from extractors.config import Extraction, Store
 from extractors.errors import ObjectNotFoundError, SceneError, SceneNotFoundError
+from extractors.labels import BANDS, PRESETS, label, layers
 from extractors.model import BandFile, Scene, StoredObject
 from extractors.products.card import Card
 from extractors.products.store import ObjectStore
@@ -59,13 +60,14 @@ ACCEPTED: list[tuple[Card, str]] = [
     (bs.CARD, "S1B_IW_GRDH_1SDV_20190301T172436_20190301T172501_015164_01C5BF_40F5_CARD_BS"),
     (c6.CARD, "S1B_20190620T053154__1A__20190614T053223_CARD-COH6"),
     (c6.CARD, "S1A_20240101T010035__1A__20231226T010010_20231226T010035_CARD-COH6"),
+    (c1.CARD, "S1A_20240101T010035__1A__20231220T010010_20231220T010035_CARD-COH12"),
 ]
 
 
 @pytest.mark.parametrize(("card", "reference"), ACCEPTED, ids=[reference for _, reference in ACCEPTED])
 def test_real_references_are_accepted_by_their_card_only(card: Card, reference: str) -> None:
     card.check_reference(reference)
-    for other in {s2.CARD.code: s2.CARD, bs.CARD.code: bs.CARD, c6.CARD.code: c6.CARD}.values():
+    for other in {one.code: one for one in (s2.CARD, bs.CARD, c6.CARD, c1.CARD)}.values():
         if other is not card:
             with pytest.raises(SceneError):
                 other.check_reference(reference)
@@ -74,6 +76,7 @@ def test_real_references_are_accepted_by_their_card_only(card: Card, reference: 
 S2 = "S2A_MSIL2A_20201001T103031_N0214_R108_T32UNF_20201001T135108"
 BS = "S1A_IW_GRDH_1SDV_20180821T052345_20180821T052410_023340_0289E6_6558_CARD_BS"
 C6 = "S1B_20190620T053154__1A__20190614T053223_CARD-COH6"
+C1 = "S1A_20240101T010035__1A__20231220T010010_20231220T010035_CARD-COH12"
 
 HOSTILE = [
     "",
@@ -108,7 +111,9 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("card", "good"), [(s2.CARD, S2), (bs.CARD, BS), (c6.CARD, C6)], ids=["s2", "bs", "c6"])
+@pytest.mark.parametrize(
+    ("card", "good"), [(s2.CARD, S2), (bs.CARD, BS), (c6.CARD, C6), (c1.CARD, C1)], ids=["s2", "bs", "c6", "c1"]
+)
 @pytest.mark.parametrize("pattern", HOSTILE, ids=ascii)
 def test_hostile_references_are_refused(pattern: str, card: Card, good: str) -> None:
     reference = pattern.format(good=good, lower=good.lower())
@@ -368,25 +373,83 @@ def test_c6_in_the_historical_order_vv_comes_first_whatever_the_file_says() -> N
     assert found.bands == (BandFile("VV", f"{C6}.tif", 1), BandFile("VH", f"{C6}.tif", 2))
 
 
-# Labels
+def test_c1_is_filed_beside_c6() -> None:
+    """A real key."""
+    key = f"Sentinel-1/SAR/CARD-COH12/2024/01/01/{C1}/{C1}.tif"
+    assert keys(c1.CARD, C1, Listing(key), dt.datetime(2024, 1, 1, 1, 0, 35)) == [key]
+    found = c1.CARD.find(scene(C1, dt.datetime(2024, 1, 1)), Listing(key), Extraction())
+    assert [(band.name, band.index) for band in found.bands] == [("VV", 2), ("VH", 1)]
 
 
-@pytest.mark.parametrize(
-    ("card", "bands"),
-    [(s2.CARD, ("B04", "B08", "SCL")), (bs.CARD, ("VV", "VH", "HH", "HV")), (c6.CARD, ("VV", "VH", "HH", "HV"))],
-    ids=["s2", "bs", "c6"],
-)
-def test_every_band_has_a_label_in_every_preset(card: Card, bands: tuple[str, ...]) -> None:
-    assert set(card.labels) == {"classic", "api"}
-    for labels in card.labels.values():
-        assert tuple(labels) == bands
-        assert len(set(labels.values())) == len(bands)
+# Labels and bands
+
+
+@pytest.mark.parametrize("code", BANDS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_band_has_a_label_of_its_own(code: str, preset: str) -> None:
+    names = [band for band in BANDS[code] if "_" not in band]
+    found = layers(code, preset, [(band, None) for band in names])
+    assert [band for band, _ in found] == names
+    assert {len(label) for _, label in found} <= {2, 3}
+    # At another resolution, it is the same label.
+    others = [band for band in BANDS[code] if "_" in band]
+    assert [label(code, band, preset) for band in others] == [dict(found)[band[:3]] for band in others]
 
 
 def test_labels_are_those_of_the_established_databases() -> None:
-    assert dict(s2.CARD.labels["classic"]) == {"B04": "B4", "B08": "B8", "SCL": "SC"}
-    assert dict(s2.CARD.labels["api"]) == {"B04": "B04", "B08": "B08", "SCL": "SC"}
-    radar = {"VV": "VV", "VH": "VH", "HH": "HH", "HV": "HV"}
-    assert dict(bs.CARD.labels["classic"]) == dict(c6.CARD.labels["classic"]) == radar
-    assert dict(bs.CARD.labels["api"]) == {"VV": "VVb", "VH": "VHb", "HH": "HHb", "HV": "HVb"}
-    assert dict(c6.CARD.labels["api"]) == {"VV": "VVc", "VH": "VHc", "HH": "HHc", "HV": "HVc"}
+    assert layers("s2", "classic") == (("B04", "B4"), ("B08", "B8"), ("SCL", "SC"))
+    assert layers("s2", "api") == (("B04", "B04"), ("B08", "B08"), ("SCL", "SC"))
+    for code in ("bs", "c6", "c1"):
+        assert layers(code, "classic") == (("VV", "VV"), ("VH", "VH"), ("HH", "HH"), ("HV", "HV"))
+    assert layers("bs", "api") == (("VV", "VVb"), ("VH", "VHb"), ("HH", "HHb"), ("HV", "HVb"))
+    for code in ("c6", "c1"):
+        assert layers(code, "api") == (("VV", "VVc"), ("VH", "VHc"), ("HH", "HHc"), ("HV", "HVc"))
+
+
+def test_labels_of_other_bands() -> None:
+    wanted = [(band, None) for band in ("B01", "B02", "B8A", "B09", "B11", "B12", "AOT", "WVP", "SCL_60m")]
+    assert [name for _, name in layers("s2", "classic", wanted)] == [
+        "B1", "B2", "B8A", "B9", "B11", "B12", "AOT", "WVP", "SC",
+    ]  # fmt: skip
+    assert [name for _, name in layers("s2", "api", wanted)] == [
+        "B01", "B02", "B8A", "B09", "B11", "B12", "AOT", "WVP", "SC",
+    ]  # fmt: skip
+
+
+def test_the_native_resolution_need_not_be_named() -> None:
+    wanted = [("B02_10m", None), ("B02_20m", "finer?"), ("B11_20m", None), ("AOT", None), ("AOT_10m", "AOT10")]
+    assert [band for band, _ in layers("s2", "classic", wanted)] == ["B02", "B02_20m", "B11", "AOT", "AOT_10m"]
+
+
+def bands_found(*wanted: str) -> tuple[list[str], tuple[BandFile, ...]]:
+    extraction = Extraction.model_validate({"bands": {band: f"L{band}" for band in wanted}})
+    folder = f"{DAY}/{S2}.SAFE"
+    found = s2.CARD.find(scene(S2), Listing(*product(folder)), extraction)
+    return [item.key.rpartition("IMG_DATA/")[2] for item in found.objects], found.bands
+
+
+def test_s2_any_bands_at_any_resolution() -> None:
+    stem = "T32UNF_20201001T103031"
+    keys_found, bands = bands_found("B02", "B02_20m", "B8A", "SCL_60m")
+    assert keys_found == [
+        f"R10m/{stem}_B02_10m.jp2", f"R20m/{stem}_B02_20m.jp2", f"R20m/{stem}_B8A_20m.jp2", f"R60m/{stem}_SCL_60m.jp2",
+    ]  # fmt: skip
+    assert [band.name for band in bands] == ["B02", "B02_20m", "B8A", "SCL_60m"]
+
+
+def test_s2_one_file_however_many_labels() -> None:
+    keys_found, bands = bands_found("B04", "B04_10m")
+    assert keys_found == ["R10m/T32UNF_20201001T103031_B04_10m.jp2"]
+    assert bands == (BandFile("B04", "T32UNF_20201001T103031_B04_10m.jp2"),)
+
+
+def test_s2_a_band_that_older_products_lack() -> None:
+    with pytest.raises(SceneNotFoundError, match=r"/ lacks B01_20m$"):
+        bands_found("B04", "B01_20m")
+
+
+def test_bs_only_what_is_wanted() -> None:
+    found = bs.CARD.find(scene(BS, EVENING), Listing(*BS_KEYS), Extraction.model_validate({"bands": ["VH", "HV"]}))
+    assert [item.file_name for item in found.objects] == ["Gamma0_VH.img", "Gamma0_VH.hdr"]
+    with pytest.raises(SceneError, match="the product has VV, VH, and none of these is among the bands wanted"):
+        bs.CARD.find(scene(BS, EVENING), Listing(*BS_KEYS), Extraction.model_validate({"bands": ["HH"]}))

@@ -122,7 +122,8 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "chunk_size": 2000, "engine": "scanline", "verified_parcels": 5, "cores": None, "band_labels": "classic",
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
         "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
-        "spool_megabytes": 256, "server_settings": {},
+        "spool_megabytes": 256, "memory_megabytes": None, "server_settings": {}, "radiometry": "raw",
+        "radiometry_fallback": None, "bands": None,
     }  # fmt: skip
     assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
 
@@ -151,12 +152,25 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
         "chunk_size": 1, "engine": "rasterstats", "verified_parcels": 0, "cores": 1, "band_labels": "api",
         "coherence_band_order": "historical", "database_wait_seconds": 0, "max_attempts": 1, "retry_pause_seconds": 0,
         "outages_in_a_row": 1, "outage_pause_seconds": 0, "absent_retry_hours": 72, "deadline_seconds": 1,
-        "spool_megabytes": 0, "server_settings": {"lock_timeout": "2s"},
+        "spool_megabytes": 0, "memory_megabytes": 100, "server_settings": {"lock_timeout": "2s"},
+        "radiometry": "harmonised", "radiometry_fallback": "baseline", "bands": {"B02": "blue", "B11_60m": "B11"},
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
     assert config.tables.catalogue_table == TableName("scenes", "public")
-    assert config.extraction.model_dump(exclude=CARDS) == document["extraction"]
+    found = config.extraction.model_dump(exclude=CARDS)
+    assert found == document["extraction"] | {"bands": (("B02", "blue"), ("B11_60m", "B11"))}
+    assert config.extraction.layers("s2") == (("B02", "blue"), ("B11_60m", "B11"))
+
+
+def test_a_list_of_bands_has_the_labels_of_the_preset(database: ReadDatabase) -> None:
+    document = changed(SMALLEST_DATABASE, "extraction", {"band_labels": "api", "bands": ["VH", "VV"]})
+    extraction = database(document).extraction
+    assert extraction.layers("bs") == (("VH", "VHb"), ("VV", "VVb"))
+    assert extraction.layers("c6") == (("VH", "VHc"), ("VV", "VVc"))
+    # Each card uses its own; what is for all need not fit every card.
+    with pytest.raises(ValueError, match=r"^s2 has no band VH; known: B01, "):
+        extraction.layers("s2")
 
 
 def test_settings_of_one_card_go_before_those_for_all(database: ReadDatabase) -> None:
@@ -451,6 +465,43 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         {"chunksize": 5},
         "extraction.bs.chunksize: unknown key; did you mean `chunk_size`?",
     ),
+    "a setting that another card has": (
+        "extraction.bs",
+        {"radiometry": "raw"},
+        "extraction.bs.radiometry: unknown key; known here: chunk_size, engine, verified_parcels, cores, band_labels, "
+        "coherence_band_order, database_wait_seconds, max_attempts, retry_pause_seconds, outages_in_a_row, "
+        "outage_pause_seconds, absent_retry_hours, deadline_seconds, spool_megabytes, server_settings, bands",
+    ),
+    "a radiometry that does not exist": (
+        "extraction.s2",
+        {"radiometry": "reflectance"},
+        'extraction.s2.radiometry: "reflectance" cannot be used (...); write, for example, "harmonised"',
+    ),
+    "bands that are none": (
+        "extraction.bands",
+        "B04",
+        'extraction.bands: "B04" cannot be used (...); write, for example, ["B02", "B04", "B08", "SCL"]',
+    ),
+    "no bands": (
+        "extraction.s2",
+        {"bands": []},
+        'extraction.s2.bands: this list cannot be used (...); write, for example, ["B02", "B04", "B08", "SCL"]',
+    ),
+    "two bands with one label": (
+        "extraction.s2",
+        {"bands": ["B02", "B02_20m"]},
+        "extraction: s2.bands: B02 and B02_20m have the same label B2; give them others: an object band -> label",
+    ),
+    "a band twice": (
+        "extraction.s2",
+        {"bands": ["B02", "B02_10m"]},
+        "extraction: s2.bands: B02 and B02 have the same label B2; give them others: an object band -> label",
+    ),
+    "one label, of the preset and of one's own": (
+        "extraction.s2",
+        {"bands": {"B02": "B3", "B03": "B3"}},
+        "extraction: s2.bands: B02 and B03 have the same label B3; give them others: an object band -> label",
+    ),
     "a card that does not exist": ("extraction.s3", {}, "extraction.s3: unknown key; did you mean `s2`?"),
     "settings of a card that are none": (
         "extraction.s2",
@@ -477,6 +528,17 @@ def test_what_db_config_may_not_say(key: str, value: Any, message: str, database
         ("extraction.engine", "warp", ("scanline", "rasterstats")),
         ("extraction.band_labels", "long", ("classic", "api")),
         ("extraction.chunk_size", 0, (" 1)",)),
+        ("extraction.bands", ["B10"], ("there is no band B10", "did you mean `B1")),
+        ("extraction.s2", {"bands": ["VV"]}, ("there is no band VV",)),
+        ("extraction.bs", {"bands": ["B04"]}, ("there is no band B04", "HH, HV, VH, VV")),
+        ("extraction.s2", {"bands": ["B08_20m"]}, ("there is no band B08_20m", "did you mean")),
+        ("extraction.bands", ["B04", 5], ("neither a list of bands nor an object band -> label",)),
+        ("extraction.bands", {"B04": ""}, ("the label of B04 must be 1 to 63 characters",)),
+        ("extraction.bands", {"B04": "B 4"}, ("the label of B04", "no blanks")),
+        ("extraction.bands", {"B04": "b\n"}, ("the label of B04",)),
+        ("extraction.bands", {"B04": "ü"}, ("the label of B04",)),
+        ("extraction.bands", {"B04": "x" * 64}, ("the label of B04",)),
+        ("extraction.bands", {"B04": None}, ("the label of B04",)),
         ("extraction.chunk_size", 1_000_001, ("1000000",)),
         ("database.connection.port", 65_536, ("65535",)),
     ],

@@ -18,7 +18,7 @@ from extractors.database.sql import BLOCK, statement
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(extractors.__file__).parent
-SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "queue", "results", "slots", "tables")
+SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "places", "queue", "results", "slots", "tables")
 
 
 def blocks() -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The three stack files, without a swarm."""
+"""The stack files, without a swarm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from extractors import __version__
 from tests.support.environment import ROOT
 
-CARDS = ("s2", "bs", "c6")
+CARDS = ("s2", "bs", "c6", "c1")
 
 
 def stack_file(card: str) -> str:

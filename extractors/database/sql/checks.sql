@@ -1,14 +1,16 @@
 -- :nature
 -- What matters of a table: persistence, about how many rows it has (less than one: unknown), whether policies hide rows
 -- from us, what can be done to it if it is a view (4 UPDATE, 8 INSERT, 16 DELETE; COPY into a view takes a trigger), who
--- we are, whether we own it; rules that make something else of an UPDATE (2) or DELETE (4); publications for which rows
--- that are changed or deleted would have to be told apart and cannot be; and which rights to which columns (no name: to
+-- we are, whether we own it; rules that make something else of an UPDATE (2) or DELETE (4) of ours; publications for which
+-- rows that are changed or deleted would have to be told apart and cannot be; and which rights to which columns (no name: to
 -- the whole table) we do not have.
 SELECT c.relpersistence, c.reltuples::bigint, row_security_active(c.oid), pg_relation_is_updatable(c.oid, true),
        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 69 = 69),
        quote_ident(current_user), pg_has_role(c.relowner, 'USAGE'),
        array(SELECT quote_ident(w.rulename) FROM pg_rewrite w
-             WHERE w.ev_class = c.oid AND c.relkind IN ('r', 'p') AND w.is_instead AND w.ev_type IN ('2', '4')),
+             WHERE w.ev_class = c.oid AND c.relkind IN ('r', 'p') AND w.is_instead
+               AND (w.ev_type = '2' AND 'UPDATE' = ANY (%(privileges)s)
+                    OR w.ev_type = '4' AND 'DELETE' = ANY (%(privileges)s))),
        array(SELECT quote_ident(p.pubname)
              FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
              WHERE t.schemaname = c.relnamespace::regnamespace::text AND t.tablename = c.relname

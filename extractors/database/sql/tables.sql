@@ -47,7 +47,7 @@ SELECT pg_advisory_xact_lock(1128418561, 0)
 
 -- :create_results
 -- The signatures table, with a column for every statistic. No keys or indexes: they slow COPY down.
-CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, band varchar(3), {statistics})
+CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, band {band_type}, {statistics})
 
 -- :create_hists
 -- Pixel counts per scene class (SCL): one row per parcel and scene.
