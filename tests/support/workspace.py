@@ -102,7 +102,7 @@ class Workspace(Database, Bucket):
         return found
 
     def write_config(self) -> None:
-        connection = self.db_config["database"]["connection"]
+        connection = self.db_config.get("database", {}).get("connection", {})
         if self.least_rights and connection.get("dbuser") == self.postgis.user:
             # As far as the test has left the tables such that rights can be given.
             if self._role is None:

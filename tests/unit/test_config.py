@@ -470,7 +470,8 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         {"radiometry": "raw"},
         "extraction.bs.radiometry: unknown key; known here: chunk_size, engine, verified_parcels, cores, band_labels, "
         "coherence_band_order, database_wait_seconds, max_attempts, retry_pause_seconds, outages_in_a_row, "
-        "outage_pause_seconds, absent_retry_hours, deadline_seconds, spool_megabytes, memory_megabytes, server_settings, bands",
+        "outage_pause_seconds, absent_retry_hours, deadline_seconds, spool_megabytes, memory_megabytes, "
+        "server_settings, bands",
     ),
     "a radiometry that does not exist": (
         "extraction.s2",
