@@ -150,7 +150,15 @@ class DatabaseChecks:
         if not footprint.srid:
             with self._database.transaction("counting SRIDs") as cursor:
                 cursor.execute(statement("checks.srids", table=table.identifier, geometry=footprint.of("p")))
-                one_srid(table, footprint, cursor.fetchall())
+                found = cursor.fetchall()
+            odd = sum(rows for other, rows in found if other != srid)
+            if 2 * odd >= sum(rows for _, rows in found):
+                one_srid(table, footprint, found)
+            elif odd:
+                log.warning(
+                    "%d footprints of %s have another SRID than the others (%s): their scenes fail; bring them to it",
+                    *(odd, table, srid),
+                )
         return f"{table}, SRID {srid}"
 
     def area(self) -> str:

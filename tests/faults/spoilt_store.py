@@ -127,19 +127,22 @@ class SpoiltStore:
 
     # Ways to spoil
 
-    def answer(self, key: str, status: int, body: bytes = b"", *, times: int | None = None) -> None:
-        """Another answer altogether, to every request that fits."""
+    def answer(self, key: str, status: int, body: bytes = b"", *, times: int | None = None, after: str = "") -> None:
+        """Another answer altogether, to every request that fits; after: once somebody has asked for this key."""
         kind = "text/html" if body.startswith(b"<html") else "application/xml"
 
         def change(_: Answer) -> Answer:
             return Answer(status, {"content-type": kind}, body, len(body))
 
-        self._add(Rule(key, change, times, lambda request: True))
+        def fits(_: Request) -> bool:
+            return any(after in request.target for request in self.requests)
 
-    def error(self, key: str, status: int, code: str, *, times: int | None = None) -> None:
+        self._add(Rule(key, change, times, fits))
+
+    def error(self, key: str, status: int, code: str, *, times: int | None = None, after: str = "") -> None:
         """An error as S3 words it."""
         text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>made by the test</Message></Error>"
-        self.answer(key, status, text.encode(), times=times)
+        self.answer(key, status, text.encode(), times=times, after=after)
 
     def reset(self, key: str, *, times: int | None = None) -> None:
         """The connection is torn down (RST) instead of an answer."""

@@ -44,7 +44,12 @@ def run_script(database: Database, role: str, tables: Mapping[str, str], *, stri
         key: key for key in ("parcel_id", "parcel_geometry")
     }
     names |= {ours: tables[key] for key, ours in keys.items() if key in tables}
-    variables = [f"--set={name}={value}" for name, value in {"worker": role, **names}.items()]
+    parts = {name: value.split(".") for name, value in names.items()}
+    parts["log"] = [*parts.get("catalogue", [""])[:-1], "extraction_log"]
+    quoted = {name: ".".join('"' + part.replace('"', '""') + '"' for part in value) for name, value in parts.items()}
+    for schema in {value[0] for value in parts.values() if len(value) > 1}:
+        database.query(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(role)))
+    variables = [f"--set={name}={value}" for name, value in {"worker": role, **quoted}.items()]
     server = database.postgis
     done = subprocess.run(
         ["psql", "-X", "-q", *(("-1", "--set=ON_ERROR_STOP=1") if strict else ()), *variables, "-f", str(SCRIPT)],
