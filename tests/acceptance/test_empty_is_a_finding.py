@@ -23,10 +23,6 @@ from tests.support.scenes import Scene, assert_same
 from tests.support.workspace import Workspace
 
 
-def warnings(stderr: str) -> list[str]:
-    return [line for line in stderr.splitlines() if " WARNING " in line]
-
-
 # No scene for this worker
 
 
@@ -78,7 +74,7 @@ def test_no_scene_for_this_worker(name: str, workspace: Workspace, scenes: list[
     change(workspace)
     outcome = workspace.run("s2", "--all")
     assert (outcome.code, outcome.stdout) == (0, f"{NOTHING_LEFT}\n")
-    (said,) = warnings(outcome.stderr)
+    (said,) = outcome.warnings
     for word in words:
         assert word in said
 
@@ -88,7 +84,7 @@ def test_scenes_that_are_done_are_no_misunderstanding(status: str, workspace: Wo
     workspace.query("UPDATE dias_catalogue SET status = %s", status)
     outcome = workspace.run("s2", "--all")
     assert (outcome.code, outcome.stdout) == (0, f"{NOTHING_LEFT}\n")
-    assert not [line for line in warnings(outcome.stderr) if "none of" in line]
+    assert not [line for line in outcome.warnings if "none of" in line]
 
 
 # Across 180 degrees
@@ -224,7 +220,7 @@ def test_a_burst_does_not_wait_for_products(workspace: Workspace) -> None:
     scene = workspace.add_s2()
     contents = take_away(workspace, scene)
     outcome = workspace.run("s2", "--all")
-    assert (outcome.code, outcome.errors, len(warnings(outcome.stderr))) == (0, [], 1)
+    assert (outcome.code, outcome.errors, len(outcome.warnings)) == (0, [], 1)
     assert (workspace.status(scene), [attempt["outcome"] for attempt in workspace.log(scene)]) == (
         "ingested",
         ["absent"],

@@ -28,7 +28,8 @@ from tests.support.workspace import Workspace
 MANY_ATTEMPTS = 5
 DEADLINE_SECONDS = 8
 """Enough for a worker to load its libraries on a busy machine."""
-SLOT = "SELECT pg_advisory_lock(1128418562, 0)"
+# As of a worker that is at some scene.
+SLOT = "SELECT pg_advisory_lock(1128418561, 999999), pg_advisory_lock(1128418562, 0)"
 
 
 @pytest.fixture

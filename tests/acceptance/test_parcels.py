@@ -203,7 +203,7 @@ def test_reasons(zoo: Zoo, band: str) -> None:
 
 def test_missing_geometries_are_counted_apart(zoo: Zoo) -> None:
     assert zoo.log["parcels_without_geometry"] == {"null": 1, "empty": 3}
-    (warning,) = (line for line in zoo.outcome.stderr.splitlines() if " WARNING " in line)
+    (warning,) = zoo.outcome.warnings
     assert "1 parcels have no geometry and 3 an empty one" in warning
 
 

@@ -156,7 +156,7 @@ def test_a_better_transformation_that_is_not_installed(
         outcome = workspace.run("s2", "--all")
         assert (asked.code, outcome.code, {workspace.status(scene) for scene in scenes}) == (0, 0, {"extracted"})
         for said in (asked, outcome):
-            warnings = [line for line in said.stderr.splitlines() if " WARNING " in line]
+            warnings = said.warnings
             assert len(warnings) == (better and not installed)
             assert all(str(srid) in line and "(2 m)" in line and "(1 m)" in line for line in warnings)
     finally:

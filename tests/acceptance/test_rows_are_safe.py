@@ -23,10 +23,6 @@ SIGNATURES = (
 BANDS = 3
 
 
-def warnings(stderr: str) -> list[str]:
-    return [line for line in stderr.splitlines() if " WARNING " in line]
-
-
 # Replaced are the parcels selected now
 
 
@@ -68,7 +64,7 @@ def test_a_few_corrected_parcels_replace_their_own_rows_only(made_here: bool, wo
         {"parcel_table": "public.parcels", "rows_kept": 0},
         {"parcel_table": "public.corrected", "rows_kept": BANDS * len(rest)},
     ]
-    (said,) = warnings(outcome.stderr)
+    (said,) = outcome.warnings
     assert f" {BANDS * len(rest)} rows " in said
 
 
@@ -84,7 +80,7 @@ def test_extracted_anew_without_parcels_keeps_the_old_rows(workspace: Workspace)
     assert {pid for pid, _ in workspace.signatures(scene)} == set(old)
     noted = workspace.log(scene)[-1]["settings"]
     assert (noted["parcel_table"], noted["rows_kept"]) == ("public.parcels", BANDS * 2)
-    assert len(warnings(outcome.stderr)) == 1
+    assert len(outcome.warnings) == 1
 
 
 def test_a_renamed_results_table_has_no_row_twice(workspace: Workspace) -> None:

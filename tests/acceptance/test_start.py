@@ -15,7 +15,7 @@ import pytest
 from tests.faults.acts import Gate
 from tests.support.ground import GRID, cell, squares, to_epsg
 from tests.support.roles import worker_role
-from tests.support.running import NOTHING_LEFT, Outcome, wait_until
+from tests.support.running import NOTHING_LEFT, Outcome, wait_until, warnings
 from tests.support.scenes import Scene, assert_same
 from tests.support.workspace import Workspace
 
@@ -567,7 +567,7 @@ def test_geographies(column: str, workspace: Workspace) -> None:
     outcome = workspace.run("s2")
     assert (outcome.code, outcome.errors) == (0, [])
     assert_same(workspace.signatures(scene), scene.expected(dict(zip(stored, shapes, strict=True))))
-    warnings = [line for line in outcome.stderr.splitlines() if " WARNING " in line]
+    warnings = outcome.warnings
     assert len(warnings) == (1 if table == "parcels" else 0)  # searched without an index
 
 
@@ -649,13 +649,13 @@ def test_parcels_that_come_while_a_worker_watches(workspace: Workspace) -> None:
     scene = workspace.add_s2()
     worker = workspace.start("s2", "--watch", "0.2")
     try:
-        wait_until(lambda: "WARNING" in worker.stderr, "the worker's warning")
+        wait_until(lambda: warnings(worker.stderr) != [], "the worker's warning")
         assert (workspace.status(scene), workspace.log(scene), worker.stdout) == ("ingested", [], "")
         parcels = workspace.add_parcels([*squares(5), cell(500, 500)])
         wait_until(lambda: workspace.status(scene) == "extracted", "the scene's extraction")
     finally:
         worker.kill()
-    assert worker.stderr.count("WARNING") == 1
+    assert len(warnings(worker.stderr)) == 1
     del parcels[6]
     assert_same(workspace.signatures(scene), scene.expected(parcels))
 
@@ -664,7 +664,7 @@ def test_parcels_of_another_kind_that_come_while_a_worker_watches(workspace: Wor
     """What could not be looked at when it started is looked at then."""
     scene = workspace.add_s2()
     worker = workspace.start("s2", "--watch", "0.2")
-    wait_until(lambda: "WARNING" in worker.stderr, "the worker's warning")
+    wait_until(lambda: warnings(worker.stderr) != [], "the worker's warning")
     workspace.add_parcels([cell(50_000, 50_000)])
     outcome = worker.wait()
     assert (outcome.code, len(outcome.errors)) == (2, 1)

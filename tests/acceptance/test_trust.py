@@ -231,12 +231,13 @@ def test_what_a_trigger_cannot_do_as_the_worker(workspace: Workspace, scene: Sce
 def test_each_right_is_needed(workspace: Workspace, scene: Scene, number: int) -> None:
     """Without any one of those that are granted, the start or its check says which is missing; with all, none is."""
     workspace.tables["hists_table"] = "hists"
+    workspace.query("CREATE TABLE scene_source (obsid integer PRIMARY KEY, bucket text, prefix text)")
     with worker_role(workspace) as role:
         rights, where = GRANTS[number]
         names = {":log": "extraction_log", ":catalogue": "dias_catalogue", ':"DBNAME"': workspace.database}
         for name in ("aois", "parcels", "hists"):
             names[f":{name}"] = name
-        names |= {":results": "signatures", ":aoi_field": "name", ":parcel_id": "ogc_fid"}
+        names |= {":results": "signatures", ":aoi_field": "name", ":parcel_id": "ogc_fid", ":places": "scene_source"}
         names[":parcel_geometry"] = "wkb_geometry"
         for right in re.findall(r"(\w+)(?: (\(.*?\)))?(?:, |$)", rights, re.DOTALL):
             text = f"{' '.join(right)} ON {where}"

@@ -27,8 +27,18 @@ class Outcome:
         return [line for line in self.stderr.splitlines() if " ERROR " in line]
 
     @property
+    def warnings(self) -> list[str]:
+        """But for the one that the tests' own user is a superuser."""
+        return warnings(self.stderr)
+
+    @property
     def output(self) -> str:
         return self.stdout + self.stderr
+
+
+def warnings(stderr: str) -> list[str]:
+    """The lines that are warnings, but for the one that the tests' own user is a superuser."""
+    return [line for line in stderr.splitlines() if " WARNING " in line and "superuser" not in line]
 
 
 class Running:
