@@ -46,13 +46,19 @@ def find(scene: Scene, store: "Source", _: "Extraction") -> Product:
             objects = {band: item for band, item in found.items() if item is not None}
             if len(objects) == len(RESOLUTIONS):
                 bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
-                return Product(tuple(objects.values()), bands)
+                return Product((*objects.values(), *_manifest(prefix, listed)), bands)
             if listed:
                 missing.append(f"{prefix} lacks {', '.join(band for band in RESOLUTIONS if band not in objects)}")
     collections = " or ".join(layouts.SENTINEL_2_COLLECTIONS)
     raise SceneNotFoundError(
         "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {collections} of its date"
     )
+
+
+def _manifest(prefix: str, listed: list[StoredObject]) -> list[StoredObject]:
+    """The product's manifest, if it has one."""
+    name, most = layouts.MANIFEST, layouts.MOST_BYTES_OF_MANIFEST
+    return [item for item in listed if item.key == prefix + name and item.size <= most]
 
 
 def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:

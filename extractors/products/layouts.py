@@ -6,6 +6,8 @@ date: the day of observation. name: the product's name. collection: Sentinel-2 o
 SENTINEL_2 = "Sentinel-2/MSI/{collection}/{date:%Y/%m/%d}/{name}/"
 # Reprocessed products (Collection 1) lie beside the others; the baseline in the name does not tell which.
 SENTINEL_2_COLLECTIONS = ("L2A", "L2A_N0500")
+# A Sentinel-2 product's list of its files; it has some 70 kB, and what is larger is not looked at.
+MANIFEST, MOST_BYTES_OF_MANIFEST = "manifest.safe", 2_000_000
 BACKSCATTER = "Sentinel-1/SAR/CARD-BS/{date:%Y/%m/%d}/{name}/{name}.data/"
 COHERENCE = "Sentinel-1/SAR/CARD-COH6/{date:%Y/%m/%d}/{name}/"
 
