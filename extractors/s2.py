@@ -40,7 +40,7 @@ def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
         objects = {band: item for band, item in found.items() if item is not None}
         if len(objects) == len(wanted):
             bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
-            product = Product(tuple(objects.values()), bands)
+            product = Product((*objects.values(), *_manifest(prefix, listed)), bands)
             return (
                 product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, scene, prefix)
             )
@@ -90,6 +90,12 @@ def _harmonised(
         return metadata.read_radiometry(folder / item.file_name, item.key)
 
     return replace(product, objects=(*product.objects, item), radiometry=read)
+
+
+def _manifest(prefix: str, listed: list[StoredObject]) -> list[StoredObject]:
+    """The product's manifest, if it has one."""
+    name, most = layouts.MANIFEST, layouts.MOST_BYTES_OF_MANIFEST
+    return [item for item in listed if item.key == prefix + name and item.size <= most]
 
 
 def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:

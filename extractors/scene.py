@@ -30,6 +30,7 @@ from extractors.errors import (
 )
 from extractors.logs import progress
 from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StatisticsRequest, StoredObject
+from extractors.products.manifest import Manifest
 from extractors.products.source import Source
 from extractors.products.store import open_source
 from extractors.raster.bands import Band
@@ -261,10 +262,12 @@ def content_is_final(store: Source, objects: Sequence[StoredObject]) -> Iterator
 
 
 def counted(clock: Clock, arrived: Callable[[Path], object]) -> Callable[[Path], None]:
-    """The same function, with its time counted."""
+    """The same function, with its time counted, after the file was compared with the product's manifest."""
+    manifest = Manifest()
 
     def running(path: Path) -> None:
         with clock.running():
+            manifest.arrived(path)
             arrived(path)
 
     return running

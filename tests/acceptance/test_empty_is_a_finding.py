@@ -22,7 +22,6 @@ from tests.support.running import NOTHING_LEFT, wait_until
 from tests.support.scenes import Scene, assert_same
 from tests.support.workspace import Workspace
 
-
 # No scene for this worker
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,33 @@ def test_s2_not_jpeg2000(workspace: Workspace) -> None:
     scene = workspace.add_s2()
     workspace.write(scene.keys["SCL"], b"<html>not here</html>")
     assert "SCL" in refused(workspace, "s2", scene.id)
+
+
+def manifest_of(content: bytes, key: str) -> bytes:
+    """What a product's manifest says of one file."""
+    return (
+        f'<x:XFDU><dataObject><byteStream size="{len(content)}"><fileLocation href="./{key.partition(".SAFE/")[2]}"/>'
+        f'<checksum checksumName="SHA3-256">{hashlib.sha3_256(content).hexdigest()}</checksum></byteStream>'
+        "</dataObject></x:XFDU>"
+    ).encode()
+
+
+def test_s2_with_a_random_tail(workspace: Workspace) -> None:
+    """Its own MD5 is right, its markers are there; only the product's manifest tells."""
+    workspace.add_parcels(squares(9))
+    scene = workspace.add_s2()
+    key = scene.keys["B04"]
+    sound = workspace.read(key)
+    workspace.write(key.partition("GRANULE/")[0] + "manifest.safe", manifest_of(sound, key))
+    workspace.run("s2")
+    assert workspace.status(scene) == "extracted"
+    workspace.query("TRUNCATE signatures; UPDATE dias_catalogue SET status = 'ingested'")
+    half = len(sound) // 2
+    workspace.write(key, sound[:half] + np.random.default_rng(1).bytes(len(sound) - half - 2) + sound[-2:])
+    workspace.extraction.update(max_attempts=5, retry_pause_seconds=0)
+    outcome = workspace.run("s2", "--all")
+    assert (outcome.code, workspace.status(scene), workspace.rows()) == (1, "failed", 0)
+    assert "is not what the product's manifest.safe says" in str(workspace.log(scene)[-1]["detail"])
 
 
 # The right file in the wrong place

@@ -305,7 +305,7 @@ def test_f24_sparse_tiff(make_season: MakeSeason, spoilt: SpoiltStore, tmp_path:
     pixel = SHAPE[0] * GRID.pixel / HUGE
     with rasterio.open(
         path, "w", driver="GTiff", width=HUGE, height=HUGE, count=2, dtype="float32", crs=f"EPSG:{GRID.epsg}",
-        transform=GRID.with_pixel(pixel).transform, tiled=True, blockxsize=8192, blockysize=8192, SPARSE_OK="TRUE",
+        transform=GRID.with_pixel(pixel).transform, tiled=True, blockxsize=2048, blockysize=2048, SPARSE_OK="TRUE",
         BIGTIFF="YES", nodata=0,
     ):  # fmt: skip
         pass
