@@ -1,6 +1,6 @@
-# The workers' image. Build it in this directory:
+# The workers' image. Build it in this directory, on the base image that images.lock names by its digest:
 #
-#     docker build -t parcel-extraction:0.1.0 .
+#     docker build --build-arg "$(grep ^BASE_IMAGE= images.lock)" -t parcel-extraction:0.1.0 .
 #
 # The package is installed in it. A directory that is mounted on /usr/src/app comes first: it needs only the two
 # configuration files, and code in it (extractors/) is used instead of the installed one.
@@ -32,7 +32,9 @@ RUN apt-get update \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /scratch --shell /usr/sbin/nologin extraction \
     && mkdir -p /usr/src/app \
     # Whoever the container runs as (docker run --user), scenes are kept here while they are worked on.
-    && mkdir -m 1777 /scratch
+    && mkdir -m 1777 /scratch \
+    # No program that makes its user somebody else: nobody here needs one.
+    && find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
 COPY --from=build /opt/extraction /opt/extraction
 ENV PATH=/opt/extraction/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -22,7 +22,9 @@ from extractors.logs import configure
 from extractors.model import StoredObject
 from extractors.products.source import Source
 from extractors.products.store import ObjectStore, open_source
+from extractors.runtime.process import leave_no_core
 from extractors.runtime.signals import Signals, Stopped
+from extractors.text import say
 
 __all__ = ["ObjectStore", "StoredObject", "main"]
 
@@ -47,20 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     getting.add_argument("key", metavar="KEY")
     getting.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to (default: the key's last part)")
     options = parser.parse_args(arguments)
+    leave_no_core()
     configure(options.verbose)
     try:
-        store = open_source(read_store_config(options.s3_config).s3, str(options.s3_config))
-        if options.command == "list":
-            _print(store.list_objects(options.prefix))
-        else:
-            (item,) = store.find_all([options.key], options.key)
-            path = options.file or Path(item.file_name)
-            if path.is_dir():
-                path /= item.file_name
-            if not path.parent.is_dir():
-                raise ConfigurationError(f"{path.parent}: no such directory; make it, or write another FILE")
-            _get(store, item, path)
-            log.info("%s: %s bytes, size and checksum as the store announces", path, f"{item.size:,}")
+        _run(options)
     except ExtractionError as error:
         log.error("%s", error, exc_info=options.verbose)
         return error.exit_code
@@ -71,7 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("%s", stopped)
         logging.shutdown()
         os._exit(stopped.exit_code)  # without waiting for a transfer that hangs in the network
+    except Exception as error:
+        log.error("unexpected %s: %s; -v shows where", type(error).__name__, one_line(error), exc_info=options.verbose)
+        return 1
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    store = open_source(read_store_config(options.s3_config).s3, str(options.s3_config))
+    if options.command == "list":
+        _print(store.list_objects(options.prefix))
+        return
+    (item,) = store.find_all([options.key], options.key)
+    path = options.file or Path(item.file_name)
+    if path.is_dir():
+        path /= item.file_name
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"{path.parent}: no such directory; make it, or write another FILE")
+    _get(store, item, path)
+    log.info("%s: %s bytes, size and checksum as the store announces", path, f"{item.size:,}")
 
 
 def _get(store: Source, item: StoredObject, path: Path) -> None:
@@ -90,7 +100,7 @@ def _get(store: Source, item: StoredObject, path: Path) -> None:
 def _print(objects: Iterable[StoredObject]) -> None:
     try:
         for item in objects:
-            print(f"{item.size:>13}  {item.key}")
+            say(f"{item.size:>13}  {item.key}")
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

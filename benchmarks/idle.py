@@ -1,7 +1,6 @@
 """A worker that finds nothing to do: `python -m benchmarks.idle [--runs N] [--parcels N] [--against CHECKOUT]`.
 
-With `--check`, one that looks whether all is ready (an empty bucket is not, which takes as long). Prints the process's
-wall and processor seconds; with `--against`, beside those of another checkout, in turn.
+Prints the process's wall and processor seconds; with `--against`, beside those of another checkout, in turn.
 """
 
 import argparse
@@ -21,7 +20,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--parcels", type=int, default=10_000)
-    parser.add_argument("--check", action="store_true")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with the worker of another checkout")
     options = parser.parse_args()
     checkouts = [ROOT] if options.against is None else [ROOT, options.against.resolve()]
@@ -32,7 +30,7 @@ def main() -> int:
         seconds: dict[Path, list[tuple[float, float]]] = {checkout: [] for checkout in checkouts}
         for number in range(options.runs + 1):
             for checkout in checkouts:
-                taken = idle(scene.folder, checkout, options.check and number > 0)
+                taken = idle(scene.folder, checkout)
                 if number:  # the first one makes the results table
                     seconds[checkout].append(taken)
         for name, taken_by in zip(("here", "there"), seconds.values(), strict=False):

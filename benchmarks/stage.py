@@ -83,6 +83,10 @@ class Stage:
         config = {"s3": keys | {"host": endpoint, "bucket": BUCKET}}
         (self.folder / "s3_config.json").write_text(json.dumps(config))
 
+    def store_client(self) -> Any:
+        """A client of the store."""
+        return self._store.client()
+
     def put_parcels(self, number: int) -> None:
         """Replace the parcels by `number` of 4 ha, spread in whole rows over the upper part of the image."""
         rows, columns = SHAPES[self.card]

@@ -226,6 +226,10 @@ class Postgis:
         """Drop a database if it is there, cutting whoever is connected to it."""
         self._maintain("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
+    def drop_role(self, name: str) -> None:
+        """Drop a user who has nothing left."""
+        self._maintain("DROP ROLE IF EXISTS {}", name)
+
     def connection_config(self, dbname: str) -> dict[str, str | int]:
         """The `connection` object of db_config.json."""
         return {

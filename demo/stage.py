@@ -83,4 +83,5 @@ def write_configuration(folder: Path, card: str, postgis: Postgis, store: S3Serv
     }
     folder.mkdir(parents=True)
     for name, content in (("db_config.json", {"database": database}), ("s3_config.json", {"s3": s3})):
+        (folder / name).touch(0o600)
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")

@@ -4,6 +4,7 @@ import gc
 import logging
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from extractors import failpoints
 from extractors.backoff import Backoff
 from extractors.config import Extraction
 from extractors.database.results import Rows
+from extractors.database.server_errors import translated
 from extractors.errors import (
     BROKEN_DISK,
     NO_ROOM,
@@ -25,6 +27,8 @@ from extractors.errors import (
     OutageError,
     SceneError,
     SceneNotFoundError,
+    StoreUnavailableError,
+    is_of_network,
     one_line,
 )
 from extractors.logs import about
@@ -114,6 +118,9 @@ def give_back(
         log.warning("after a signal, %s: %s", type(error).__name__, one_line(error))
     settings = resources.config.extraction
     outcome = outcome_of(cause, scene.attempt, settings, pause_for_product(resources, scene))
+    if resources.options.everything and isinstance(cause_of(cause), StoreUnavailableError | DiskFullError):
+        # It may be about this scene alone: others first.
+        outcome = replace(outcome, retry_after=settings.retry_pause_seconds)
     try:
         ours = resources.queue.give_back(scene, outcome, counts)
         published = not ours and resources.queue.published(scene)
@@ -182,7 +189,11 @@ def cause_of(error: BaseException) -> Stopped | OutageError | ConfigurationError
     if isinstance(error, OSError) and error.errno in BROKEN_DISK:
         return DiskError(f"a disk cannot be read or written ({one_line(error)}); see what is wrong with it")
     if isinstance(error, psycopg2.Error):
-        return ConfigurationError(f"the database reports: {one_line(error)}")
+        return translated(error, "working on the scene")
+    if is_of_network(error):
+        return OutageError(f"the network failed ({type(error).__name__}: {one_line(error)}); see database and store")
+    if isinstance(error, MemoryError):
+        return SceneError(f"memory was short ({one_line(error)}); give the worker more, or fewer extraction.cores")
     return SceneError(f"unexpected {type(error).__name__}: {one_line(error)}; -v shows where")
 
 

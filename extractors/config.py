@@ -7,23 +7,36 @@ says which store. Whatever is wrong with them is a `ConfigurationError` of one l
 import datetime as dt
 import difflib
 import json
+import logging
 import os
 import re
+import stat
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import psycopg2.extensions
 from psycopg2 import sql
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from extractors import labels
-from extractors.errors import ConfigurationError
+from extractors.errors import ConfigurationError, one_line
+
+log = logging.getLogger(__name__)
 
 # PostgreSQL silently cuts longer names.
 LONGEST_IDENTIFIER_BYTES = 63
 # NUL is impossible in PostgreSQL; the percent sign is psycopg2's mark for values.
 FORBIDDEN_IN_NAMES = {"\0", "%"}
+LARGEST_FILE_BYTES = 1_000_000
+# What we have is nested four times.
+DEEPEST_NESTING = 20
+# Of keys and values that are shown; a file may hold anything.
+LONGEST_SHOWN = 120
+# What makes others than its owner able to read a file, or to change where it sends our secrets.
+FOR_ALL = stat.S_IROTH | stat.S_IWOTH
 NO_SECRET = SecretStr("")
 # What `s3_config.json` says of who asks; an empty one is an absent one.
 KEYS = ("access_key", "secret_key", "session_token")
@@ -68,7 +81,10 @@ def parse_moment(text: Any) -> dt.datetime:
     """Read a date or a date and time (ISO 8601, UTC) into a naive UTC datetime; raises ValueError."""
     if not isinstance(text, str):
         raise ValueError("not a date")  # noqa: TRY004 (the validation library turns ValueErrors into messages)
-    moment = dt.datetime.fromisoformat(text.strip())
+    try:
+        moment = dt.datetime.fromisoformat(text.strip())
+    except ValueError:  # its words repeat the text
+        raise ValueError("not a date, nor a date and time") from None
     try:
         return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
     except OverflowError as error:
@@ -116,6 +132,32 @@ def parse_bands(*codes: str) -> Any:
     return parse
 
 
+def parse_database_name(text: Any) -> Any:
+    """A database's name; raises ValueError for a URL, which the server would repeat with the password in it."""
+    if isinstance(text, str) and "://" in text:
+        raise ValueError("a name and not a URL; host, port, user and password have keys of their own")
+    return text
+
+
+def parse_endpoint(text: Any) -> Any:
+    """A store's URL: scheme, host, perhaps port and path. Raises ValueError for whatever else a URL can hold, secrets
+    above all: it is shown in log lines."""
+    if not isinstance(text, str):
+        return text
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # its words may repeat a password
+        raise ValueError("not a URL, or its port is no number up to 65535") from None
+    if "@" in parts.netloc:
+        raise ValueError("name and password do not belong there; keys are written as access_key and secret_key")
+    if "?" in text or "#" in text:
+        raise ValueError("a URL without ? and #")
+    if parts.scheme and not (parts.hostname and text.isprintable() and port != 0):
+        raise ValueError("a URL with a host, and without what cannot be printed")
+    return text
+
+
 Table = Annotated[TableName, BeforeValidator(parse_table_name)]
 ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^%\x00]*$")]
 Moment = Annotated[dt.datetime, BeforeValidator(parse_moment)]
@@ -131,7 +173,7 @@ Secret = Annotated[SecretStr, BeforeValidator(lambda value: "" if value is None 
 class Section(BaseModel):
     """One JSON object of a configuration file: its keys are known, its values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class Connection(Section):
@@ -140,7 +182,7 @@ class Connection(Section):
     model_config = ConfigDict(extra="allow")
 
     host: Annotated[Text, BeforeValidator(parse_host)] = Field(examples=["ip.of.the.dbserver"])
-    dbname: Text = Field(examples=["database_name"])
+    dbname: Annotated[Text, BeforeValidator(parse_database_name)] = Field(examples=["database_name"])
     dbuser: Text = Field(examples=["database_user"])
     dbpasswd: Secret = Field(default=NO_SECRET, examples=["database_passwd"])
     port: Annotated[int, Field(ge=1, le=65535)] = Field(default=5432, examples=[5432])
@@ -152,6 +194,15 @@ class Connection(Section):
         if self.dbpasswd.get_secret_value():
             keywords["password"] = self.dbpasswd.get_secret_value()
         return keywords | (self.model_extra or {})
+
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether a password is in it; `sslpassword` is one, too."""
+        return bool(self.dbpasswd.get_secret_value()) or any("pass" in key for key in self.model_extra or {})
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Without libpq's further parameters, some of which are secrets."""
+        return [(name, getattr(self, name)) for name in type(self).model_fields]
 
 
 class Tables(Section):
@@ -210,6 +261,8 @@ class CardSettings(Section):
     absent_retry_hours: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=[72])
     deadline_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = Field(default=7200, examples=[7200])
     spool_megabytes: Annotated[int, Field(ge=0)] = Field(default=256, examples=[256])
+    # None: by the number of cores, and no more than the container's or the machine's memory allows.
+    memory_megabytes: Annotated[int, Field(ge=100, le=1_000_000)] | None = Field(default=None, examples=[1100])
     # PostgreSQL's settings for the worker's session, in addition to and in place of `database.SERVER_SETTINGS`.
     server_settings: dict[str, str | int | float | bool] = Field(default={}, examples=[{"lock_timeout": "30s"}])
 
@@ -272,7 +325,9 @@ class Store(Section):
     secret_key: SecretStr | None = Field(default=None, examples=["s3_secret_key"])
     session_token: SecretStr | None = Field(default=None, examples=["token_of_temporary_keys"])
     anonymous: bool = Field(default=False, examples=[True])
-    host: Annotated[str, Field(pattern=r"^https?://\S+$")] = Field(examples=["https://eodata.dataspace.copernicus.eu"])
+    host: Annotated[str, Field(pattern=r"^https?://\S+$"), BeforeValidator(parse_endpoint)] = Field(
+        examples=["https://eodata.dataspace.copernicus.eu"]
+    )
     # With Ceph, `tenant:bucket` is another tenant's.
     bucket: Text = Field(examples=["eodata"])
     addressing: Literal["path", "virtual"] = Field(default="path", examples=["path"])
@@ -368,27 +423,34 @@ File = TypeVar("File", DatabaseFile, StoreFile, DirectoryFile)
 
 def read_database_config(path: Path) -> DatabaseFile:
     """Read and check `db_config.json`; raises ConfigurationError."""
-    config = _validated(path, _document(path, "db"), DatabaseFile)
+    document, mode = _document(path, "db")
+    config = _validated(path, document, DatabaseFile)
     for key, value in (config.connection.model_extra or {}).items():
-        where = f"{path}: database.connection.{key}"
+        where = f"{path}: database.connection.{_named(key)}"
         if key in {"user", "password"}:
             raise ConfigurationError(f"{where}: write `db{key.replace('password', 'passwd')}` instead of `{key}`")
         try:
-            # A name that psycopg2 would swallow without a word: `database` for `dbname`, any key without a value.
-            if key == "database":
+            # What psycopg2 would swallow without a word: `database` for `dbname`, any key without a value, a key that
+            # holds another one with its value.
+            if key == "database" or not re.fullmatch(r"\w+", key):
                 raise psycopg2.ProgrammingError(key)  # noqa: TRY301
-            psycopg2.extensions.make_dsn(**{key: "" if value is None else value})
+            psycopg2.extensions.make_dsn(**{key: "" if value is None else str(value)})
         except psycopg2.ProgrammingError as error:
             nearest = _nearest(key, list(Connection.model_fields))
             raise ConfigurationError(
                 f"{where}: unknown key, neither ours nor one of libpq's connection parameters; {nearest}"
             ) from error
+        if isinstance(value, dict | list):
+            raise ConfigurationError(f"{where}: this {_KINDS[type(value)]} cannot be used; write a text or a number")
+    if config.connection.holds_secrets:
+        _warn_of_readers(path, mode)
     return config
 
 
 def read_store_config(path: Path) -> StoreFile | DirectoryFile:
     """Read and check `s3_config.json`; raises ConfigurationError."""
-    document = _without_empty_keys(_document(path, "s3"))
+    document, mode = _document(path, "s3")
+    document = _without_empty_keys(document)
     section = document.get("s3") if isinstance(document, dict) else None
     if isinstance(section, dict) and "directory" in section:
         others = [key for key in Store.model_fields if key in section and key not in Directory.model_fields]
@@ -401,7 +463,21 @@ def read_store_config(path: Path) -> StoreFile | DirectoryFile:
     problem = _contradiction(config.s3)
     if problem is not None:
         raise ConfigurationError(f"{path}: {problem}")
+    if config.s3.secret_key is not None:
+        _warn_of_readers(path, mode)
     return config
+
+
+@cache
+def _warn_of_readers(path: Path, mode: int) -> None:
+    """Say once that others than its owner may read or change a file with secrets in it."""
+    if mode & FOR_ALL:
+        log.warning(
+            "%s: secrets are in it, and every user of this machine may read or change it (mode %o); chmod 600 it, and "
+            'run as its owner (a container with --user "$(id -u):$(id -g)")',
+            path,
+            mode,
+        )
 
 
 def _contradiction(store: Store) -> str | None:
@@ -420,9 +496,17 @@ def _contradiction(store: Store) -> str | None:
     return None
 
 
-def _document(path: Path, option: str) -> Any:
+class _UnusableError(Exception):
+    """What is wrong with a file, and how to fix it."""
+
+
+def _document(path: Path, option: str) -> tuple[Any, int]:
+    """What a file says, and its mode."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        content, mode = _content(path)
+        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_no_number)
+        _check_texts(document)
+        return document, mode  # noqa: TRY300
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{path}: no such file; copy {path.name}.example to it and fill it in, or name another with "
@@ -441,6 +525,62 @@ def _document(path: Path, option: str) -> Any:
         raise ConfigurationError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); fix it there"
         ) from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{path}: nested too deeply; remove what does not belong there") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: a number in it has too many digits ({one_line(error)}); fix it") from error
+    except _UnusableError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _content(path: Path) -> tuple[bytes, int]:
+    """A regular file's content and mode. Nothing else is read: a pipe might never say anything, a device never end."""
+    with open(path, "rb", opener=_at_once) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise _UnusableError(
+                f"cannot be read: it is {'a pipe' if stat.S_ISFIFO(mode) else 'a device'}; name a file"
+            )
+        content = file.read(LARGEST_FILE_BYTES + 1)
+    if len(content) > LARGEST_FILE_BYTES:
+        raise _UnusableError("cannot be read: it is larger than 1 MB; name the file that is meant")
+    return content, stat.S_IMODE(mode)
+
+
+def _at_once(file: str, flags: int) -> int:
+    return os.open(file, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of equal keys its readers take the last, people the first."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _UnusableError(f"the key {_named(key)} is written twice; remove one of them")
+        found[key] = value
+    return found
+
+
+def _no_number(name: str) -> None:
+    """NaN and Infinity, which Python's reader takes and JSON has not."""
+    raise _UnusableError(f"not valid JSON: {name} is no number; write one")
+
+
+def _check_texts(document: Any) -> None:
+    """Refuse what neither database nor store could be sent: NUL, and halves of characters."""
+    remaining: list[tuple[tuple[str, ...], Any]] = [((), document)]
+    while remaining:
+        where, value = remaining.pop()
+        if len(where) > DEEPEST_NESTING:
+            raise RecursionError
+        if isinstance(value, dict):
+            remaining += [((*where, key), below) for key, below in value.items()]
+            value = "".join(value)
+        elif isinstance(value, list):
+            remaining += [((*where, str(number)), below) for number, below in enumerate(value)]
+        if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+            key = _named(*where) or "the file"
+            raise _UnusableError(f"{key}: a character in it cannot be used (NUL, or half a one); remove it")
 
 
 def _validated(path: Path, document: Any, model: type[File]) -> File:
@@ -464,7 +604,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], document: Any) -> 
     # An unknown key says more than the missing key that it was meant to be.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     location = [part for part in first["loc"] if isinstance(part, str)]
-    key = ".".join(location) or "the file"
+    key = _named(*location) or "the file"
     owner, field = _field(model, location)
     example = json.dumps(field.examples[0]) if field is not None and field.examples else "an object {...}"
     if first["type"] == "extra_forbidden":
@@ -479,9 +619,9 @@ def _one_line(error: ValidationError, model: type[BaseModel], document: Any) -> 
         value = value.get(part) if isinstance(value, dict) else None
     # Whole objects may hold secrets, and so may whatever stands where one is expected.
     showable = field is not None and field.examples and not _is_secret(location) and not isinstance(value, dict | list)
-    # A URL may have a password in it.
-    showable = showable and not (isinstance(value, str) and "@" in value)
-    shown = json.dumps(value) if showable else f"this {_KINDS.get(type(value), 'value')}"
+    # A URL may have a password in it, and so may a string of parameters.
+    showable = showable and not (isinstance(value, str) and re.search("[@?#=]|://", value))
+    shown = _short(json.dumps(value)) if showable else f"this {_KINDS.get(type(value), 'value')}"
     return (
         f"{key}: {shown} cannot be used ({first['msg'].removeprefix('Value error, ')}); write, for example, {example}"
     )
@@ -503,6 +643,16 @@ def _field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseModel]
 def _nearest(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+
+
+def _named(*keys: str) -> str:
+    """Keys as they are shown, from the outermost to the innermost. Where a name should be, there may be a URL with a
+    password in it, or a book."""
+    return ".".join(key if re.fullmatch(r"[\w .-]{1,63}", key) else "(no name)" for key in keys)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 _KINDS = {dict: "object", list: "list", str: "text", bool: "value", int: "number", float: "number"}

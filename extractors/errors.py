@@ -10,6 +10,9 @@ import errno
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What it says when a disk, or the way to it, is broken.
 BROKEN_DISK = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
+# The libraries that know nothing but networks: whatever is unknown of theirs is an outage.
+NETWORK_LIBRARIES = frozenset({"boto3", "botocore", "s3transfer", "urllib3", "http", "ssl", "socket"})
+NO_NETWORK = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 
 
 def one_line(error: BaseException) -> str:
@@ -17,10 +20,22 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def is_of_network(error: BaseException) -> bool:
+    """Whether an error tells of a network and nothing else, so that it lies in no scene."""
+    libraries = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return (
+        isinstance(error, ConnectionError | TimeoutError)
+        or (isinstance(error, OSError) and error.errno in NO_NETWORK)
+        or not libraries.isdisjoint(NETWORK_LIBRARIES)
+    )
+
+
 class ExtractionError(Exception):
     """An extraction could not go on; the message says what, where and how to fix it."""
 
     exit_code = 1
+    # Whether the store has answered so to a request for one object: others may be served all the same.
+    answered = False
 
 
 class UserError(ExtractionError):
@@ -91,6 +106,10 @@ class NoDatabaseError(DatabaseUnavailableError):
 
 class ParcelsChangedError(OutageError):
     """Parcels were deleted while their scene was computed: it is computed again, with those that are there then."""
+
+
+class LockedError(OutageError):
+    """Sessions that are no workers hold the locks by which workers share their work: end these."""
 
 
 class StoreUnavailableError(OutageError):

@@ -13,9 +13,13 @@ import sys
 import time
 from functools import cache
 
+from extractors.text import say
+
 VARIABLE = "HEALTH_FILE"
 # What a worker may take beyond what is limited: giving a scene back, checking tables, claiming.
 SLACK_SECONDS = 300.0
+# Characters of the file that are read; a worker writes some 200.
+LONGEST_BEAT = 10_000
 
 
 def report(doing: str, seconds: float = 0.0) -> None:
@@ -40,8 +44,8 @@ def report(doing: str, seconds: float = 0.0) -> None:
 def verdict(file: str) -> str | None:
     """What is wrong with the worker that writes this file, in words; None if nothing is."""
     try:
-        with open(file, encoding="utf-8") as there:  # noqa: PTH123
-            beat = json.load(there)
+        with open(file, encoding="utf-8", opener=_at_once) as there:
+            beat = json.loads(there.read(LONGEST_BEAT))
         pid, born, doing, by = int(beat["pid"]), beat["born"], str(beat["doing"]), float(beat["by"])
     except OSError as error:
         return f"{file}: no worker has written it ({error.strerror})"
@@ -60,8 +64,13 @@ def main() -> int:
     wrong = verdict(file) if file else f"environment variable {VARIABLE} is not set"
     if wrong is None:
         return 0
-    print(wrong)
+    say(wrong)
     return 1
+
+
+def _at_once(file: str, flags: int) -> int:
+    """Open without waiting: somebody may have put a pipe there."""
+    return os.open(file, flags | os.O_NONBLOCK)
 
 
 def _now() -> float:

@@ -1,5 +1,5 @@
 """Log lines: to stderr, one per step, each with the scene that it is about, for people or as JSON; progress on
-terminals only."""
+terminals only. Whatever the texts in a line say, it stays one line, and no terminal obeys it."""
 
 import datetime as dt
 import json
@@ -13,6 +13,7 @@ from typing import Any
 import tqdm
 
 from extractors.model import Scene
+from extractors.text import printable
 
 LOG_FORMATS = ("text", "json")
 LONGEST_REFERENCE = 120
@@ -37,8 +38,8 @@ class SceneContext(logging.Filter):
             yield
             return
         reference = scene.reference
-        # It comes from a table that others fill: no line breaks, no escape sequences, no endless text.
-        shown = (reference if reference.isprintable() else ascii(reference))[:LONGEST_REFERENCE]
+        # It comes from a table that others fill: no endless text.
+        shown = printable(reference)[:LONGEST_REFERENCE]
         self._about = dict(zip(SCENE, (scene.id, reference[:LONGEST_REFERENCE]), strict=True))
         self._prefix = f"[scene {scene.id} {shown}] "
         try:
@@ -71,8 +72,33 @@ class LogLines(logging.Handler):
             self.handleError(record)
 
 
+class TextLines(logging.Formatter):
+    """Each record as one line of text; a traceback comes below it, marked, so that nothing in it can pass for one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(prefix)s%(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line itself."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback of an error."""
+        return _marked(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        """Where a line comes from."""
+        return _marked(stack_info)
+
+
+def _marked(text: str) -> str:
+    return "\n".join(f"  | {printable(line)}" for line in text.split("\n"))
+
+
 class JsonLines(logging.Formatter):
-    """Each record as one line of JSON; what it says is what a line of text says, in parts."""
+    """Each record as one line of JSON, whose own escapes keep it one; what it says is what a line of text says, in
+    parts."""
 
     def __init__(self, always: Mapping[str, str]) -> None:
         super().__init__()
@@ -99,9 +125,9 @@ def configure(verbose: bool = False, log_format: str = "text", **always: str) ->
     logging.raiseExceptions = False
     handler = LogLines()
     handler.addFilter(_context)
-    handler.setFormatter(JsonLines(always) if log_format == "json" else _text_lines())
-    # Warnings of Python's own would come as text between lines of JSON.
-    logging.captureWarnings(log_format == "json")
+    handler.setFormatter(JsonLines(always) if log_format == "json" else TextLines())
+    # Warnings of Python's own would come between the lines as they are, whatever is in them.
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [handler if verbose else logging.NullHandler()]
     for name in PACKAGE_LOGGERS:
@@ -110,18 +136,12 @@ def configure(verbose: bool = False, log_format: str = "text", **always: str) ->
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-def _text_lines() -> logging.Formatter:
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(prefix)s%(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    return formatter
-
-
 def progress(total: int, unit: str, description: str) -> "tqdm.tqdm[Any]":
     """A progress bar on stderr if that is a terminal and the log is for people, else nothing."""
     return tqdm.tqdm(
         total=total,
         unit=unit,
-        desc=description,
+        desc=printable(description),
         unit_scale=unit == "B",
         disable=_for_machines() or None,
         leave=False,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from extractors.errors import OutageError, UnusableSceneError
+from extractors.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ ABSENT = "absent"
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
     and the `attempt`-th that counts. waited: seconds since its first attempt. prefix: where its product lies, if that
-    is known and not to be composed from its name."""
+    is known and not to be composed from its name. problem: why its footprint cannot be used (`is empty`)."""
 
     id: int
     reference: str
@@ -39,6 +40,7 @@ class Scene:
     run_id: int
     attempt: int = 1
     waited: float = 0.0
+    problem: str | None = None
     prefix: str | None = None
 
 
@@ -56,9 +58,9 @@ class Clock(Protocol):
 class Outcome:
     """How an attempt at a scene ended; a value that keeps nothing of the attempt alive.
 
-    kind: what the log calls it. status: the scene's status afterwards. reason: why, in words. retry_after: seconds
-    before another attempt may begin (None: at once, or never). exit_code: that of a worker which ends with it.
-    ends_worker: whether the next scene would end in the same way.
+    kind: what the log calls it. status: the scene's status afterwards. reason: why, in words (the log's `detail`),
+    which are made printable. retry_after: seconds before another attempt may begin (None: at once, or never).
+    exit_code: that of a worker which ends with it. ends_worker: whether the next scene would end in the same way.
     """
 
     kind: str
@@ -67,6 +69,9 @@ class Outcome:
     exit_code: int = 0
     retry_after: float | None = None
     ends_worker: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable(self.reason))
 
     @property
     def counts(self) -> bool:
@@ -125,6 +130,14 @@ class StoredObject:
     def file_name(self) -> str:
         """The last part of the key."""
         return self.key.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may take for a scene: threads to keep busy, and bytes of memory (beside what libraries take)."""
+
+    cores: int = 1
+    memory: int = 900_000_000
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from extractors.config import Options, read_database_config, read_store_config
+from extractors.config import Extraction, Options, read_database_config, read_store_config
 from extractors.database.checks import DatabaseChecks
 from extractors.database.connection import Database
 from extractors.database.parcels import Parcels
@@ -18,11 +18,15 @@ from extractors.database.places import Places
 from extractors.database.queue import Queue
 from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
-from extractors.model import Check, Layer, StatisticsRequest
+from extractors.model import Check, Layer, Limits, StatisticsRequest
 from extractors.products.card import Card
 
 if TYPE_CHECKING:
     from extractors.products.source import Source
+
+
+# Bytes for a scene, and for each core beside that: a Sentinel-2 tile takes half a gigabyte, decoded.
+MEMORY, MEMORY_PER_CORE = 700_000_000, 200_000_000
 
 
 class Start:
@@ -113,17 +117,17 @@ class Start:
 class Resources:
     """What an attempt at a scene needs; a context manager that closes the database session.
 
-    start: one whose checks have passed. cores: how many threads a scene may keep busy. make: make the tables that are
-    absent. Raises ConfigurationError, OutageError.
+    start: one whose checks have passed. cores: how many threads a scene may keep busy. memory: what the container or
+    the machine has, in bytes. make: make the tables that are absent. Raises ConfigurationError, OutageError.
     """
 
-    def __init__(self, start: Start, cores: int = 1, make: bool = True) -> None:
+    def __init__(self, start: Start, cores: int = 1, memory: int | None = None, make: bool = True) -> None:
         if start.database is None:
             raise ValueError("no session is open")
         self.start = start
         self.card, self.options = start.card, start.options
         self.config, self.store_config = start.config, start.store_config
-        self.cores = self.config.extraction.cores or cores
+        self.limits = limits(self.config.extraction, cores, memory)
         self.database = start.database
         tables = start.reader.all()
         self.tables = make_tables(self.database, tables, start.labels) if make else tables
@@ -139,7 +143,7 @@ class Resources:
         )
 
     @classmethod
-    def open(cls, card: Card, options: Options, cores: int = 1) -> Self:
+    def open(cls, card: Card, options: Options, cores: int = 1, memory: int | None = None) -> Self:
         """Resources for extracting: every check has passed that comes before the first look for a scene, and every
         table exists."""
         start = Start(card, options, make=True)
@@ -148,7 +152,8 @@ class Resources:
                 check.look()
             for check in start.database_checks.before_any_work():
                 check.look()
-            return cls(start, cores)
+            start.database_checks.warn_of_superuser()
+            return cls(start, cores, memory)
 
     @classmethod
     def for_reading(cls, card: Card, options: Options) -> Self:
@@ -167,6 +172,15 @@ class Resources:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def limits(settings: Extraction, cores: int, memory: int | None) -> Limits:
+    """What a worker may take for a scene, as configured, or else of so many cores and so much memory."""
+    cores = settings.cores or cores
+    if settings.memory_megabytes is not None:
+        return Limits(cores, settings.memory_megabytes * 1_000_000)
+    usual = MEMORY + cores * MEMORY_PER_CORE
+    return Limits(cores, usual if memory is None else min(usual, memory * 3 // 4))
 
 
 @contextmanager

@@ -20,7 +20,14 @@ from extractors.database.places import PLACES_TABLE, Places
 from extractors.database.plausibility import Plausibility
 from extractors.database.results import ResultsTable, Rows
 from extractors.database.slots import download_slot
-from extractors.errors import ConfigurationError, SceneError, SceneNotFoundError, UnusableSceneError
+from extractors.errors import (
+    ConfigurationError,
+    DeliveryError,
+    SceneError,
+    SceneNotFoundError,
+    StoreUnavailableError,
+    UnusableSceneError,
+)
 from extractors.logs import progress
 from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StatisticsRequest, StoredObject
 from extractors.products.source import Source
@@ -33,6 +40,11 @@ from extractors.signatures import ChunkResult
 
 log = logging.getLogger(__name__)
 
+# The part of a scene's memory that the rows of a table may take.
+ROWS_SHARE = 8
+
+# A product has up to 5 GB. Larger than this, a listing is wrong.
+MOST_BYTES = 100_000_000_000
 # What the numbers depend on, for the log row of an attempt that has read pixels.
 VERSIONS = {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
 
@@ -56,10 +68,11 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     occupied = partial(parcels.boxes_with_parcels, scene)
     with (
         ExitStack() as on_failure,
+        refused_alone(store, card.first_folder),
         content_is_final(store, product.objects),
-        Decoding(product.bands, folder, card.format, resources.cores, occupied) as images,
+        Decoding(product.bands, folder, card.format, resources.limits, occupied) as images,
     ):
-        rows = on_failure.enter_context(Rows(folder, settings.spool_megabytes * 1_000_000))
+        rows = on_failure.enter_context(Rows(folder, most_in_memory(resources)))
         with downloading(scene, resources, counts, clock):
             arrived = counted(clock, images.arrived)
             store.download(objects, f"scene {scene.id}", arrived, settings.deadline_seconds)
@@ -78,6 +91,11 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     return rows
 
 
+def most_in_memory(resources: Resources) -> int:
+    """Bytes of rows of each table that are kept in memory."""
+    return min(resources.config.extraction.spool_megabytes * 1_000_000, resources.limits.memory // ROWS_SHARE)
+
+
 def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
     """Say what is going to be done; what the scene's name promises, and what its numbers will mean, goes into `counts`.
     Raises UnusableSceneError."""
@@ -86,6 +104,8 @@ def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
     counts.bands = tuple(layer.label for layer in resources.request.layers if layer.band in promised)
     log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
     resources.card.check_reference(scene.reference)
+    if scene.problem is not None:
+        raise UnusableSceneError(f"its footprint in {resources.tables.catalogue} {scene.problem}; fix it")
     count_parcels_without_geometry(resources, counts)
 
 
@@ -181,27 +201,58 @@ def open_store(start: Start, bucket: str | None = None) -> Source:
 
 
 def find(scene: Scene, resources: Resources) -> tuple[Source, Product]:
-    """The scene's product, and the store that has it. A store that has none of its kind is the wrong one, or a
-    directory that is not mounted; a bucket that only a row of a table names is that row's fault."""
-    start, place = resources.start, resources.places.of(scene)
+    """The scene's product, and the store that has it."""
+    place = resources.places.of(scene)
     if place is None:
-        store = open_store(start)
-        try:
-            return store, resources.card.find(scene, store, resources.config.extraction)
-        except SceneNotFoundError:
-            store.check(resources.card.first_folder)
-            raise
-    store = open_store(start, place.bucket)
+        store = open_store(resources.start)
+        product = find_usual(scene, store, resources)
+    else:
+        store = open_store(resources.start, place.bucket)
+        product = find_there(replace(scene, prefix=place.prefix), store, resources)
+        log.info("%s says that it lies in %s under %s", PLACES_TABLE, store.name, place.prefix)
+    size = sum(item.size for item in product.objects)
+    if size > MOST_BYTES:
+        raise DeliveryError(
+            f"the store lists {len(product.objects)} objects with {size / 1e9:,.0f} GB in all, more than any product "
+            f"has ({MOST_BYTES / 1e9:,.0f} GB); see the objects there"
+        )
+    return store, product
+
+
+def find_usual(scene: Scene, store: Source, resources: Resources) -> Product:
+    """The product where its name says. A store that has none of its kind is the wrong one, or a directory that is not
+    mounted."""
     try:
-        product = resources.card.find(replace(scene, prefix=place.prefix), store, resources.config.extraction)
+        with refused_alone(store, resources.card.first_folder):
+            return resources.card.find(scene, store, resources.config.extraction)
+    except SceneNotFoundError:
+        store.check(resources.card.first_folder)
+        raise
+
+
+def find_there(scene: Scene, store: Source, resources: Resources) -> Product:
+    """The product under the scene's prefix. A bucket that only a row of a table names is that row's fault."""
+    try:
+        with refused_alone(store, resources.card.first_folder):
+            return resources.card.find(scene, store, resources.config.extraction)
     except ConfigurationError as error:
-        usual = open_store(start)
+        usual = open_store(resources.start)
         usual.holds("")
         if store is usual:
             raise
         raise SceneError(f"{PLACES_TABLE} says that the product lies in {store.name}: {error}") from error
-    log.info("%s says that it lies in %s under %s", PLACES_TABLE, store.name, place.prefix)
-    return store, product
+
+
+@contextmanager
+def refused_alone(store: Source, folder: str) -> Iterator[None]:
+    """A block in which what the store refuses is the scene's own fault, if it serves other objects just now: then the
+    scene must not stop the others. Else it is an outage, or the configuration's fault, as it seemed."""
+    try:
+        yield
+    except (StoreUnavailableError, ConfigurationError) as error:
+        if not error.answered or not store.serves_others(folder):
+            raise
+        raise SceneError(f"{error} (but other objects are served, so this is about the scene's alone)") from error
 
 
 @contextmanager

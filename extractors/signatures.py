@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from extractors.errors import UnusableSceneError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -85,6 +87,8 @@ STATISTICS = (
 # Tables of statistics have a row per parcel and these columns.
 NAMES = tuple(statistic.name for statistic in STATISTICS)
 COUNT = NAMES.index("count")
+# Different values that the pixels of one parcel may have in a band of classes: what has more holds none.
+MOST_CLASSES = 256
 
 
 def rescaled(table: "Floats", scale: float, offset: float) -> "Floats":
@@ -95,6 +99,15 @@ def rescaled(table: "Floats", scale: float, offset: float) -> "Floats":
     for column, statistic in enumerate(STATISTICS):
         result[:, column] = statistic.scaled(table[:, column], scale, offset)
     return result
+
+
+def check_classes(number: int) -> None:
+    """Raise UnusableSceneError if so many different values under one parcel cannot be classes."""
+    if number > MOST_CLASSES:
+        raise UnusableSceneError(
+            f"a parcel has {number:,} different values in a band of classes, of which there can be {MOST_CLASSES}; "
+            "replace the object"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Self
 
 from extractors import failpoints
-from extractors.attempt import attempt, heavy_code, outcome_of
+from extractors.attempt import attempt, cause_of, heavy_code, outcome_of
 from extractors.backoff import Backoff, spread
 from extractors.config import Options
 from extractors.database.attempts import this_worker
@@ -22,11 +22,13 @@ from extractors.logs import about, configure
 from extractors.model import Check, Outcome, Pending, Scene
 from extractors.products.card import Card
 from extractors.resources import Resources, Start
-from extractors.runtime.cores import usable_cores
+from extractors.runtime.cores import usable_cores, usable_memory
 from extractors.runtime.deadline import GRACE_SECONDS
 from extractors.runtime.options import read_options
+from extractors.runtime.process import leave_no_core
 from extractors.runtime.scratch import sweep
 from extractors.runtime.signals import Signals, Stopped
+from extractors.text import say
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ LOOKS = Backoff(first=0.5, longest=5.0)
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
     """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
+    leave_no_core()
     options = read_options(card.code, arguments)
     configure(options.verbose, options.log_format, worker=this_worker(), card=card.code)
     signals = Signals()
@@ -54,7 +57,7 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
             with signals.interruptible():
                 return check_all(card, options)
         with signals.interruptible():
-            resources = Resources.open(card, options, usable_cores())
+            resources = Resources.open(card, options, usable_cores(), usable_memory())
         with resources:
             return run(resources, signals)
     except ExtractionError as error:
@@ -67,8 +70,9 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
         # A transfer thread may hang in the network; the interpreter would wait for it.
         os._exit(stopped.exit_code)
     except Exception as error:
-        log.error("unexpected %s: %s; -v shows where", type(error).__name__, one_line(error), exc_info=options.verbose)
-        return 1
+        cause = cause_of(error)
+        log.error("%s", cause, exc_info=options.verbose)
+        return cause.exit_code
 
 
 def check_all(card: Card, options: Options) -> int:
@@ -122,7 +126,7 @@ class CheckResults:
         return self
 
     def _say(self, result: str, name: str, text: str) -> None:
-        print(f"{result} {name}: {text}", flush=True)
+        say(f"{result} {name}: {text}")
 
 
 def run(resources: Resources, signals: Signals) -> int:
@@ -141,7 +145,8 @@ def run(resources: Resources, signals: Signals) -> int:
         signals.check()
         scene, outcome = None, take(resources, signals)
         if isinstance(outcome, Pending):
-            outages, pause = 0, idle.pause(outcome)
+            # An outage of the scenes that wait may not be over.
+            outages, pause = outages if outcome.waiting else 0, idle.pause(outcome)
             if pause is None:
                 return int(failed)
             sleep(pause, signals)
@@ -277,7 +282,7 @@ def say_nothing_to_do(options: Options) -> None:
     if options.log_format == "json":
         log.info(NOTHING_TO_DO)
     else:
-        print(NOTHING_TO_DO, flush=True)
+        say(NOTHING_TO_DO)
 
 
 def look_for_foreign(resources: Resources) -> None:

@@ -18,7 +18,7 @@
 #
 # Configuration files hold passwords. In the swarm, give them to the services as secrets (docker secret create): then no
 # VM has them on its disk, and --config is not needed. Copies get mode 0600. The user of the image could not read them,
-# so a container that gets the directory mounted runs as their owner: docker run --user "$(id -u):$(id -g)" ...
+# so a container that gets the directory mounted runs as their owner (--user; README.md, "On VMs without a swarm").
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

@@ -17,6 +17,8 @@
 #
 #     DOCKER    its version; another one than the manager's is shown, but is no fault
 #     SWARM     the node is in this machine's swarm, ready, and gets tasks
+#     PRIVILEGES  no process in a container can become more than it began as (no-new-privileges; a container of the
+#               image is started for a moment to see it)
 #     CLOCK     at most 2 s from this machine's
 #     DATABASE, S3   the VM can open a connection to their port; no password leaves this machine, and none is tried
 set -euo pipefail
@@ -28,7 +30,7 @@ MOST_SECONDS=2
 OWN_DATABASE=pg_spat
 DATABASE=""
 STORE=""
-ROWS=("HOST	SSH	DOCKER	SWARM	CLOCK	DISK	IMAGE	DATABASE	S3")
+ROWS=("HOST	SSH	DOCKER	SWARM	CLOCK	DISK	IMAGE	PRIVILEGES	DATABASE	S3")
 NOTES=()
 DB_GIVEN=""
 S3_GIVEN=""
@@ -93,7 +95,7 @@ check() {
     while read -r key value; do
         case "$key" in
             time) answer[here]="${EPOCHREALTIME/[.,]/}" ;;
-            docker | swarm | disk | image | database | store | code) ;;
+            docker | swarm | disk | image | privileges | database | store | code) ;;
             *) continue ;;
         esac
         answer[$key]="${value//[^[:print:]]/}"
@@ -102,13 +104,13 @@ check() {
     )
     code="${answer[code]:-0}"
     if [ "$code" = 255 ] || [ -z "${answer[time]:-}" ]; then
-        add_row "$host" "cannot be reached" - - - - - - -
+        add_row "$host" "cannot be reached" - - - - - - - -
         NOTES+=("$host: $(last_words "$code")")
     elif [ "$code" != 0 ]; then
-        add_row "$host" ok "cannot be used" - "$(clock)" - - - -
+        add_row "$host" ok "cannot be used" - "$(clock)" - - - - -
         NOTES+=("$host: $(last_words "$code")")
     else
-        add_row "$host" ok "$(version)" "$(swarm)" "$(clock)" "$(disk)" "$(image)" \
+        add_row "$host" ok "$(version)" "$(swarm)" "$(clock)" "$(disk)" "$(image)" "$(privileges)" \
             "$(connection "$DATABASE" "${answer[database]}")" "$(connection "$STORE" "${answer[store]}")"
     fi
 }
@@ -191,6 +193,14 @@ image() {
     fi
 }
 
+privileges() {
+    case "${answer[privileges]}" in
+        1) printf ok ;;
+        0) printf 'can be gained' ;;
+        *) printf 'not checked' ;;
+    esac
+}
+
 # connection ENDPOINT ANSWER
 connection() {
     case "${1%% *}" in
@@ -209,8 +219,17 @@ there_check() {
     root="$("${DOCKER[@]}" info -f '{{.DockerRootDir}}')"
     printf 'disk %s\n' "$(df --block-size=1000 --output=avail -- "$root" 2>/dev/null | tail -n 1 | tr -d ' ')"
     printf 'image %s\n' "$(there_identity "$1")"
+    printf 'privileges %s\n' "$(there_privileges "$1")"
     printf 'database %s\n' "$(there_connect "$2")"
     printf 'store %s\n' "$(there_connect "$3")"
+}
+
+# Not what the daemon's configuration says, which it may not have read: what holds in a container. Nothing if there is
+# no image to look with.
+there_privileges() {
+    if [ -z "$(there_identity "$1")" ]; then return; fi
+    "${DOCKER[@]}" run --rm --network none --entrypoint sed -- "$1" -n 's/^NoNewPrivs:[[:space:]]*//p' /proc/self/status \
+        2>/dev/null </dev/null || true
 }
 
 # there_connect "HOST PORT": by bash alone, a VM may have no other tool.

@@ -144,8 +144,11 @@ finish() {
 say() {
     local host="$1"
     shift
-    printf '%s: %s\n' "$host" "$*"
+    printf '%s: %s\n' "$host" "$(_harmless "$*")"
 }
+
+# What a host says goes to a terminal: without anything that it would obey.
+_harmless() { printf '%s' "${1//[[:cntrl:]]/?}"; }
 
 # changed HOST WHAT: a step that has been done; in a dry run it has not.
 changed() {
@@ -156,7 +159,7 @@ changed() {
 fail() {
     local host="$1"
     shift
-    printf '%s: failed: %s\n' "$host" "$*" >&2
+    printf '%s: failed: %s\n' "$host" "$(_harmless "$*")" >&2
     exit 1
 }
 
@@ -192,7 +195,7 @@ last_words() {
         words="$(grep -sv '^[[:space:]]*$' "$SCRATCH/$file" | tail -n 1)" || true
         if [ -n "$words" ]; then break; fi
     done
-    words="${words%$'\r'}"
+    words="$(_harmless "${words%$'\r'}")"
     case "$1" in
         255) printf 'cannot be reached%s' "${words:+ ($words)}" ;;
         *) printf '%s' "${words:-exit code $1}" ;;

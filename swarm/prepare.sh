@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make VMs ready to be workers: Docker is installed and runs, the user may use it, the directory for our files is there.
+# Make VMs ready to be workers: Docker is installed and runs, the user may use it, the directory for our files is there,
+# and no process in a container can become more than it began as (no-new-privileges: a stack cannot say that itself).
 #
 #     swarm/prepare.sh [--directory DIR] HOST...
 #
@@ -9,6 +10,9 @@
 #     --hosts FILE     a file with one host per line; blank lines and comments (#) are allowed
 #     --directory DIR  directory on the VM, from the home directory on if it does not begin with / (default: dk)
 #     --dry-run        change nothing, print the commands that would
+#
+# DAEMON_CONFIG in the environment: the Docker daemon's configuration on the VM, if not /etc/docker/daemon.json. A daemon
+# that runs already is started anew for it only if no container would end.
 #
 # SSH_OPTIONS in the environment: further options of ssh, for instance "-F file". The user on the VM is root, or may use
 # sudo without a password. Members of the group docker are as mighty as root.
@@ -25,10 +29,12 @@ own_option() {
     esac
 }
 
-prepare() { on_host "$1" there_prepare "$DIRECTORY"; }
+prepare() { on_host "$1" there_prepare "$DIRECTORY" "${DAEMON_CONFIG:-/etc/docker/daemon.json}"; }
 
 there_prepare() {
     there_become_root
+    # First of all: installing Docker starts it.
+    there_forbid_privileges "$2"
     there_install_docker
     there_start_docker
     there_join_group
@@ -39,6 +45,29 @@ there_prepare() {
         there_change mkdir -p -- "$FOLDER"
         there_changed "directory $FOLDER: made"
     fi
+}
+
+# Set RESTART if a daemon that is there already does not know it yet.
+there_forbid_privileges() {
+    local file="$1" text="" setting='"no-new-privileges": true'
+    RESTART=""
+    if [ -e "$file" ]; then text="$("${AS_ROOT[@]}" cat -- "$file")"; fi
+    if [[ $text =~ \"no-new-privileges\"[[:space:]]*:[[:space:]]*true ]]; then
+        there_say "no-new-privileges: already set"
+        return
+    elif [[ $text =~ \"no-new-privileges\" ]]; then
+        there_stop "$file forbids no-new-privileges: please set it to true there"
+    elif [[ $text =~ ^[[:space:]]*(\{[[:space:]]*\}[[:space:]]*)?$ ]]; then
+        text="{$setting}"
+    elif [[ $text =~ ^[[:space:]]*\{(.*)$ ]]; then
+        text="{$setting,${BASH_REMATCH[1]}"
+    else
+        there_stop "$file is no configuration that we understand: please add $setting to it"
+    fi
+    # shellcheck disable=SC2016
+    there_change "${AS_ROOT[@]}" sh -c 'mkdir -p -- "$(dirname -- "$1")" && printf "%s\n" "$2" >"$1"' sh "$file" "$text"
+    there_changed "no-new-privileges: set in $file"
+    if command -v docker >/dev/null 2>&1; then RESTART=yes; fi
 }
 
 there_install_docker() {
@@ -63,16 +92,28 @@ there_start_docker() {
         # Installing Docker has usually started it.
         if systemctl is-active --quiet docker && systemctl is-enabled --quiet docker 2>/dev/null; then
             there_say "daemon: already runs"
+            if [ -n "$RESTART" ]; then there_restart_docker; fi
         else
             there_change "${AS_ROOT[@]}" systemctl enable --now docker
             there_changed "daemon: started"
         fi
     elif docker version >/dev/null 2>&1 </dev/null || "${AS_ROOT[@]}" docker version >/dev/null 2>&1 </dev/null; then
         there_say "daemon: already runs"
+        if [ -n "$RESTART" ]; then there_say "no-new-privileges: holds when the daemon is started next"; fi
     elif [ -n "$DRY_RUN" ]; then
         there_say "daemon: does not run yet"
     else
         there_stop "the Docker daemon does not run, and there is no systemd to start it: please start it yourself"
+    fi
+}
+
+there_restart_docker() {
+    there_find_docker
+    if [ -n "$("${DOCKER[@]}" ps -q)" ]; then
+        there_say "no-new-privileges: containers run, so it holds when the daemon is started next (systemctl restart docker)"
+    else
+        there_change "${AS_ROOT[@]}" systemctl restart docker
+        there_changed "daemon: started anew"
     fi
 }
 

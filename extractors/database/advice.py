@@ -2,6 +2,7 @@
 
 from extractors.database.connection import Database
 from extractors.database.schema import indexes, is_indexed
+from extractors.database.sql import statement
 from extractors.database.tables import TableReader
 from extractors.model import Check
 
@@ -17,6 +18,7 @@ class Advice:
         """What can be said, in the form of checks; none of them fails."""
         return [
             Check("ids of parcels", self.ids, ("parcel table",)),
+            Check("owners", self.owners, ("parcel table", "catalogue", "area of interest", "extraction log")),
             Check("indexes", self.indexes, ("parcel table", "catalogue", "extraction log", "results table")),
         ]
 
@@ -31,6 +33,24 @@ class Advice:
         if unique:
             return f"each {name} of {table} is there once, as an index says"
         return f"unchecked, because {table} has no unique index on {name}: looked at as parcels are selected"
+
+    def owners(self) -> str:
+        """Who else may have something run with this user's rights."""
+        reader = self._reader
+        tables = [reader.parcels, reader.catalogue, reader.aois, reader.log, reader.results, reader.hists]
+        with self._database.transaction("looking at owners") as cursor:
+            cursor.execute(statement("connection.user"))
+            user, is_superuser = cursor.fetchone() or ("", False)
+            names = [table.identifier.as_string(cursor) for table in tables if table is not None and not table.absent]
+            cursor.execute(statement("checks.strangers"), {"tables": names})
+            found = [f"{what} {whose}" for what, whose in cursor.fetchall()]
+        if is_superuser:
+            found.append(f"{user} itself is a superuser: give workers a role of their own (docs/configuration.md)")
+        return (
+            "; ".join(["others may have something run as this user", *found])
+            if found
+            else "nobody's that are not trusted"
+        )
 
     def indexes(self) -> str:
         """Which indexes are lacking, as the statements that make them."""

@@ -4,16 +4,19 @@ Only what costs next to nothing, since a worker that finds nothing to do asks as
 """
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from psycopg2 import sql
+
 from extractors.config import DatabaseFile
-from extractors.database import rights
+from extractors.database import aoi, rights
 from extractors.database.connection import Database, scalar
 from extractors.database.results import KEY_COLUMNS, ResultsTable
-from extractors.database.schema import GEOGRAPHY, Table
+from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
 from extractors.database.sql import statement
 from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, TableReader
-from extractors.errors import ConfigurationError, one_line
+from extractors.errors import ConfigurationError, DatabaseUnavailableError, one_line
 from extractors.model import STATUSES, Check
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HIGHEST_ID = 2**31 - 1
+# Numbers of scenes named in a warning.
+SHOWN_IDS = 5
 # PostgreSQL's bit for what a trigger waits for.
 ON_UPDATE = 16
 
@@ -47,6 +51,7 @@ class DatabaseChecks:
         """What a worker begins with, in this order."""
         parcels, catalogue, area = "parcel table", "catalogue", "area of interest"
         return [
+            Check("writing", self.writing, ("database",)),
             Check("PostGIS", self.postgis, ("database",)),
             Check(catalogue, self.catalogue, ("PostGIS",)),
             Check(area, self.area, ("PostGIS",)),
@@ -56,11 +61,28 @@ class DatabaseChecks:
             Check("statuses", self.statuses, (catalogue,)),
         ]
 
+    def writing(self) -> str:
+        """That the database takes writes at all."""
+        with self._database.transaction("looking whether the database takes writes") as cursor:
+            cursor.execute(statement("checks.writable"))
+            is_standby, writable = cursor.fetchone() or ()
+        if is_standby:
+            raise DatabaseUnavailableError(
+                "the database is a standby, which takes no writes; wait until it is the primary, or name that in "
+                "database.connection"
+            )
+        if not writable:
+            raise ConfigurationError(
+                "the database takes no writes in our sessions (default_transaction_read_only is on); ALTER ROLE or "
+                "DATABASE ... RESET default_transaction_read_only"
+            )
+        return "transactions may write"
+
     def postgis(self) -> str:
         """That PostGIS is there."""
         with self._database.transaction("looking for PostGIS") as cursor:
             cursor.execute(statement("connection.describe"))
-            server, version, schema, usable, name, encoding = cursor.fetchone() or ()
+            server, version, schema, usable, name, encoding, temporary, user = cursor.fetchone() or ()
         if version is not None and not usable:
             raise ConfigurationError(
                 f"PostGIS is in the schema {schema} of database {name}, which the database user may not use; GRANT "
@@ -68,14 +90,32 @@ class DatabaseChecks:
             )
         if not usable:
             raise ConfigurationError(f"database {name} has no PostGIS; run CREATE EXTENSION postgis in it")
+        if not temporary:
+            raise ConfigurationError(
+                f"the database user {user} may not make temporary functions, which broken geometries need; GRANT "
+                f"TEMPORARY ON DATABASE {name} TO {user}"
+            )
         return f"PostgreSQL {server}, PostGIS {version} in schema {schema}, encoding {encoding}"
+
+    def warn_of_superuser(self) -> None:
+        """Say so if this user may do anything: then whoever can attach something to a table may as well."""
+        with self._database.transaction("looking who we are") as cursor:
+            cursor.execute(statement("connection.user"))
+            user, is_superuser = cursor.fetchone() or ("", False)
+        if is_superuser:
+            log.warning(
+                "the database user %s is a superuser: triggers and views of others run with all its rights; give "
+                "workers a role of their own (docs/configuration.md)",
+                user,
+            )
 
     def parcels(self) -> str:
         """The parcel table, with parcels in it."""
-        table, srid = self._reader.parcels, self._reader.parcel_srid
+        table = self._reader.parcels
         columns = [column.name for column in table.columns.values()]
         with self._database.transaction("checking the parcel table") as cursor:
             rows = rights.check_readable(cursor, table, columns)
+        srid = self._reader.parcel_srid
         if table.columns["geometry"].type == GEOGRAPHY:
             log.warning(
                 "table %s has geographies, which are searched without an index; make them geometries: ALTER TABLE %s "
@@ -97,20 +137,41 @@ class DatabaseChecks:
             rights.check_catalogue(cursor, table, CATALOGUE_COLUMNS)
         if table.columns["id"].type == "int8":
             with self._database.transaction("checking the catalogue") as cursor:
-                cursor.execute(statement("checks.highest_id", catalogue=table.identifier))
-                highest = scalar(cursor) or 0
-            if highest > HIGHEST_ID:
-                raise ConfigurationError(
-                    f"{table.key}: column id of {table} reaches {highest}; numbers of scenes must stay below 2^31, "
-                    "which is what locks and results can hold"
+                cursor.execute(statement("checks.large_ids", catalogue=table.identifier))
+                large = [str(number) for (number,) in cursor.fetchall()]
+            if large:
+                log.warning(
+                    "scenes are left out whose numbers locks and results cannot hold: they must be below 2^31, and "
+                    "column id of %s has %s; give them other numbers",
+                    *(table, ", ".join(large[:SHOWN_IDS]) + (", ..." if len(large) > SHOWN_IDS else "")),
                 )
-        return f"{table}, SRID {self._reader.footprints[0]}"
+        srid = self._reader.footprints[0]
+        footprint = table.columns["footprint"]
+        if not footprint.srid:
+            with self._database.transaction("counting SRIDs") as cursor:
+                cursor.execute(statement("checks.srids", table=table.identifier, geometry=footprint.of("p")))
+                one_srid(table, footprint, cursor.fetchall())
+        return f"{table}, SRID {srid}"
 
     def area(self) -> str:
         """The area of interest."""
-        table, field = self._reader.aois, self._reader.aoi_field
+        table = self._reader.aois
+        with self._database.transaction("checking the AOI table") as cursor:
+            rights.check_readable(cursor, table, AOI_COLUMNS)
+        field = self._reader.aoi_field
         with self._database.transaction("checking the AOI table") as cursor:
             rights.check_readable(cursor, table, [field, *AOI_COLUMNS])
+            most = aoi.fix_of_areas(self._reader.fixes_by_structure)[1]
+            outline = table.columns["wkb_geometry"]
+            names = {"aois": table.identifier, "aoi_field": sql.Identifier(field), "outline": outline.of()}
+            cursor.execute(statement("checks.area_to_fix", **names), {"aoi": self._args.name, "most": most})
+            vertices = scalar(cursor)
+        if vertices is not None:
+            raise ConfigurationError(
+                f"{table.key}: the area {self._args.name!r} in {table} crosses itself and has {vertices} vertices, "
+                f"more than the {most} for which that is put right; store it as ST_MakeValid({outline.name}, "
+                "'method=structure') makes it, or draw it anew"
+            )
         return f"{self._args.name!r} in {table}.{field}, SRID {self._reader.aoi_srid}"
 
     def log(self) -> str:
@@ -125,6 +186,7 @@ class DatabaseChecks:
         for table in tables:
             with self._database.transaction(f"checking the table {table} ({table.key})") as cursor:
                 rights.check_results(cursor, table)
+                _check_unique_indexes(cursor, table)
             self._try_rows(table)
         return ", ".join(map(_seen, tables))
 
@@ -182,6 +244,34 @@ class DatabaseChecks:
             number = scalar(cursor)
             if obsid is not None and number is not None:
                 ResultsTable(table).refuse_if_closed(cursor, number, obsid, self._reader.labels)
+
+
+def one_srid(table: Table, column: Column, found: Sequence[tuple[int, int]]) -> str:
+    """What was found in a column, in words; raises ConfigurationError if that is more than one SRID.
+
+    found: SRIDs and how many geometries have them.
+    """
+    listing = ", ".join(f"{rows} with {srid}" for srid, rows in found)
+    if len(found) > 1:
+        how = "ST_SetSRID for those that have none, or " if found[-1][0] == 0 else ""
+        raise ConfigurationError(
+            f"{table.key}: the geometries of {table} have several SRIDs ({listing}), and only those of one would be "
+            f"found; bring them to one with {how}ST_Transform({column.name}, {found[0][0]})"
+        )
+    return listing
+
+
+def _check_unique_indexes(cursor: "PgCursor", table: Table) -> None:
+    """Raise ConfigurationError if a table of results takes but one row where a scene has several: one parcel, several
+    bands, say."""
+    keys = {column.name for name, column in table.columns.items() if name in KEY_COLUMNS}
+    for index in [] if table.absent else indexes(cursor, table):
+        if index.unique and not index.partial and set(index.columns) < keys:
+            few, all_of = ", ".join(map(str, index.columns)), ", ".join(sorted(keys))
+            raise ConfigurationError(
+                f"{table.key}: a unique index of {table} allows but one row for each {few}; drop it, or let it be one "
+                f"on {all_of}"
+            )
 
 
 def _named(cursor: "PgCursor", table: Table) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from psycopg2 import errors as pg
 from extractors import failpoints
 from extractors.backoff import Backoff
 from extractors.config import DatabaseFile
+from extractors.database.server_errors import translated
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, ExtractionError, NoDatabaseError, one_line
 from extractors.health import report
@@ -37,6 +38,7 @@ CLIENT_SETTINGS = {
     "keepalives_interval": 10,
     "keepalives_count": 6,
     "tcp_user_timeout": 120_000,
+    "gssencmode": "disable",  # Kerberos is for those who ask for it
 }
 # The same for the server's end of our session, and: nothing but us ends the session while it computes, and nothing
 # holds a lock or a transaction for long.
@@ -51,6 +53,7 @@ SERVER_SETTINGS = {
     "lock_timeout": "30s",
     "statement_timeout": "30min",
     "client_connection_check_interval": "10s",
+    "row_security": "off",  # policies that hide rows are an error, and no scene without parcels
     "jit": "off",  # compiling takes longer than any query of ours
 }
 ANOTHER_SESSION_SECONDS = 5.0
@@ -65,8 +68,9 @@ REFUSALS = (
     # libpq itself, before or while it speaks TLS: files, parameters, certificates. Its text is English everywhere.
     r"certificate|private key|\binvalid |does not exist|does not support|not supported|no password supplied"
     r"|SSL error: .*\balert\b|could not (read|load|open|set)\b|is required|was required|channel binding"
+    r"|expected authentication request|definition of service|SASL|SCRAM"
     # The server. In another language it counts as "not there yet", and ends after the configured wait.
-    r"|authentication failed|pg_hba\.conf|is not permitted to log in|permission denied for database"
+    r"|authentication failed|pg_hba\.conf|is not permitted to log in|permission denied (for|to)\b|unrecognized"
     r"|authentication method|not currently accepting connections|GSSAPI"
 )
 
@@ -159,8 +163,10 @@ class Database:
                 connection.set_client_encoding(ENCODING)
             _configure(connection, self._config.extraction.server_settings, name)
             _refuse_pooling(connection, keywords, f"{name}: database.connection: what answers at {where}")
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, psycopg2.Error):
+                raise translated(error, "opening a session", broken=True) from error
             raise
         failpoints.reach("connected")
         return connection
@@ -213,12 +219,18 @@ def _configure(connection: "PgConnection", own: dict[str, str | int | float | bo
         with _transaction(connection, "opening a session") as cursor:
             cursor.execute(statement("connection.configure"), {"names": list(wanted), "values": list(wanted.values())})
             unknown = own.keys() - {row[0] for row in cursor.fetchall()}
-            cursor.execute(statement("connection.use_postgis"))
+            cursor.execute(statement("connection.trusted_schemas"))
+            left_out = cursor.fetchone()
+            cursor.execute(statement("connection.pin_search_path"))
     except ExtractionError as error:
         cause = error.__cause__
         if isinstance(cause, psycopg2.ProgrammingError | psycopg2.DataError | pg.CantChangeRuntimeParam):
             raise ConfigurationError(f"{where} does not take them ({one_line(cause)}); fix them") from error
         raise
+    if left_out and left_out[0]:
+        log.warning(
+            "the schema %s is not looked into, because it belongs to %s; name tables with their schemas", *left_out[:2]
+        )
     if unknown:
         raise ConfigurationError(f"{where} knows no setting {', '.join(sorted(unknown))}; fix its name")
 
@@ -286,27 +298,6 @@ def _transaction(connection: "PgConnection", doing: str) -> "Iterator[PgCursor]"
 
 
 def _translated(error: psycopg2.Error, connection: "PgConnection", doing: str) -> ExtractionError:
-    reason = one_line(error)
-    if connection.closed or isinstance(error, psycopg2.InterfaceError):
-        return DatabaseUnavailableError(f"the database connection broke while {doing} ({reason}); see the server's log")
-    if isinstance(error, pg.DiskFull):
-        return DatabaseUnavailableError(f"the database server's disk is full while {doing} ({reason}); make room there")
-    if isinstance(error, pg.ReadOnlySqlTransaction):
-        return DatabaseUnavailableError(
-            f"the database takes no writes while {doing} ({reason}); see whether it is a standby"
-        )
-    if isinstance(error, pg.InsufficientPrivilege):
-        return ConfigurationError(f"the database user lacks a right while {doing} ({reason}); GRANT it")
-    if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):
-        return ConfigurationError(f"the database lacks something while {doing} ({reason})")
-    if isinstance(error, pg.CharacterNotInRepertoire | pg.UntranslatableCharacter):
-        own = connection.info.parameter_status("server_encoding")
-        return ConfigurationError(
-            f"text cannot be brought from the database's encoding ({own}) to {ENCODING} or back while {doing} "
-            f"({reason}); fix that text, or load the tables into a database with encoding {ENCODING}"
-        )
-    if isinstance(error, psycopg2.DataError | psycopg2.IntegrityError):
-        return ConfigurationError(f"the table does not take what it should while {doing} ({reason}); fix its columns")
-    if isinstance(error, psycopg2.OperationalError):
-        return DatabaseUnavailableError(f"the database could not go on while {doing} ({reason})")
-    return ConfigurationError(f"the database does not do what it should while {doing} ({reason}); fix its tables")
+    if connection.closed:
+        return translated(error, doing, broken=True)
+    return translated(error, doing, encoding=connection.info.parameter_status("server_encoding"))

@@ -16,7 +16,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from extractors.database.parcels import PID_AT, PROBLEM_AT, WITHOUT_ID, WKB_AT
+from extractors.database.parcels import PID_AT, PROBLEM_AT, TOO_MANY_VERTICES, WITHOUT_ID, WKB_AT
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
@@ -25,8 +25,9 @@ from extractors.signatures import NAMES, ChunkResult, Signatures
 NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
 NO_ID = "no_id"
+TOO_LARGE = "too_large"
 # Why PostGIS has no shape or no number for a parcel: the numbers that `parcels.stream` gives.
-PROBLEMS = {1: NOT_POLYGON, WITHOUT_ID: NO_ID}
+PROBLEMS = {1: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 

@@ -39,8 +39,10 @@ Functions = Mapping[str, sql.Composable]
 # A row of COPY is the number of its fields (2 bytes), and each field behind its size (4 bytes), most significant byte
 # first. That of a parcel: its id (8 bytes), problem (2 bytes), and well-known binary to the row's end.
 PID_AT, PROBLEM_AT, WKB_AT = 2 + 4, 2 + 4 + 8 + 4, 2 + 4 + 8 + 4 + 2 + 4
-# The problem of a parcel that has no id, as `parcels.stream` gives it.
-WITHOUT_ID = 2
+# The problems of a parcel that has no id, and of one with too many vertices, as `parcels.stream` gives them.
+WITHOUT_ID, TOO_MANY_VERTICES = 2, 3
+# What no real parcel has, and still fits into memory.
+MOST_VERTICES = 1_100_000
 # Ids named in an error.
 SHOWN_IDS = 5
 
@@ -157,7 +159,8 @@ class Parcels:
 
     @contextmanager
     def select(self, scene: Scene, epsg: int, chunk_size: int, folder: Path) -> Iterator[Selection]:
-        """Select the parcels that meet the scene's footprint and the AOI, in chunks of `chunk_size`, in EPSG:`epsg`.
+        """Select the parcels that meet the scene's footprint and the AOI, in chunks of `chunk_size` (or of fewer
+        with many vertices), in EPSG:`epsg`.
 
         They are kept in a nameless file in `folder`. One broken geometry must not cost the scene: if the plain query
         fails on one, it is run again with functions that fix or mark such parcels. Raises UnusableSceneError if
@@ -165,7 +168,7 @@ class Parcels:
         database does not know EPSG:`epsg`, ParcelsChangedError if there are no parcels any more, OSError if the file
         cannot be written.
         """
-        values = self._values(scene) | {"scene_srid": epsg}
+        values = self._values(scene) | {"scene_srid": epsg, "most_vertices": MOST_VERTICES}
         with self._database.transaction("looking at reference systems") as cursor:
             self._require_srid(cursor, epsg, "the scene's files")
 

@@ -12,7 +12,7 @@ from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors.config import DatabaseFile
-from extractors.database.checks import DatabaseChecks
+from extractors.database.checks import DatabaseChecks, one_srid
 from extractors.database.connection import Database
 from extractors.database.sql import statement
 from extractors.database.tables import TableReader
@@ -92,16 +92,12 @@ class Plausibility:
             return f"SRID {table.columns['geometry'].srid}, as the type of the column says"
         try:
             with self._quick("counting SRIDs") as cursor:
-                cursor.execute(statement("checks.srids", **self._names))
+                columns = {"table": table.identifier, "geometry": self._names["geometry"]}
+                cursor.execute(statement("checks.srids", **columns))
                 found = cursor.fetchall()
         except ExtractionError as error:
             return f"unchecked ({_why_not(error)}); a column of type geometry(Geometry, SRID) would say so"
-        listing = ", ".join(f"{rows} with {srid}" for srid, rows in found)
-        if len(found) > 1:
-            raise ConfigurationError(
-                f"{table.key}: the parcels of {table} have several SRIDs ({listing}), and only those of one would be "
-                f"found; bring them to one with ST_Transform({table.columns['geometry'].name}, {found[0][0]})"
-            )
+        listing = one_srid(table, table.columns["geometry"], found)
         return f"parcels: {listing}" if found else "no parcels yet"
 
     def position(self) -> tuple[int, tuple[float, float], tuple[float, float]] | None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import time
 from array import array
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -23,6 +24,7 @@ from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
     DatabaseUnavailableError,
+    LockedError,
     ParcelsChangedError,
     TooSlowError,
     one_line,
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+
+A_MOMENT_SECONDS = 1.0
+# Locks named in an error.
+SHOWN_LOCKS = 3
 
 
 class Queue:
@@ -59,6 +65,8 @@ class Queue:
             "log": tables.log.identifier,
             "areas": aoi.areas(tables),
             "met": aoi.met(tables),
+            "problem": aoi.problem(tables),
+            "storable": statement("queue.storable"),
             "reference": statement("queue.reference"),
             **tables.parcel_columns,
         }
@@ -103,8 +111,8 @@ class Queue:
                 cursor.execute(statement("queue.claim", **self._names), self._conditions(reference) | {"skip": skip})
                 row = cursor.fetchone()
                 if row is None:
-                    return None
-                obsid, taken, obstime = row
+                    break
+                obsid, taken, obstime, problem = row
                 failpoints.reach("claim_updated")
                 cursor.execute(statement("queue.lock"), {"obsid": obsid})
                 if not scalar(cursor):
@@ -116,7 +124,31 @@ class Queue:
                 begun = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
                 failpoints.reach("claim_locked")
             failpoints.reach("claim_committed")
-            return Scene(obsid, taken, naive_utc(obstime), *begun)
+            return Scene(obsid, taken, naive_utc(obstime), *begun, problem=problem)
+        self._refuse_strangers(skip)
+        return None
+
+    def _refuse_strangers(self, locked: list[int]) -> None:
+        """Raise LockedError if nothing is left but scenes which sessions have locked that work on none. (A worker that
+        has just given its scene back holds the lock for a moment.)"""
+        if not locked or not (holders := self._strangers(locked)):
+            return
+        time.sleep(A_MOMENT_SECONDS)
+        holders &= self._strangers(locked)
+        if holders:
+            shown = "; ".join(
+                f"scene {scene} by {user} from {address}, process {pid}"
+                for user, address, pid, scene in sorted(holders)[:SHOWN_LOCKS]
+            )
+            raise LockedError(
+                f"{len(holders)} scenes are locked by sessions that are no workers ({shown}); end these sessions, and "
+                "keep their users out of this database"
+            )
+
+    def _strangers(self, locked: list[int]) -> set[tuple[str, str, int, int]]:
+        with self._database.transaction("looking at locks") as cursor:
+            cursor.execute(statement("queue.strangers", **self._names), {"skip": locked})
+            return set(cursor.fetchall())
 
     def _rescue_and_look(self, reference: str | None) -> bool:
         self._rescue()

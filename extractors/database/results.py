@@ -71,7 +71,7 @@ class ResultsTable:
         """Delete the scene's rows of the parcels that are selected now; returns how many rows of other parcels stay.
 
         before: whether the log knows of rows of this scene, in whatever table, since tables can be renamed. Only then
-        is a table searched that nobody else writes into.
+        is a table searched that nobody else writes into. Raises ConfigurationError if rows do not go away.
         """
         if self.table.made_here and not before:
             return 0
@@ -81,7 +81,15 @@ class ResultsTable:
         cursor.execute(statement("results.any_of_scene", **names), values)
         if not scalar(cursor):
             return 0
-        cursor.execute(statement("results.delete_parcels", **names), values | {"pids": array_literal(pids)})
+        selected = values | {"pids": array_literal(pids)}
+        cursor.execute(statement("results.delete_parcels", **names), selected)
+        cursor.execute(statement("results.count_parcels", **names), selected)
+        undeleted = scalar(cursor)
+        if undeleted:
+            raise ConfigurationError(
+                f"{self.table.key}: {undeleted} rows of scene {obsid} cannot be deleted from table {self.table}, and "
+                "would be there twice; nothing was written; remove the trigger or rule that keeps them"
+            )
         cursor.execute(statement("results.count_scene", **names), values)
         return int(scalar(cursor))
 

@@ -31,7 +31,7 @@ Rights = Mapping[str, Collection[str]]
 class Nature(NamedTuple):
     """What a table is to us: p (permanent) or u (unlogged); about how many rows it has; whether policies hide some from
     us; what can be done to it, if it is a view, and whether that has a trigger for COPY; who we are, whether the table
-    is ours, and which rights to which columns we lack."""
+    is ours; which rules and publications are in the way; and which rights to which columns we lack."""
 
     persistence: str
     rows: int
@@ -40,6 +40,8 @@ class Nature(NamedTuple):
     takes_copy: bool
     user: str
     is_ours: bool
+    rules: list[str]
+    publications: list[str]
     lacking: list[tuple[str, str]]
 
 
@@ -47,7 +49,7 @@ def check_readable(cursor: "PgCursor", table: Table, columns: Collection[str]) -
     """Raise ConfigurationError if these columns may not be read; returns about how many rows there are."""
     nature = _nature(cursor, table, {"SELECT": columns})
     _require_rights(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_policies(table, nature)
     return nature.rows
 
 
@@ -60,7 +62,8 @@ def check_catalogue(cursor: "PgCursor", table: Table, columns: Collection[str]) 
             "of the table behind it"
         )
     _require_rights(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_hindrances(table, nature)
+    _refuse_policies(table, nature)
 
 
 def check_log(cursor: "PgCursor", table: Table) -> None:
@@ -72,13 +75,20 @@ def check_log(cursor: "PgCursor", table: Table) -> None:
     nature = _nature(cursor, table, {"SELECT": table.columns, "INSERT": inserted, "UPDATE": updated})
     if table.kind in "mf":
         raise ConfigurationError(f"{table} is {KINDS[table.kind]}; the log must be a table of its own, so rename that")
+    unknown = [name for name, column in table.columns.items() if column.required and name not in LOG_INSERTED]
+    if unknown:
+        raise ConfigurationError(
+            f"{table.key}: column {unknown[0]} of table {table} is NOT NULL without a default, and nothing writes it; "
+            "drop it, allow NULL or give it a default"
+        )
     if SETTINGS not in table.columns and not nature.is_ours:
         raise ConfigurationError(
             f"{table.key}: table {table} is that of an earlier version, and lacks the column {SETTINGS}; its owner "
             f"adds it with `python -m operations setup`, or ALTER TABLE {table} ADD COLUMN {SETTINGS} jsonb"
         )
     _require_rights(table, nature)
-    _warn_of_policies(table, nature)
+    _refuse_hindrances(table, nature)
+    _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
 
@@ -88,7 +98,8 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
         _check_creation(cursor, table)
         return
     columns = [column.name for column in table.columns.values()]
-    nature = _nature(cursor, table, {"SELECT": columns, "INSERT": columns, "DELETE": ()})
+    keys = [table.columns["pid"].name, table.columns["obsid"].name]
+    nature = _nature(cursor, table, {"SELECT": keys, "INSERT": columns, "DELETE": ()})
     if table.kind == "f":
         raise ConfigurationError(
             f"{table.key}: {table} is a foreign table, whose rows would not be written in one transaction with the "
@@ -100,11 +111,8 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
             "behind it"
         )
     _require_rights(table, nature)
-    if nature.has_policies:
-        raise ConfigurationError(
-            f"{table.key}: table {table} has row level security, with which COPY does not work; exempt the user (ALTER "
-            f"ROLE {nature.user} BYPASSRLS), or ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
-        )
+    _refuse_hindrances(table, nature)
+    _refuse_policies(table, nature)
     _warn_if_unlogged(table, nature)
 
 
@@ -129,9 +137,27 @@ def _require_rights(table: Table, nature: Nature) -> None:
         )
 
 
-def _warn_of_policies(table: Table, nature: Nature) -> None:
+def _refuse_hindrances(table: Table, nature: Nature) -> None:
+    """Raise ConfigurationError if rows of a table will not be changed or deleted, whatever rights we have."""
+    if nature.rules:
+        raise ConfigurationError(
+            f"{table.key}: the rule {nature.rules[0]} makes something else of an UPDATE or DELETE in {table}; DROP "
+            f"RULE {nature.rules[0]} ON {table}"
+        )
+    if nature.publications:
+        raise ConfigurationError(
+            f"{table.key}: {table} is published ({', '.join(nature.publications)}) and its rows have no identity, so "
+            f"PostgreSQL changes or deletes none of them; ALTER TABLE {table} REPLICA IDENTITY FULL"
+        )
+
+
+def _refuse_policies(table: Table, nature: Nature) -> None:
+    """Rows that are hidden would be missing without anybody noticing; and COPY does not work with policies."""
     if nature.has_policies:
-        log.warning("table %s has row level security: what its policies hide from this user is not seen", table)
+        raise ConfigurationError(
+            f"{table.key}: table {table} has row level security, which hides rows from this user; exempt it (ALTER "
+            f"ROLE {nature.user} BYPASSRLS), or ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
+        )
 
 
 def _warn_if_unlogged(table: Table, nature: Nature) -> None:

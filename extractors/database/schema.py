@@ -21,13 +21,14 @@ GEOGRAPHY = "geography"
 @dataclass(frozen=True)
 class Column:
     """A table's column: name, type (`int4`, `bpchar`, `geometry`, ...; that beneath a domain), and what matters for
-    filling it."""
+    filling it. generated: the database computes it from others."""
 
     name: str
     type: str
     required: bool
     longest_text: int | None
     srid: int | None
+    generated: bool = False
 
     def of(self, *table: str) -> sql.Composable:
         """The column in a statement in which its table has this name; a geography as the geometry that it is."""
@@ -91,7 +92,7 @@ def find(cursor: "PgCursor", wanted: TableName, key: str) -> Table:
     The exact name wins. Else the lower-case one: established configurations were used unquoted.
     """
     for candidate in (wanted, TableName(wanted.name.lower(), wanted.schema and wanted.schema.lower())):
-        cursor.execute(statement("tables.find"), {"table": candidate.identifier.as_string(cursor)})
+        cursor.execute(statement("tables.find"), {"schema": candidate.schema, "name": candidate.name})
         row = cursor.fetchone()
         if row is not None:
             schema, name, kind, comment = row

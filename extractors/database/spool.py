@@ -13,9 +13,13 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 END = b"\xff\xff"
 
 
+# The largest block, but for a single row or rows that stay together.
+BYTES_PER_BLOCK = 4_000_000
+
+
 class Spool:
-    """Rows in their order, given back in blocks: in memory up to so many bytes, beyond that in a nameless file in the
-    folder. Raises OSError if that cannot be written."""
+    """Rows in their order, given back in blocks, of so many rows and at most BYTES_PER_BLOCK: in memory up to so many
+    bytes, beyond that in a nameless file in the folder. Raises OSError if that cannot be written."""
 
     def __init__(self, folder: Path, most_bytes: int, rows_per_block: int) -> None:
         self.total = 0
@@ -25,7 +29,7 @@ class Spool:
             else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         )
         self._most = rows_per_block
-        self._in_block = rows_per_block
+        self._in_block, self._bytes_in_block = rows_per_block, 0
         self._blocks: list[list[int]] = []
 
     def __enter__(self) -> Self:
@@ -39,11 +43,12 @@ class Spool:
         if not number:
             return
         self._file.write(rows)
-        if self._in_block + number > self._most:
+        if self._in_block + number > self._most or self._bytes_in_block + len(rows) > BYTES_PER_BLOCK:
             self._blocks.append([])
-            self._in_block = 0
+            self._in_block, self._bytes_in_block = 0, 0
         self._blocks[-1].append(len(rows))
         self._in_block += number
+        self._bytes_in_block += len(rows)
         self.total += number
 
     def flush(self) -> None:

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 LOG_TABLE = "extraction_log"
 LONGITUDE_LATITUDE = 4326
+# Rows that are looked at for the SRID of a column whose type does not say it.
+MANY_ROWS = 10_000
+ALL = sql.SQL("true")
 INTEGERS = {"int2", "int4", "int8"}
 FLOATS = {"float4", "float8", "numeric"}
 TEXTS = {"bpchar", "varchar", "text"}
@@ -69,7 +72,7 @@ class Tables:
 
     footprint_srid: of the catalogue; in_degrees: whether that is longitude and latitude. aoi_field: the column of the
     AOI table in which the name is looked up. parcel_srid: as it is now; None while there are no parcels. hists: None if
-    none is wanted.
+    none is wanted. fixes_by_structure: whether this PostGIS has the quick way of making geometries valid.
     """
 
     catalogue: Table
@@ -83,6 +86,7 @@ class Tables:
     log: Table
     results: Table
     hists: Table | None
+    fixes_by_structure: bool
 
     @property
     def pid_type(self) -> str:
@@ -125,7 +129,7 @@ class TableReader:
     @cached_property
     def parcel_srid(self) -> int | None:
         """The SRID that the parcels themselves have; None while there are none."""
-        return self._reference(self.parcels, replace(self.parcels.columns["geometry"], srid=None))[0]
+        return self._reference(self.parcels, replace(self.parcels.columns["geometry"], srid=None), rows=1)[0]
 
     @cached_property
     def catalogue(self) -> Table:
@@ -147,8 +151,9 @@ class TableReader:
 
     @cached_property
     def aoi_srid(self) -> int | None:
-        """The SRID of the AOI table."""
-        return self._reference(self.aois, self.aois.columns["wkb_geometry"])[0]
+        """The SRID of the area."""
+        named = sql.SQL("{}::text = {}").format(self.aois.columns[self.aoi_field].of(), sql.Literal(self._args.name))
+        return self._reference(self.aois, self.aois.columns["wkb_geometry"], of_use=named)[0]
 
     @cached_property
     def aoi_field(self) -> str:
@@ -175,6 +180,13 @@ class TableReader:
                 "that table"
             )
         return column
+
+    @cached_property
+    def fixes_by_structure(self) -> bool:
+        """Whether this PostGIS has the quick way of making geometries valid."""
+        with self._database.transaction("looking at PostGIS") as cursor:
+            cursor.execute(statement("connection.fixes_by_structure"))
+            return bool(scalar(cursor))
 
     @cached_property
     def log(self) -> Table:
@@ -214,6 +226,7 @@ class TableReader:
             log=self.log,
             results=self.results,
             hists=self.hists,
+            fixes_by_structure=self.fixes_by_structure,
         )
 
     def _require(
@@ -239,14 +252,17 @@ class TableReader:
                 )
         return table
 
-    def _reference(self, table: Table, column: Column) -> tuple[int | None, bool]:
+    def _reference(
+        self, table: Table, column: Column, rows: int = MANY_ROWS, of_use: sql.Composable = ALL
+    ) -> tuple[int | None, bool]:
         """The SRID of a geometry column, from its type or else from its data (None for a table without geometries), and
-        whether that is longitude and latitude."""
+        whether that is longitude and latitude. rows: so many are looked at, and what most of them have counts: a single
+        one must not decide about all others. of_use: which rows count."""
         geometry = {"table": table.identifier, "geometry": column.of()}
         with self._database.transaction("looking at reference systems") as cursor:
             srid = column.srid
             if not srid:
-                cursor.execute(statement("tables.srid_of_data", **geometry))
+                cursor.execute(statement("tables.usual_srid", **geometry, of_use=of_use), {"rows": rows})
                 srid = scalar(cursor)
             cursor.execute(statement("tables.definition"), {"srid": srid})
             definition = cursor.fetchone()
@@ -306,6 +322,7 @@ def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()
             else:
                 cursor.execute(statement("tables.create_hists", table=table.identifier, **columns))
             cursor.execute(statement("tables.index_obsid", table=table.identifier))
+            cursor.execute(statement("tables.identify_rows", table=table.identifier))
             cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
         made = replace(
             tables,
@@ -352,6 +369,11 @@ def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
             raise ConfigurationError(
                 f"{table.key}: column {own} of table {table} has the type {table.columns[own].type}, which cannot hold "
                 f"it; change it to one of {', '.join(sorted(allowed))}"
+            )
+        if table.columns[own].generated:
+            raise ConfigurationError(
+                f"{table.key}: column {own} of table {table} is GENERATED from others, so nothing can be written into "
+                f"it; ALTER TABLE {table} ALTER COLUMN {own} DROP EXPRESSION"
             )
         ours[name] = table.columns[own]
     for column in table.columns.values():

@@ -74,6 +74,11 @@ class Source(ABC):
         """To be called when a file that was brought here cannot be used: raises StoreUnavailableError if that may be
         the source's fault."""
 
+    def serves_others(self, folder: str) -> bool:
+        """Whether this source gives some other object just now: what it has given before, or else anything under the
+        prefix `folder`. Never, where a refusal cannot concern one object only."""
+        return False
+
     @abstractmethod
     def _failure(self, error: Exception, doing: str) -> tuple[ExtractionError, bool] | None:
         """Our error for one that came up, and whether asking again can help; None: it has nothing to do with us."""

@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import boto3
+import urllib3.exceptions
 from botocore import UNSIGNED
 from botocore import exceptions as boto
 from botocore.config import Config
@@ -25,6 +27,7 @@ from extractors.errors import (
     ConfigurationError,
     DeliveryError,
     ExtractionError,
+    ObjectNotFoundError,
     StoreUnavailableError,
     UnusableSceneError,
     one_line,
@@ -36,7 +39,7 @@ from extractors.products.content import check_answer, difference, has_md5
 from extractors.products.directory import DirectoryStore
 from extractors.products.disk import check_room, disk_errors
 from extractors.products.parts import Difference, DifferenceError, File, Part, Queue
-from extractors.products.source import Source, too_many
+from extractors.products.source import MOST_OBJECTS_OF_A_PRODUCT, Source, too_many
 from extractors.products.store_errors import MovedError, meaning_of, translated
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ READ_TIMEOUT_SECONDS = 60
 ATTEMPTS_PER_REQUEST = 3
 # The bucket of a tenant of Ceph's, whose name may be empty.
 TENANT_BUCKET = re.compile(r"[\w.-]*:[\w.-]{1,255}", re.ASCII)
+# A page of a listing has a thousand keys of up to 1,024 bytes.
+MOST_BYTES_OF_ANSWER = 16_000_000
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -77,6 +82,8 @@ class ObjectStore(Source):
                 config_name,
             )
         _check_ca_file(settings.ca_file, config_name)
+        # What was brought here last.
+        self._given: StoredObject | None = None
         try:
             self._client = _client(settings)
         except (ValueError, boto.BotoCoreError) as error:
@@ -89,20 +96,23 @@ class ObjectStore(Source):
         """All objects whose keys start with `prefix`, in the order of their keys; folder placeholders left out.
         UnusableSceneError if there are more than `most`."""
         found: list[StoredObject] = []
-        for objects in self._pages(prefix):
+        for objects in self._pages(prefix, most):
             found += objects
-            if most is not None and len(found) > most:
-                raise too_many(prefix, most)
         return found
 
     def holds(self, prefix: str) -> bool:
         """Whether there is any object whose key starts with `prefix`."""
-        return any(self._pages(prefix))
+        return any(self._pages(prefix, MOST_OBJECTS_OF_A_PRODUCT))
 
-    def _pages(self, prefix: str) -> Iterator[list[StoredObject]]:
+    def _pages(self, prefix: str, most: int | None) -> Iterator[list[StoredObject]]:
         more: dict[str, Any] | None = {}
+        keys = 0
         while more is not None:
             page = self._page(prefix, more)
+            # Placeholders count as well, and a page without any key as one with one: a listing must end.
+            keys += max(1, len(page.get("Contents", [])))
+            if most is not None and keys > most:
+                raise too_many(prefix, most)
             yield _objects(page)
             more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
 
@@ -161,6 +171,7 @@ class ObjectStore(Source):
                     failpoints.reach("file_renamed")
                     missing -= 1
                     arrived(file.path)
+        self._given = files[0].item if files else self._given
 
     def _fetch(self, part: Part, stopping: threading.Event, bar: "tqdm.tqdm[Any]") -> None:
         """Bring a part, unless its file will not be used anyway."""
@@ -176,10 +187,12 @@ class ObjectStore(Source):
         # What a streaming body wraps can be read as it comes.
         with answer["Body"] as body:
             if ranged and "ContentRange" not in answer:
-                raise ConfigurationError(
+                error = ConfigurationError(
                     f"{self._config_name}: s3.host: what answers at {self._settings.host} sends whole objects where "
                     "parts are asked for; write the endpoint of a store"
                 )
+                error.answered = True
+                raise error
             check_answer(answer, part)
             receive(cast("HTTPResponse", body), part, self._settings.least_bytes_per_second, stopping, bar)
 
@@ -211,6 +224,37 @@ class ObjectStore(Source):
     def confirm(self, objects: Sequence[StoredObject]) -> None:
         """Nothing: what was downloaded does not depend on the store any more."""
 
+    def serves_others(self, folder: str) -> bool:
+        """Ask for a byte of the object that was brought here last; before the first one, and if that is no longer
+        there, of three others. Each is asked for once."""
+        try:
+            client = _client(self._settings, attempts=1)
+            if self._given is not None:
+                found = self._gives(client, self._given)
+                if found is not None:
+                    return found
+            page = client.list_objects_v2(Bucket=self._settings.bucket, Prefix=folder, **self._payer)
+        except Exception as error:
+            if meaning_of(error) is None:
+                raise
+            return False
+        objects = [item for item in _objects(page) if item.size]
+        some = {item.key: item for item in (*objects[:1], *objects[len(objects) // 2 :][:1], *objects[-1:])}
+        return any(self._gives(client, item) for item in some.values())
+
+    def _gives(self, client: "S3Client", item: StoredObject) -> bool | None:
+        """Whether the store gives this object; None if it has gone."""
+        try:
+            answer = client.get_object(Bucket=self._settings.bucket, Key=item.key, Range="bytes=0-0", **self._payer)
+            with answer["Body"] as body:
+                body.read()
+        except Exception as error:
+            meaning = meaning_of(error)
+            if meaning is None:
+                raise
+            return None if meaning.kind is ObjectNotFoundError else False
+        return True
+
     def _failure(self, error: Exception, doing: str) -> tuple[ExtractionError, bool] | None:
         meaning = meaning_of(error)
         if meaning is None:
@@ -218,7 +262,7 @@ class ObjectStore(Source):
         return translated(error, meaning, doing, self._settings, self._config_name), meaning.retryable
 
 
-def _client(settings: Store) -> "S3Client":
+def _client(settings: Store, attempts: int = ATTEMPTS_PER_REQUEST) -> "S3Client":
     """A client for stores that are not Amazon's: none of the checksum headers that newer versions of boto3 add and
     other stores reject. Content is checked by ourselves."""
     client = boto3.session.Session().client(
@@ -232,7 +276,7 @@ def _client(settings: Store) -> "S3Client":
         config=Config(
             signature_version=UNSIGNED if settings.anonymous else "s3v4",
             s3={"addressing_style": settings.addressing},
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS_PER_REQUEST},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=READ_TIMEOUT_SECONDS,
             tcp_keepalive=True,
@@ -242,9 +286,46 @@ def _client(settings: Store) -> "S3Client":
         ),
     )
     client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    # There is no public way to see an answer before boto3 has read all of it.
+    session = client._endpoint.http_session  # type: ignore[attr-defined]
+    client.meta.events.register_first("before-send.s3", partial(_send, session))
     if TENANT_BUCKET.fullmatch(settings.bucket):
         client.meta.events.unregister("before-parameter-build.s3", validate_bucket_name)
     return client
+
+
+class _Answer:
+    """What comes from the store; read as a whole, as boto3 reads all but objects, it must not be too long."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, *arguments: Any, **options: Any) -> Iterator[bytes]:
+        """Its body, piece by piece."""
+        size = 0
+        for piece in self._raw.stream(*arguments, **options):
+            size += len(piece)
+            if size > MOST_BYTES_OF_ANSWER:
+                self._raw.close()
+                raise boto.ResponseStreamingError(error=f"an answer of over {MOST_BYTES_OF_ANSWER:,} bytes")
+            yield piece
+
+
+def _send(session: Any, request: Any, **_: Any) -> Any:
+    """Send a request as boto3 does; what it would read at once is read here."""
+    at_once = not request.stream_output
+    request.stream_output = True
+    response = session.send(request)
+    response.raw = _Answer(response.raw)
+    if at_once:
+        try:
+            _ = response.content
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise boto.ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
+    return response
 
 
 def _secret(value: SecretStr | None) -> str | None:
@@ -254,6 +335,8 @@ def _secret(value: SecretStr | None) -> str | None:
 def _check_ca_file(ca_file: str | None, config_name: str) -> None:
     if ca_file is not None:
         try:
+            if Path(ca_file).exists() and not Path(ca_file).is_file():  # a pipe would be waited for
+                raise OSError("it is no regular file")  # noqa: TRY301
             ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             raise ConfigurationError(

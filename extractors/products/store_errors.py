@@ -14,6 +14,7 @@ from botocore.exceptions import SSLError as HandshakeError
 
 from extractors.config import Store
 from extractors.errors import (
+    NETWORK_LIBRARIES,
     ConfigurationError,
     DeliveryError,
     ExtractionError,
@@ -143,8 +144,6 @@ BY_CLASS: Mapping[str, Meaning] = {
     # What a network does.
     "builtins.OSError": OUTAGE,
 }  # fmt: skip
-# Whatever else these define is an outage.
-LIBRARIES = frozenset({"boto3", "botocore", "s3transfer", "urllib3", "http", "ssl", "socket"})
 # What a handshake fails with when the other end does not speak TLS.
 NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
 
@@ -205,12 +204,16 @@ def translated(error: Exception, meaning: Meaning, doing: str, settings: Store, 
         "reason": one_line(error)[:LONGEST_REASON],
         "path": f", or remove /{path} from s3.host if that is the bucket" if path else "",
     }
-    return meaning.kind(meaning.text.format(**facts))
+    made = meaning.kind(meaning.text.format(**facts))
+    # A store that has too much to do says so of any object.
+    overloaded = meaning is BUSY and _status(answer) != 500
+    made.answered = isinstance(error, ClientError | MovedError) and not overloaded
+    return made
 
 
 def _of_class(kind: type[BaseException]) -> Meaning | None:
     rows = (BY_CLASS.get(f"{base.__module__}.{base.__qualname__}") for base in kind.__mro__)
-    of_library = any(base.__module__.partition(".")[0] in LIBRARIES for base in kind.__mro__)
+    of_library = any(base.__module__.partition(".")[0] in NETWORK_LIBRARIES for base in kind.__mro__)
     return next(filter(None, rows), OUTAGE if of_library else None)
 
 

@@ -16,14 +16,15 @@ import rasterio.errors
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Interleaving
 
 from extractors.errors import UnusableSceneError
 from extractors.labels import POLARISATIONS
-from extractors.model import PARTNERS, BandFile, ImageFormat
-from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, tile_window, tiles_under
-from extractors.raster.integrity import JPEG2000, check_integrity
-from extractors.statistics.grid import Array, Chosen, Grid, Integers, Polygons, PolygonsOnGrid
+from extractors.model import PARTNERS, BandFile, ImageFormat, Limits
+from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBand, cells, tile_window, tiles_under
+from extractors.raster.integrity import JPEG2000, check_integrity, check_reading
+from extractors.raster.memory import Budget
+from extractors.statistics.grid import Array, Boxes, Chosen, Floats, Grid, Integers, Polygons, PolygonsOnGrid
 from extractors.statistics.scanline import Spans, rasterize, values_under
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,29 @@ log = logging.getLogger(__name__)
 # A chunk whose parcels lie far apart is read in parts: no window has more pixels than this, unless one parcel needs it.
 LARGEST_WINDOW_PIXELS = 4_000_000
 
-# A band that has to be decoded into memory; a Sentinel-2 tile has 0.24 GB. What claims more is broken, or worse.
-LARGEST_DECODED_BYTES = 4_000_000_000
+# Pixels of the bounding boxes of all parcels that are computed together: outlines that go to and fro within pixels
+# have as many runs of them. And the side of what is read at a time under a parcel with a larger window.
+MOST_PIXELS = 10_000_000
+CELL = 1024
 
+# Estimates of what the memory goes into: a run of pixels, and a vertex with its edge. A block takes its own size
+# several times: as it is stored, decoded, and in GDAL's cache.
+BYTES_PER_SPAN, BYTES_PER_VERTEX, COPIES_OF_BLOCK = 24, 300, 3
+# OpenJPEG decodes to 32 bits, whatever the pixels are.
+BYTES_PER_DECODED = 4
+# Directories of a GeoTIFF: its image, overviews, a mask.
+MOST_DIRECTORIES = 64
+
+LARGEST_PIXEL_BYTES = 16
 PIXEL_TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"}
 # GDAL's default, 5 % of the host's memory, is too much for one of several workers. We keep decoded tiles ourselves, and
 # uncompressed files are in the system's cache.
 BLOCK_CACHE_BYTES = 64 * 1024**2
+# No pixel, scale or offset is larger: the sums and squares of all that a parcel can hold then fit into 32-bit floats,
+# with which rasterstats computes.
+LARGEST_VALUE = 1e15
+# Sides of pixels, and coordinates, in degrees or metres: with others, positions of pixels have no exact numbers.
+LEAST_PIXEL, FARTHEST = 1e-7, 1e9
 # The description of a band that tells which pixels are valid.
 MASK = "mask"
 # Longitude and latitude by another authority, and the EPSG code under which databases know the same.
@@ -47,14 +64,15 @@ OGC_CODES = {"CRS84": 4326, "CRS83": 4269, "CRS27": 4267}
 @dataclass(frozen=True)
 class Band:
     """An open band: its name, grid, and where its pixels are. srid: the number of its CRS in databases (an EPSG or ESRI
-    code). decoded: for formats in which reading means decoding. declared: what the file declares invalid, in words, ""
-    for nothing. scale, offset: its values are scale x pixel + offset."""
+    code). decoded: for formats in which reading means decoding. dtype: of its pixels. declared: what the file declares
+    invalid, in words, "" for nothing. scale, offset: its values are scale x pixel + offset."""
 
     name: str
     srid: int
     grid: Grid
     stored: StoredBand
     decoded: DecodedBand | None
+    dtype: str = "float64"
     declared: str = ""
     scale: float = 1.0
     offset: float = 0.0
@@ -63,6 +81,11 @@ class Band:
     def nodata(self) -> float:
         """The value of pixels without observation."""
         return self.stored.nodata
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Of a pixel as it is read."""
+        return _pixel_bytes(self.dtype)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -93,93 +116,113 @@ class GridBands:
 
     grid: Grid
     bands: tuple[Band, ...]
+    budget: Budget = field(default_factory=Budget, compare=False)
 
     def parts(self, polygons: PolygonsOnGrid) -> Iterator[Part]:
-        """The pixels of all bands under polygons on this grid. Of decoded bands, the tiles must be there already.
+        """The pixels of all bands under polygons on this grid, each part within the memory that is left. Of decoded
+        bands, the tiles must be there already.
 
         Raises SceneError if a file cannot be read.
         """
         if not len(polygons):
             return
-        everything = slice(0, len(polygons))
-        scattered = self._scattered(polygons)
-        if scattered.any():
-            compact = np.flatnonzero(~scattered)
+        areas = polygons.boxes_within.areas
+        large = areas > LARGEST_WINDOW_PIXELS
+        if large.any():
+            needs = self._needs(polygons.to_read(LARGEST_WINDOW_PIXELS), polygons.polygons.vertices)
+            compact = np.flatnonzero(~large)
             for part in self.parts(polygons[compact]):
                 yield replace(part, chosen=compact[part.chosen])
-            for index in np.flatnonzero(scattered):
-                yield self._gathered(polygons, np.array([index]))
+            for index in np.flatnonzero(large):
+                one = np.array([index])
+                with self.budget.using(int(needs[index])):
+                    yield self._gathered(polygons, one)
             return
-        if decoded := self._decoded:
-            yield Part(everything, polygons, [band.array for band in decoded])
-            return
-        remaining = [everything]
+        decoded = self._decoded
+        before, vertices = np.append(0, np.cumsum(areas)), np.append(0, np.cumsum(polygons.polygons.vertices))
+        remaining = [slice(0, len(polygons))]
         while remaining:
             chosen = remaining.pop(0)
             window = _window(polygons, chosen)
-            if window is None:
+            if window is None and not decoded:
                 yield Part(chosen, None, [])
                 continue
-            rows, columns = window
-            size, count = (rows.stop - rows.start) * (columns.stop - columns.start), chosen.stop - chosen.start
-            if size > LARGEST_WINDOW_PIXELS and count > 1:
+            rows, columns = window or (slice(0, 0), slice(0, 0))
+            size = 0 if decoded else (rows.stop - rows.start) * (columns.stop - columns.start)
+            count, pixels = chosen.stop - chosen.start, int(before[chosen.stop] - before[chosen.start])
+            if count > 1 and (size > LARGEST_WINDOW_PIXELS or pixels > MOST_PIXELS):
                 middle = chosen.start + count // 2
                 remaining[:0] = [slice(chosen.start, middle), slice(middle, chosen.stop)]
                 continue
-            arrays = [band.stored.read(rows, columns) for band in self.bands]
-            here = polygons[chosen].polygons.on(self.grid.cut(rows, columns))
-            yield Part(chosen, here, arrays, self._without_infinite(arrays))
+            memory = size * self._bytes_per_pixel + pixels * BYTES_PER_SPAN
+            memory += int(vertices[chosen.stop] - vertices[chosen.start]) * BYTES_PER_VERTEX
+            with self.budget.using(memory):
+                if decoded:
+                    yield Part(chosen, polygons[chosen], [band.array for band in decoded])
+                    continue
+                arrays = [band.stored.read(rows, columns) for band in self.bands]
+                here = polygons[chosen].polygons.on(self.grid.cut(rows, columns))
+                yield Part(chosen, here, arrays, self._without_infinite(arrays))
+
+    def fit(self, pixels: Floats, vertices: Integers) -> NDArray[np.bool_]:
+        """Which polygons, of so many pixels and vertices, can be computed with the memory that there is."""
+        return np.asarray(self._needs(pixels, vertices) <= self.budget.work)
+
+    def _needs(self, pixels: Floats, vertices: Integers) -> Floats:
+        """Bytes that computing one polygon takes: all its pixels in each band, and several times in one of them."""
+        widest = max(band.pixel_bytes for band in self.bands)
+        needs: Floats = pixels * (self._bytes_per_pixel + 2 * widest + 1)
+        needs += np.minimum(pixels, LARGEST_WINDOW_PIXELS) * BYTES_PER_SPAN
+        return needs + vertices * BYTES_PER_VERTEX
+
+    @property
+    def _bytes_per_pixel(self) -> int:
+        """Of all bands together."""
+        return sum(band.pixel_bytes for band in self.bands)
 
     def _scattered(self, polygons: PolygonsOnGrid) -> NDArray[np.bool_]:
-        """Which polygons have parts so far apart that these are read one by one."""
+        """Which polygons have parts so far apart that only what lies around each of these is read."""
         areas = polygons.boxes_within.areas
         scattered: NDArray[np.bool_] = polygons.to_read(LARGEST_WINDOW_PIXELS) < areas
         return scattered
 
     def _gathered(self, polygons: PolygonsOnGrid, chosen: Integers) -> Part:
-        """The pixels of one polygon whose parts lie far apart: all in one row, under a polygon that covers the row."""
-        spans = rasterize(polygons[chosen])
-        if decoded := self._decoded:
-            arrays = [values_under(band.array.reshape(-1), spans.first, spans.length) for band in decoded]
-        else:
-            arrays = self._windows_under(spans, polygons.rings(chosen)[0])
-        number = len(arrays[0])
+        """The pixels of one polygon that is large, or whose parts lie far apart: all in one row, under a polygon that
+        covers the row. Some rows of the grid at a time."""
+        found: list[list[Array]] = [[] for _ in self.bands]
+        for rows in _bands_of_rows(polygons.rings(chosen)[0].boxes_within):
+            spans = rasterize(polygons[chosen], rows)
+            if len(spans.zone):
+                for pixels, array in zip(found, self._under(spans), strict=True):
+                    pixels.append(array)
+        number = sum(map(len, found[0]))
         if not number:
             return Part(chosen, None, [])
         row = Grid(Affine(1, 0, 0, 0, -1, 1), (1, number))
-        arrays = [array.reshape(row.shape) for array in arrays]
+        arrays = []
+        for pixels in found:
+            arrays.append(np.concatenate(pixels).reshape(row.shape))
+            pixels.clear()
         here = Polygons(np.array([shapely.box(*row.bounds)], dtype=object)).on(row)
         return Part(chosen, here, arrays, self._without_infinite(arrays))
 
-    def _windows_under(self, spans: Spans, rings: PolygonsOnGrid) -> list[Array]:
-        """The pixels of each band under the spans of one polygon, in any order. Each span lies in the box of a ring."""
-        row, column = np.divmod(spans.first, self.grid.shape[1])
-        remaining = np.ones(len(row), dtype=bool)
+    def _under(self, spans: Spans) -> list[Array]:
+        """The pixels of each band under spans, in any order."""
+        if decoded := self._decoded:
+            return [values_under(band.array.reshape(-1), spans.first, spans.length) for band in decoded]
         found: list[list[Array]] = [[] for _ in self.bands]
-        for number in range(len(rings)):
-            window = _window(rings, slice(number, number + 1))
-            if window is None:
-                continue
-            rows, columns = window
-            here = remaining & (row >= rows.start) & (row < rows.stop) & (column >= columns.start)
-            here &= column + spans.length <= columns.stop
-            if not here.any():
-                continue
-            remaining &= ~here
-            first = (row[here] - rows.start) * (columns.stop - columns.start) + column[here] - columns.start
+        for rows, columns, first, length in cells(spans, self.grid.shape[1], CELL):
             for arrays, band in zip(found, self.bands, strict=True):
-                pixels = band.stored.read(rows, columns).reshape(-1)
-                arrays.append(values_under(pixels, first, spans.length[here]))
-        if remaining.any():
-            raise RuntimeError("pixels of a parcel lie outside the boxes of its rings")
-        return [np.concatenate(arrays) if arrays else np.empty(0) for arrays in found]
+                arrays.append(values_under(band.stored.read(rows, columns).reshape(-1), first, length))
+        return [np.concatenate(arrays) for arrays in found]
 
     def _without_infinite(self, arrays: list[Array]) -> dict[int, Array]:
-        """Make infinite pixels nodata, which any engine leaves out; which ones they were, by the array's position."""
+        """Make infinite pixels nodata, which any engine leaves out; which ones they were, by the array's position. What
+        nobody has ever measured counts as infinite: its square would become so."""
         found = {}
         for position, (band, pixels) in enumerate(zip(self.bands, arrays, strict=True)):
             if pixels.dtype.kind == "f":
-                infinite = np.isinf(pixels)
+                infinite = np.abs(pixels) > LARGEST_VALUE
                 if infinite.any():
                     pixels[infinite] = band.nodata
                     found[position] = infinite
@@ -216,6 +259,25 @@ class GridBands:
         return [band.decoded for band in self.bands if band.decoded is not None]
 
 
+def _bands_of_rows(boxes: Boxes) -> Iterator[slice]:
+    """Rows of a grid that hold the boxes, some at a time: together, the boxes have no more than LARGEST_WINDOW_PIXELS
+    in them, or it is a single row."""
+    filled = boxes.areas > 0
+    if not filled.any():
+        return
+    top, bottom, width = boxes.top[filled], boxes.bottom[filled], (boxes.right - boxes.left)[filled]
+    row = np.unique(np.concatenate([top, bottom]))
+    # Pixels of the boxes in all rows before each of these.
+    change = np.bincount(np.searchsorted(row, top), width, len(row))
+    change -= np.bincount(np.searchsorted(row, bottom), width, len(row))
+    before = np.append(0, np.cumsum(np.cumsum(change)[:-1] * np.diff(row)))
+    begin, done = row[0], 0.0
+    while begin < row[-1]:
+        until = max(begin + 1, np.floor(np.interp(done + LARGEST_WINDOW_PIXELS, before, row)))
+        yield slice(int(begin), int(until))
+        begin, done = until, float(np.interp(until, row, before))
+
+
 def _window(polygons: PolygonsOnGrid, chosen: slice) -> tuple[slice, slice] | None:
     """Rows and columns around some of the polygons, cut to the grid; None if they do not meet."""
     boxes = polygons.boxes_within[chosen]
@@ -231,8 +293,9 @@ class SceneBands:
     format, has no usable CRS or grid, or lacks the band.
     """
 
-    def __init__(self, files: Sequence[BandFile], folder: Path, image_format: ImageFormat) -> None:
+    def __init__(self, files: Sequence[BandFile], folder: Path, image_format: ImageFormat, budget: Budget) -> None:
         self._format = image_format
+        self._budget = budget
         self._files: dict[Path, list[BandFile]] = {}
         for file in files:
             self._files.setdefault(folder / file.file_name, []).append(file)
@@ -241,7 +304,8 @@ class SceneBands:
 
     def arrived(self, path: Path) -> list[GridBands]:
         """The bands of a file that is there, if decoding its tiles may begin; none if it can wait for the others."""
-        return _by_grid(self._open(path)) if self._format.driver == JPEG2000 and path in self._images else []
+        opens = self._format.driver == JPEG2000 and path in self._images
+        return _by_grid(self._open(path), self._budget) if opens else []
 
     def bands(self) -> list[Band]:
         """All that the files hold; all files must be there now."""
@@ -254,7 +318,7 @@ class SceneBands:
     def grids(self, names: Iterable[str] | None = None) -> list[GridBands]:
         """Those of the bands that have these names, in this order, or all; all files must be there now."""
         bands = {band.name: band for band in self.bands()}
-        return _by_grid([bands[name] for name in (bands if names is None else names) if name in bands])
+        return _by_grid([bands[name] for name in (bands if names is None else names) if name in bands], self._budget)
 
     def close(self) -> None:
         """Close all files; nobody may use the bands any more."""
@@ -264,32 +328,67 @@ class SceneBands:
     def _open(self, path: Path) -> list[Band]:
         if path not in self._bands:
             check_integrity(path, self._format.driver)
-            self._bands[path] = _open_bands(self._files[path], self._images[path], self._format)
+            self._bands[path] = self._open_bands(self._files[path], self._images[path])
         return self._bands[path]
 
+    def _open_bands(self, files: Sequence[BandFile], image: ImageFile) -> list[Band]:
+        """The bands of one file, which should be `files`."""
+        # A file without georeference is refused below, with a better message.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with image.borrow() as dataset:
+                there = _really_there(files, image.path.name, _descriptions(dataset))
+                check_reading(image.path, dataset)
+                _keep_blocks(image.path, dataset, self._budget)
+                return [_band(file, image, dataset, self._format, self._budget) for file in there]
 
-def _by_grid(bands: Iterable[Band]) -> list[GridBands]:
+
+def _by_grid(bands: Iterable[Band], budget: Budget) -> list[GridBands]:
     groups: dict[Grid, list[Band]] = {}
     for band in bands:
         groups.setdefault(band.grid, []).append(band)
-    return [GridBands(grid, tuple(group)) for grid, group in groups.items()]
+    return [GridBands(grid, tuple(group), budget) for grid, group in groups.items()]
 
 
 @contextmanager
-def scene_bands(files: Sequence[BandFile], folder: Path, image_format: ImageFormat) -> Iterator[SceneBands]:
+def scene_bands(
+    files: Sequence[BandFile], folder: Path, image_format: ImageFormat, limits: Limits | None = None
+) -> Iterator[SceneBands]:
     """The bands of a scene, to be opened within the block, after which they are closed."""
-    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES), closing(SceneBands(files, folder, image_format)) as bands:
+    opened = SceneBands(files, folder, image_format, Budget(limits))
+    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES), closing(opened) as bands:
         yield bands
 
 
-def _open_bands(files: Sequence[BandFile], image: ImageFile, image_format: ImageFormat) -> list[Band]:
-    """The bands of one file, which should be `files`."""
-    # A file without georeference is refused below, with a better message.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with image.borrow() as dataset:
-            there = _really_there(files, image.path.name, _descriptions(dataset))
-            return [_band(file, image, dataset, image_format) for file in there]
+def _keep_blocks(path: Path, dataset: Any, budget: Budget) -> None:
+    """Count the blocks of a file, of which each thread decodes one at a time. Windows can have any size, blocks are
+    what the file says. Raises UnusableSceneError, before any is decoded, if they are too large."""
+    rows, columns = _largest_block(path, dataset)
+    decoded = dataset.driver == JPEG2000
+    size = BYTES_PER_DECODED if decoded else max(map(_pixel_bytes, dataset.dtypes))
+    bands = dataset.count if decoded or dataset.interleaving is Interleaving.pixel else 1
+    what = f"{path.name}: a block of {columns:,} x {rows:,} pixels for each of {budget.limits.cores} threads"
+    budget.keep(rows * columns * bands * size * COPIES_OF_BLOCK * budget.limits.cores, what)
+
+
+def _pixel_bytes(dtype: str) -> int:
+    return np.dtype(dtype).itemsize if dtype in PIXEL_TYPES else LARGEST_PIXEL_BYTES
+
+
+def _largest_block(path: Path, dataset: Any) -> tuple[int, int]:
+    """Rows and columns of the largest block of a file, its mask included."""
+    shapes: list[tuple[int, int]] = list(dataset.block_shapes)
+    flags = {flag.name for of_band in dataset.mask_flag_enums for flag in of_band}
+    if dataset.driver == "GTiff" and "per_dataset" in flags - {"alpha"}:
+        for number in range(2, MOST_DIRECTORIES + 1):
+            try:
+                with rasterio.open(f"GTIFF_DIR:{number}:{path}", driver="GTiff") as directory:
+                    shapes += directory.block_shapes
+            except rasterio.errors.RasterioIOError:
+                break
+        else:
+            raise UnusableSceneError(f"{path.name} holds over {MOST_DIRECTORIES} images; replace the object")
+    return max(shapes, key=lambda shape: shape[0] * shape[1])
 
 
 def _descriptions(dataset: Any) -> list[str]:
@@ -305,7 +404,7 @@ def _polarisations(description: str | None) -> list[str]:
     return [name for name in POLARISATIONS if name in (description or "").upper()]
 
 
-def _band(file: BandFile, image: ImageFile, dataset: Any, image_format: ImageFormat) -> Band:
+def _band(file: BandFile, image: ImageFile, dataset: Any, image_format: ImageFormat, budget: Budget) -> Band:
     """One band of an open file."""
     name, index, transform, shape = image.path.name, file.index, dataset.transform, dataset.shape
     srid = _srid(dataset.crs)
@@ -313,7 +412,8 @@ def _band(file: BandFile, image: ImageFile, dataset: Any, image_format: ImageFor
         raise UnusableSceneError(
             f"{name} has no CRS with an EPSG code ({dataset.crs or 'none at all'}); replace the object"
         )
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+    plain = not transform.b and not transform.d and transform.a >= LEAST_PIXEL and transform.e <= -LEAST_PIXEL
+    if not plain or not max(map(abs, Grid(transform, shape).bounds)) <= FARTHEST:
         raise UnusableSceneError(
             f"{name} is not on a north-up grid (transform {tuple(transform)[:6]}); replace the object"
         )
@@ -330,21 +430,20 @@ def _band(file: BandFile, image: ImageFile, dataset: Any, image_format: ImageFor
     dtype = dataset.dtypes[index - 1]
     if dtype not in PIXEL_TYPES:
         raise UnusableSceneError(f"{name} holds {dtype} pixels, which have no such statistics")
-    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
     decodes = image_format.driver == JPEG2000
-    if decodes and size > LARGEST_DECODED_BYTES:
-        raise UnusableSceneError(
-            f"{name} claims {shape[1]:,} x {shape[0]:,} pixels, {size / 1e9:,.0f} GB; replace the object"
+    if decodes:
+        budget.keep(
+            shape[0] * shape[1] * np.dtype(dtype).itemsize, f"{name}, {shape[1]:,} x {shape[0]:,} pixels decoded,"
         )
     scale, offset = (dataset.scales[index - 1], dataset.offsets[index - 1]) if image_format.scaled else (1.0, 0.0)
-    if not (math.isfinite(scale) and math.isfinite(offset) and scale > 0):
+    if not (0 < scale <= LARGEST_VALUE and abs(offset) <= LARGEST_VALUE):
         raise UnusableSceneError(f"{name} declares values of {scale} x pixel + {offset}; replace the object")
     declared = "alpha" if masked else _declared(dataset, index, image_format.nodata)
     stored = StoredBand(
         image, index, image_format.nodata, bool(declared), 1 + descriptions.index(MASK) if masked else 0
     )
     decoded = DecodedBand(stored, shape, dataset.block_shapes[index - 1], dtype) if decodes else None
-    return Band(file.name, srid, Grid(transform, shape), stored, decoded, declared, scale, offset)
+    return Band(file.name, srid, Grid(transform, shape), stored, decoded, dtype, declared, scale, offset)
 
 
 def _srid(crs: Any) -> int | None:

@@ -37,6 +37,7 @@ class ChunkTask:
         self._request = request
         self._pid: Integers = chunk.parcels["pid"].to_numpy()
         polygons = Polygons(chunk.parcels.geometry.to_numpy())
+        self.vertices = int(polygons.vertices.sum())
         self._on_grids = [self._on_grid(polygons, bands) for bands in grids]
 
     @property
@@ -59,9 +60,8 @@ class ChunkTask:
         names = {band.name for band in bands.bands}
         layers = tuple(layer for layer in self._request.layers if layer.band in names)
         here = polygons.on(bands.grid)
-        fitting = np.flatnonzero(
-            here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS)) <= LARGEST_PARCEL_PIXELS
-        )
+        pixels = here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS))
+        fitting = np.flatnonzero((pixels <= LARGEST_PARCEL_PIXELS) & bands.fit(pixels, polygons.vertices))
         too_large = len(here) - len(fitting)
         if too_large:
             return ChunkOnGrid(bands, layers, self._pid[fitting], here[fitting], too_large)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from extractors.model import BandFile, ImageFormat, ParcelChunk, StatisticsRequest
+from extractors.model import BandFile, ImageFormat, Limits, ParcelChunk, StatisticsRequest
 from extractors.raster.bands import Band, scene_bands
 from extractors.raster.chunks import ChunkTask
 from extractors.raster.pool import Pool
@@ -16,6 +16,7 @@ from extractors.signatures import ChunkResult
 
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.
 CHUNKS_AHEAD_PER_CORE = 4
+VERTICES_AHEAD_PER_CORE = 500_000
 
 # Which of some boxes (west, south, east, north in the CRS of this number) may hold parcels, by position.
 Occupied = Callable[[int, Sequence[tuple[float, float, float, float]]], Sequence[int]]
@@ -28,13 +29,13 @@ class Decoding:
     """
 
     def __init__(
-        self, bands: Sequence[BandFile], folder: Path, image_format: ImageFormat, cores: int, occupied: Occupied
+        self, bands: Sequence[BandFile], folder: Path, image_format: ImageFormat, limits: Limits, occupied: Occupied
     ) -> None:
-        self._cores = cores
+        self._limits = limits
         self._occupied = occupied
         self._stack = ExitStack()
-        self._opened = scene_bands(bands, folder, image_format)
-        self._pool = Pool(cores)
+        self._opened = scene_bands(bands, folder, image_format, limits)
+        self._pool = Pool(limits.cores)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -70,11 +71,18 @@ class Decoding:
         Layers of bands that the scene has not are left out.
         """
         grids = self._bands.grids(dict.fromkeys(layer.band for layer in request.layers))
-        running: deque[Future[ChunkResult]] = deque()
+        running: deque[tuple[int, Future[ChunkResult]]] = deque()
+        vertices = 0
         for chunk in chunks:
             task = ChunkTask(chunk, grids, request)
-            running.append(self._pool.submit(task, needs=task.needs))
-            if len(running) > CHUNKS_AHEAD_PER_CORE * self._cores:
-                yield running.popleft().result()
+            running.append((task.vertices, self._pool.submit(task, needs=task.needs)))
+            vertices += task.vertices
+            while running and (
+                len(running) > CHUNKS_AHEAD_PER_CORE * self._limits.cores
+                or vertices > VERTICES_AHEAD_PER_CORE * self._limits.cores
+            ):
+                oldest, result = running.popleft()
+                vertices -= oldest
+                yield result.result()
         while running:
-            yield running.popleft().result()
+            yield running.popleft()[1].result()

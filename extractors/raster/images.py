@@ -12,10 +12,22 @@ import rasterio
 import rasterio.errors
 import rasterio.windows
 
-from extractors.errors import SceneError, one_line
-from extractors.statistics.grid import Array, Boxes
+from extractors.errors import ConfigurationError, SceneError, one_line
+from extractors.statistics.grid import Array, Boxes, Integers
+from extractors.statistics.scanline import Spans
 
 Tile = tuple[int, int]
+
+# Errors of rasterio that say nothing of a file.
+OF_INSTALLATION = (
+    rasterio.errors.DriverCapabilityError,
+    rasterio.errors.DriverRegistrationError,
+    rasterio.errors.EnvError,
+    rasterio.errors.GDALBehaviorChangeException,
+    rasterio.errors.GDALOptionNotImplementedError,
+    rasterio.errors.GDALVersionError,
+    rasterio.errors.OpenerRegistrationError,
+)
 
 
 class ImageFile:
@@ -31,8 +43,8 @@ class ImageFile:
 
     @contextmanager
     def borrow(self) -> Iterator[Any]:
-        """An open dataset for the calling thread. Raises SceneError if the file cannot be read by its driver, and
-        MemoryError if memory was short."""
+        """An open dataset for the calling thread. Raises SceneError if the file cannot be read by its driver,
+        MemoryError if memory was short, and ConfigurationError if GDAL itself cannot work."""
         try:
             with self._lock:
                 dataset = self._idle.pop() if self._idle else None
@@ -46,9 +58,16 @@ class ImageFile:
                         dataset.close()
                     else:
                         self._idle.append(dataset)
-        except rasterio.errors.RasterioError as error:
+        except Exception as error:
+            if not _is_of_gdal(error):
+                raise
             if _is_out_of_memory(error):
                 raise MemoryError(f"{self.path.name} cannot be read ({one_line(error)})") from error
+            if isinstance(error, OF_INSTALLATION):
+                raise ConfigurationError(
+                    f"GDAL cannot be used ({one_line(error)}); install the package rasterio as its wheel brings it, "
+                    "and see which variables GDAL_... are set"
+                ) from error
             raise SceneError(
                 f"{self.path.name} cannot be read as {self._driver} ({one_line(error)}); see what the "
                 "store holds under this name"
@@ -74,6 +93,14 @@ class ImageFile:
             self._closed = True
             while self._idle:
                 self._idle.pop().close()
+
+
+def _is_of_gdal(error: BaseException) -> bool:
+    """Whether it comes from rasterio: not all of its errors have a base of its own, and text in a file that is none
+    raises one of Python's."""
+    return isinstance(error, UnicodeDecodeError) or any(
+        kind.__module__.partition(".")[0] == "rasterio" for kind in type(error).__mro__
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -140,6 +167,28 @@ def tile_window(tile: Tile, tile_shape: tuple[int, int], shape: tuple[int, ...])
     """Rows and columns of a tile, cut to the image."""
     top, left = tile[0] * tile_shape[0], tile[1] * tile_shape[1]
     return slice(top, min(top + tile_shape[0], shape[0])), slice(left, min(left + tile_shape[1], shape[1]))
+
+
+def cells(spans: Spans, columns: int, side: int) -> Iterator[tuple[slice, slice, Integers, Integers]]:
+    """Spans of an image with so many columns, by square cells of `side` pixels: the window around those of a cell (rows
+    and columns), and their positions in it, flattened: first pixels and lengths."""
+    row, column = np.divmod(spans.first, columns)
+    # A span that lies in several cells is cut.
+    pieces = (column + spans.length - 1) // side - column // side + 1
+    piece = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    row, end = np.repeat(row, pieces), np.repeat(column + spans.length, pieces)
+    left = np.repeat(column // side, pieces) + piece
+    begin, end = np.maximum(np.repeat(column, pieces), left * side), np.minimum(end, (left + 1) * side)
+    order = np.lexsort((left, row // side))
+    row, begin, end, left = row[order], begin[order], end[order], left[order]
+    new = np.flatnonzero((np.diff(row // side) != 0) | (np.diff(left) != 0)) + 1
+    for here in map(slice, [0, *new.tolist()], [*new.tolist(), len(row)]):
+        if here.start == here.stop:
+            continue
+        rows = slice(int(row[here].min()), int(row[here].max()) + 1)
+        window = slice(int(begin[here].min()), int(end[here].max()))
+        first = (row[here] - rows.start) * (window.stop - window.start) + begin[here] - window.start
+        yield rows, window, first, end[here] - begin[here]
 
 
 def tiles_under(boxes: Boxes, tile_shape: tuple[int, int]) -> list[Tile]:

@@ -7,7 +7,9 @@ file is checked before its first pixel is used.
 import re
 import struct
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 from extractors.errors import SceneError
 
@@ -20,6 +22,16 @@ SHORTEST_TILE_PART = 14
 # Bytes of a marker segment that are read, marker included; and the bytes that must follow the marker.
 LONGEST_READ = 38
 SHORTEST_BODY = {SIZE_MARKER: 36, TILE_MARKER: 8}
+
+# An ENVI header has one or two thousand bytes; GDAL's numbers have 31 bits.
+MOST_HEADER_BYTES = 64 * 1024
+MOST_DIGITS = 9
+# The numbers in it that say where pixels are, and what they are where it does not say so.
+ENVI_NUMBERS = {
+    "samples": "", "lines": "", "data_type": "", "bands": "1", "header_offset": "0", "file_compression": "0",
+}  # fmt: skip
+# Boxes and marker segments of a JPEG 2000 file: some hundreds, and parts of up to 65,535 tiles.
+MOST_STEPS = 1_000_000
 
 
 def check_integrity(path: Path, driver: str) -> None:
@@ -39,7 +51,9 @@ def _check_jpeg2000(path: Path) -> None:
         if file.read(len(JPEG2000_SIGNATURE)) != JPEG2000_SIGNATURE:
             raise SceneError(f"{path.name} is not a JPEG 2000 file; see what the store holds under this name")
         position = len(JPEG2000_SIGNATURE)
-        while position < size:
+        for _ in range(MOST_STEPS):
+            if position >= size:
+                break
             file.seek(position)
             header = file.read(16)
             length, kind = int.from_bytes(header[:4]), header[4:8]
@@ -70,7 +84,9 @@ def _count_tiles(file: IO[bytes], begin: int, end: int) -> tuple[int, int]:
     """How many tiles a JPEG 2000 codestream (annex A) announces, and how many different ones it holds."""
     announced, tiles = 0, set()
     position = begin + 2  # after the marker of its start
-    while position < end:
+    for _ in range(MOST_STEPS):
+        if position >= end:
+            break
         file.seek(position)
         found = file.read(min(LONGEST_READ, end - position))
         marker, body = found[:2], found[2:]
@@ -92,24 +108,68 @@ def _count_tiles(file: IO[bytes], begin: int, end: int) -> tuple[int, int]:
 
 
 def _check_envi(path: Path) -> None:
-    """Compare an ENVI file's size with what its header announces."""
+    """Compare an ENVI file's size with what its header announces: one band of pixels as they are."""
     header_path = path.with_suffix(".hdr")
     if not header_path.exists():
         raise SceneError(f"{header_path.name} is missing: without its header {path.name} cannot be read")
-    text = header_path.read_text(encoding="latin-1")
+    if header_path.stat().st_size > MOST_HEADER_BYTES:
+        raise SceneError(f"{header_path.name} is no ENVI header: it has over {MOST_HEADER_BYTES:,} bytes; replace it")
+    text = header_path.read_bytes().decode("latin-1")
     if not text.startswith("ENVI"):
         raise SceneError(f"{header_path.name} is not an ENVI header; see what the store holds under this name")
-    fields = {key: int(value) for key, value in re.findall(r"^\s*([a-z ]+?)\s*=\s*(\d+)\s*$", text, re.MULTILINE)}
+    fields = envi_fields(text)
+    numbers = {name: _number(fields.get(name, default)) for name, default in ENVI_NUMBERS.items()}
     # By data type code, only types that have statistics: byte, int16, int32, float32, float64, uint16, uint32.
-    bytes_per_pixel = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 12: 2, 13: 4}.get(fields.get("data type", 0))
-    if bytes_per_pixel is None or not {"samples", "lines"} <= fields.keys():
+    bytes_per_pixel = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 12: 2, 13: 4}.get(numbers["data_type"])
+    if bytes_per_pixel is None or min(numbers.values()) < 0:
         raise SceneError(f"{header_path.name} lacks samples, lines or a usable data type; replace the object")
-    expected = (
-        fields.get("header offset", 0) + fields["samples"] * fields["lines"] * fields.get("bands", 1) * bytes_per_pixel
-    )
+    if numbers["bands"] != 1 or numbers["file_compression"]:
+        form = "compressed" if numbers["file_compression"] else "uncompressed"
+        raise SceneError(
+            f"{header_path.name} announces {numbers['bands']} bands, {form}, and {path.name} should hold one, "
+            "uncompressed; replace the object"
+        )
+    expected = numbers["header_offset"] + numbers["samples"] * numbers["lines"] * bytes_per_pixel
     size = path.stat().st_size
     if size != expected:
         raise SceneError(
             f"{path.name} has {size:,} bytes, but its header announces {expected:,} "
-            f"({fields['samples']} samples x {fields['lines']} lines); replace the object"
+            f"({numbers['samples']} samples x {numbers['lines']} lines); replace the object"
+        )
+
+
+def envi_fields(text: str) -> dict[str, str]:
+    """What an ENVI header says, read as GDAL reads it: names in lower case, with underscores for blanks; of several
+    with the same name, the last holds; a value in braces may have several lines."""
+    fields = {}
+    lines = iter(re.split(r"\r\n|\n|\r", text)[1:])
+    for line in lines:
+        if "=" not in line:
+            continue
+        name, _, value = line.partition("=")
+        if "{" in line and "}" not in line:
+            for more in lines:
+                value += more
+                if "}" in more:
+                    break
+        fields[name.strip(" \t").replace(" ", "_").lower()] = value.strip(" \t")
+    return fields
+
+
+def _number(text: str) -> int:
+    """A number that everybody reads in the same way; -1 for anything else."""
+    return int(text) if len(text) <= MOST_DIGITS and text.isascii() and text.isdecimal() else -1
+
+
+def check_reading(path: Path, dataset: Any) -> None:
+    """Raise SceneError if GDAL reads an ENVI header otherwise than we do: it would take other bytes for pixels.
+    dataset: the file, opened."""
+    if dataset.driver != ENVI:
+        return
+    said = {name.lower(): value for name, value in dataset.tags(ns="ENVI").items()}
+    offset = _number(said.get("header_offset", "0"))
+    pixels = sum(dataset.width * dataset.height * np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    if not {"samples", "lines"} <= said.keys() or offset < 0 or offset + pixels != path.stat().st_size:
+        raise SceneError(
+            f"{path.with_suffix('.hdr').name} is not understood by GDAL as it is written; replace the object"
         )

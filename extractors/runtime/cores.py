@@ -1,6 +1,6 @@
-"""How many cores this process may use, and keeping native libraries from taking more.
+"""How many cores and how much memory this process may use, and keeping native libraries from taking more cores.
 
-In a container all of the host's cores can be seen, but a quota of the cgroup may allow the time of only a few.
+In a container all of the host's cores and memory can be seen, but the cgroup may allow only a part of them.
 """
 
 import math
@@ -43,19 +43,37 @@ def usable_cores(root: Path = Path("/")) -> int:
     return max(1, min([len(os.sched_getaffinity(0)), *(math.ceil(quota) for quota in _quotas(root))]))
 
 
+def usable_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may use: the machine's memory, or less if its cgroups are limited; None: unknown."""
+    words = _text(root / "proc/meminfo").split()
+    known = [int(words[1]) * 1024] if words[:1] == ["MemTotal:"] and words[1].isdecimal() else []
+    for version, folder in _cgroups(root, "memory"):
+        text = _text(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")).strip()
+        known += [int(text)] if text.isdecimal() else []
+    return min(known, default=None)
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """The cores' worth of time that each of this process's cgroups is allowed, as far as it is limited."""
+    for version, folder in _cgroups(root, "cpu"):
+        if version == 2:
+            yield from _quota(_text(folder / "cpu.max").split())
+        else:
+            yield from _quota([_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
+
+
+def _cgroups(root: Path, controller: str) -> Iterator[tuple[int, Path]]:
+    """The folders of this process's cgroups of a controller, each with the version of its hierarchy."""
     mounts = list(_mounts(_text(root / "proc/self/mountinfo")))
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
-            for folder in _folders(root, [mount for mount in mounts if mount.kind == "cgroup2"], path):
-                yield from _quota(_text(folder / "cpu.max").split())
-        elif "cpu" in controllers.split(","):
-            ours = [mount for mount in mounts if mount.kind == "cgroup" and "cpu" in mount.options]
-            for folder in _folders(root, ours, path):
-                yield from _quota([_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
+            ours = [mount for mount in mounts if mount.kind == "cgroup2"]
+            yield from ((2, folder) for folder in _folders(root, ours, path))
+        elif controller in controllers.split(","):
+            ours = [mount for mount in mounts if mount.kind == "cgroup" and controller in mount.options]
+            yield from ((1, folder) for folder in _folders(root, ours, path))
 
 
 def _quota(words: list[str]) -> Iterator[float]:

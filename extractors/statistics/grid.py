@@ -110,6 +110,11 @@ class Polygons:
         return bounds
 
     @cached_property
+    def vertices(self) -> Integers:
+        """How many each one has."""
+        return shapely.get_num_coordinates(self.geometries).astype(np.int64)
+
+    @cached_property
     def outlines(self) -> Outlines:
         """Their boundaries."""
         parts, zone_of_part = shapely.get_parts(self.geometries, return_index=True)

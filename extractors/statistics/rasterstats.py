@@ -12,7 +12,7 @@ import rasterio.features
 import rasterstats
 import shapely
 
-from extractors.signatures import COUNT, STATISTICS
+from extractors.signatures import COUNT, STATISTICS, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 
 # What rasterstats calls the statistics.
@@ -56,6 +56,7 @@ class RasterstatsZones:
         """Pixels per value for each parcel, as the established `hists` tables hold them."""
         histograms: list[dict[str, int]] = [{} for _ in self._geometries]
         for index, row in self._rows(array, nodata, categorical=True, stats=["count"]):
+            check_classes(len(row) - 1)
             histograms[index] = {str(value): pixels for value, pixels in row.items() if value != "count"}
         return histograms
 

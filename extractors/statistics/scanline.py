@@ -20,11 +20,13 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.signatures import COUNT, STATISTICS
+from extractors.signatures import COUNT, STATISTICS, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, Polygons, PolygonsOnGrid
 
 # Pixels processed at once: limits the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000
+# Crossings of edges and centre lines that are worked through at once; some 100 bytes each.
+BATCH_CROSSINGS = 500_000
 # A polygon that is left to GDAL gets an array of its whole bounding box up to this size, else of the part on the grid.
 LARGEST_BOX_PIXELS = 16_000_000
 LARGEST_INT32 = 2**31 - 1
@@ -41,6 +43,19 @@ class Spans:
     first: Integers
     length: Integers
     zones: int
+
+    @classmethod
+    def joined(cls, several: "list[Spans]", zones: int) -> "Spans":
+        """All of these, in their order."""
+        zone, first, length = (
+            np.concatenate([getattr(spans, name) for spans in several]) for name in ("zone", "first", "length")
+        )
+        return cls(zone, first, length, zones)
+
+    def sorted(self) -> "Spans":
+        """The same by zone, and within zones by position."""
+        order = np.lexsort((self.first, self.zone))
+        return Spans(self.zone[order], self.first[order], self.length[order], self.zones)
 
 
 class ScanlineZones:
@@ -64,13 +79,40 @@ class ScanlineZones:
         return histograms(self._spans, array, nodata)
 
 
-def rasterize(polygons: PolygonsOnGrid) -> Spans:
-    """The pixels of each polygon: those whose centre lies inside it, cut to the grid."""
-    boxes, within, outlines = polygons.boxes, polygons.boxes_within, polygons.polygons.outlines
-    transform, (rows, columns) = polygons.grid.transform, polygons.grid.shape
-    start, zone, part, zone_of_part = outlines.edge, outlines.zone_of_edge, outlines.part_of_edge, outlines.zone_of_part
+def rasterize(polygons: PolygonsOnGrid, only: slice | None = None) -> Spans:
+    """The pixels of each polygon: those whose centre lies inside it, cut to the grid. only: those in these rows."""
+    only = only or slice(0, polygons.grid.shape[0])
+    edges = _edges(polygons, only)
+    spans = _cut(polygons, edges, only)
+    # Overlapping parts of one parcel would repeat pixels.
+    spans = _each_pixel_once(spans, np.bincount(polygons.polygons.outlines.zone_of_part, minlength=len(polygons)) > 1)
+    if edges.left_to_gdal.size:
+        by_gdal = [_by_gdal(polygons[index : index + 1], only) for index in edges.left_to_gdal]
+        spans = _replaced(spans, edges.left_to_gdal, by_gdal)
+    return spans
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Edges in pixels from the corner of their zone's box, from their upper to their lower end. first, crossings: the
+    first row of the box, and how many, whose centre lines each one crosses. left_to_gdal: zones with an edge exactly on
+    a centre line."""
+
+    top: Floats
+    top_x: Floats
+    height: Floats
+    width: Floats
+    first: Floats
+    crossings: Integers
+    left_to_gdal: Integers
+
+
+def _edges(polygons: PolygonsOnGrid, only: slice) -> _Edges:
+    """The edges of polygons, and their crossings within the zone's box, the raster, and some rows of it."""
+    boxes, outlines, transform = polygons.boxes, polygons.polygons.outlines, polygons.grid.transform
+    start, zone = outlines.edge, outlines.zone_of_edge
     end = start + 1
-    # Coordinates in pixels from the corner of the zone's box. Divisions and products as in GDAL's inverse transform.
+    # Divisions and products as in GDAL's inverse transform.
     x = (-(transform.c + boxes.left * transform.a) / transform.a)[outlines.zone_of_vertex]
     x += outlines.coordinates[:, 0] * (1 / transform.a)
     y = (-(transform.f + boxes.top * transform.e) / transform.e)[outlines.zone_of_vertex]
@@ -78,44 +120,63 @@ def rasterize(polygons: PolygonsOnGrid) -> Spans:
 
     y_start, y_end = y[start], y[end]
     on_centre_line = (y_start == y_end) & (y_start - np.floor(y_start) == 0.5)
-    left_to_gdal = np.unique(zone[on_centre_line])
     downwards = y_start < y_end
     top, bottom = np.where(downwards, y_start, y_end), np.where(downwards, y_end, y_start)
     top_x, bottom_x = np.where(downwards, x[start], x[end]), np.where(downwards, x[end], x[start])
-
-    # Centre lines that an edge crosses (top <= line < bottom), within the zone's box and the raster.
+    # Centre lines that an edge crosses: top <= line < bottom.
     offset = boxes.top[zone]
-    first = np.maximum(np.ceil(top - 0.5), np.maximum(0, -offset))
-    last = np.minimum(np.ceil(bottom - 0.5), np.minimum(boxes.bottom, rows)[zone] - offset)
+    first = np.maximum(np.ceil(top - 0.5), np.maximum(0, only.start - offset))
+    last = np.minimum(np.ceil(bottom - 0.5), np.minimum(boxes.bottom, only.stop)[zone] - offset)
     crossings = np.maximum(last - first, 0).astype(np.int64)
-    edge = np.repeat(np.arange(len(crossings)), crossings)
-    row = _counting(crossings) + first[edge]
-    crossing = (row + 0.5 - top[edge]) * (bottom_x - top_x)[edge] / (bottom - top)[edge] + top_x[edge]
-    zone_of_crossing = zone[edge]
-    column = np.clip(
-        np.floor(crossing + 0.5) + boxes.left[zone_of_crossing],
-        within.left[zone_of_crossing],
-        within.right[zone_of_crossing],
-    )
+    return _Edges(top, top_x, bottom - top, bottom_x - top_x, first, crossings, np.unique(zone[on_centre_line]))
+
+
+def _cut(polygons: PolygonsOnGrid, edges: _Edges, only: slice) -> Spans:
+    """The runs of pixels between the edges of each part. In batches of rows: an outline can have any number of
+    crossings."""
+    number = int(edges.crossings.sum())
+    if number <= BATCH_CROSSINGS:
+        return _between(polygons, edges, np.arange(len(edges.crossings)), edges.first, edges.crossings)
+    crossing = np.flatnonzero(edges.crossings)
+    first = edges.first[crossing]
+    begin = (first + polygons.boxes.top[polygons.polygons.outlines.zone_of_edge[crossing]]).astype(np.int64)
+    end = begin + edges.crossings[crossing]
+    # How many crossings there are in all rows before each one.
+    rows = only.stop - only.start
+    changes = np.bincount(begin - only.start, minlength=rows + 1) - np.bincount(end - only.start, minlength=rows + 1)
+    before = np.append(0, np.cumsum(np.cumsum(changes)[:-1]))
+    row, batches = 0, []
+    while row < rows:
+        until = max(row + 1, int(np.searchsorted(before, before[row] + BATCH_CROSSINGS, side="right")) - 1)
+        top, bottom = only.start + row, only.start + until
+        here = np.flatnonzero((begin < bottom) & (end > top))
+        later = np.maximum(top - begin[here], 0)
+        count = np.minimum(end[here], bottom) - begin[here] - later
+        batches.append(_between(polygons, edges, crossing[here], first[here] + later, count))
+        row = until
+    return Spans.joined(batches, len(polygons)).sorted()
+
+
+def _between(polygons: PolygonsOnGrid, edges: _Edges, chosen: Integers, first: Floats, count: Integers) -> Spans:
+    """The runs of pixels between some edges in some rows: from `first` on, `count` rows, one number for each edge."""
+    boxes, within, outlines = polygons.boxes, polygons.boxes_within, polygons.polygons.outlines
+    rows, columns = polygons.grid.shape
+    edge = np.repeat(chosen, count)
+    row = _counting(count) + np.repeat(first, count)
+    zone = outlines.zone_of_edge[edge]
+    crossing = (row + 0.5 - edges.top[edge]) * edges.width[edge] / edges.height[edge] + edges.top_x[edge]
+    column = np.clip(np.floor(crossing + 0.5) + boxes.left[zone], within.left[zone], within.right[zone])
 
     # Sorted by part, row and column (as one number), each two crossings in turn are the ends of a run.
-    key = (part[edge] * rows + (row + offset[edge]).astype(np.int64)) * (columns + 1) + column.astype(np.int64)
+    key = (outlines.part_of_edge[edge] * rows + (row + boxes.top[zone]).astype(np.int64)) * (columns + 1)
+    key += column.astype(np.int64)
     key.sort()
     line, first_column = np.divmod(key[0::2], columns + 1)
     length = key[1::2] - key[0::2]
     filled = length > 0
     line, first_column, length = line[filled], first_column[filled], length[filled]
     part_of_line, row_of_line = np.divmod(line, rows)
-    spans = Spans(zone_of_part[part_of_line], row_of_line * columns + first_column, length, len(polygons))
-
-    # Overlapping parts of one parcel would repeat pixels.
-    spans = _each_pixel_once(spans, np.bincount(zone_of_part, minlength=len(polygons)) > 1)
-    if left_to_gdal.size:
-        by_gdal = [_by_gdal(polygons[index : index + 1]) for index in left_to_gdal]
-        spans = _replaced(
-            spans, left_to_gdal, np.repeat(left_to_gdal, [len(p) for p in by_gdal]), np.concatenate(by_gdal)
-        )
-    return spans
+    return Spans(outlines.zone_of_part[part_of_line], row_of_line * columns + first_column, length, len(polygons))
 
 
 def _counting(lengths: Integers) -> Integers:
@@ -126,58 +187,63 @@ def _counting(lengths: Integers) -> Integers:
 
 def _each_pixel_once(spans: Spans, suspects: NDArray[np.bool_]) -> Spans:
     """Spans without repeated pixels, where only zones among the suspects can have some."""
-    chosen = np.flatnonzero(suspects[spans.zone])
-    if not chosen.size:
+    suspect = suspects[spans.zone]
+    if not suspect.any():
         return spans
-    zone, first = spans.zone[chosen], spans.first[chosen]
-    order = np.lexsort((first, zone))
-    zone, first, length = zone[order], first[order], spans.length[chosen][order]
-    overlapping = (zone[1:] == zone[:-1]) & (first[1:] < first[:-1] + length[:-1])
-    repeated = np.unique(zone[1:][overlapping])
-    if not repeated.size:
+    some = Spans(spans.zone[suspect], spans.first[suspect], spans.length[suspect], spans.zones).sorted()
+    # Positions that grow from zone to zone; what begins before the farthest end so far repeats pixels.
+    begin = some.zone * int((some.first + some.length).max()) + some.first
+    farthest = np.maximum.accumulate(begin + some.length)
+    new = np.append(True, begin[1:] >= farthest[:-1])
+    if new.all():
         return spans
-    affected = np.isin(zone, repeated)
-    zone, first, length = zone[affected], first[affected], length[affected]
-    pixels = np.unique(np.stack([np.repeat(zone, length), np.repeat(first, length) + _counting(length)]), axis=1)
-    return _replaced(spans, repeated, pixels[0], pixels[1])
+    starts = np.flatnonzero(new)
+    length = np.append(farthest[starts[1:] - 1], farthest[-1]) - begin[starts]
+    once = Spans(some.zone[starts], some.first[starts], length, spans.zones)
+    others = Spans(spans.zone[~suspect], spans.first[~suspect], spans.length[~suspect], spans.zones)
+    return Spans.joined([others, once], spans.zones).sorted()
 
 
-def _by_gdal(polygon: PolygonsOnGrid) -> Integers:
-    """One polygon's pixels as GDAL rasterises them, as positions in the flattened raster."""
-    grid = polygon.grid
+def _by_gdal(polygon: PolygonsOnGrid, only: slice) -> Spans:
+    """One polygon's pixels in some rows as GDAL rasterises them, as spans of the flattened raster."""
+    columns = polygon.grid.shape[1]
     box = polygon.boxes if polygon.boxes.areas[0] <= LARGEST_BOX_PIXELS else polygon.boxes_within
     if box.areas[0] > LARGEST_BOX_PIXELS and shapely.get_num_geometries(polygon.polygons.geometries[0]) > 1:
         parts = Polygons(shapely.get_parts(polygon.polygons.geometries)).on(polygon.grid)
-        return np.unique(np.concatenate([_by_gdal(parts[number : number + 1]) for number in range(len(parts))]))
+        found = [_by_gdal(parts[number : number + 1], only) for number in range(len(parts))]
+        return _each_pixel_once(Spans.joined(found, 1), np.array([True]))
+    nothing = np.empty(0, dtype=np.int64)
     if box.areas[0] == 0:
-        return np.empty(0, dtype=np.int64)
+        return Spans(nothing, nothing, nothing, 1)
     top, bottom, left, right = (int(side[0]) for side in (box.top, box.bottom, box.left, box.right))
     mask = rasterio.features.rasterize(
         [(polygon.polygons.geometries[0], 1)],
         out_shape=(bottom - top, right - left),
-        transform=grid.cut(slice(top, bottom), slice(left, right)).transform,
+        transform=polygon.grid.cut(slice(top, bottom), slice(left, right)).transform,
         fill=0,
         dtype="uint8",
     )
-    shape = grid.shape
-    rows, columns = np.nonzero(mask)
-    rows, columns = rows + top, columns + left
-    inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
-    pixels: Integers = rows[inside] * shape[1] + columns[inside]
-    return pixels
+    first_row, first_column = max(top, only.start), max(left, 0)
+    last_row, last_column = max(first_row, min(bottom, only.stop)), max(first_column, min(right, columns))
+    inside = mask[first_row - top : last_row - top, first_column - left : last_column - left]
+    # Where runs begin and end, with a column without pixels on either side.
+    changes = np.diff(np.pad(inside, ((0, 0), (1, 1))).reshape(-1).view("i1"))
+    begin, end = np.flatnonzero(changes == 1) + 1, np.flatnonzero(changes == -1) + 1
+    row, column = np.divmod(begin, inside.shape[1] + 2)
+    return Spans(np.zeros_like(begin), (row + first_row) * columns + column - 1 + first_column, end - begin, 1)
 
 
-def _replaced(spans: Spans, zones: Integers, zone: Integers, pixels: Integers) -> Spans:
-    """Spans in which some zones have just these pixels."""
+def _replaced(spans: Spans, zones: Integers, by: list[Spans]) -> Spans:
+    """Spans in which some zones have just the pixels of these."""
     kept = ~np.isin(spans.zone, zones)
-    all_zones = np.concatenate([spans.zone[kept], zone])
-    order = np.argsort(all_zones, kind="stable")
+    zone = np.repeat(zones, [len(others.zone) for others in by])
+    others = Spans.joined(by, 1)
     return Spans(
-        all_zones[order],
-        np.concatenate([spans.first[kept], pixels])[order],
-        np.concatenate([spans.length[kept], np.ones_like(pixels)])[order],
+        np.concatenate([spans.zone[kept], zone]),
+        np.concatenate([spans.first[kept], others.first]),
+        np.concatenate([spans.length[kept], others.length]),
         spans.zones,
-    )
+    ).sorted()
 
 
 def statistics(spans: Spans, array: Array, nodata: float) -> Floats:
@@ -202,6 +268,7 @@ def histograms(spans: Spans, array: Array, nodata: float) -> list[dict[str, int]
         ends = np.cumsum(counts)
         for begin, end in zip(ends - counts, ends, strict=True):
             found, pixels = np.unique(values[begin:end], return_counts=True)
+            check_classes(found.size)
             result.append(dict(zip(map(str, found.tolist()), pixels.tolist(), strict=True)))
     return result
 
@@ -217,8 +284,10 @@ def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[s
         if values.dtype.kind == "f":
             invalid |= np.isnan(values)
         if invalid.any():
-            zone = np.repeat(np.arange(counts.size), counts)[~invalid]
-            values, counts = values[~invalid], np.bincount(zone, minlength=counts.size)
+            if counts.size > 1:
+                zone = np.repeat(np.arange(counts.size), counts)[~invalid]
+            values = values[~invalid]
+            counts = np.bincount(zone, minlength=counts.size) if counts.size > 1 else np.array([values.size])
         yield zones, values, counts
 
 
@@ -233,7 +302,10 @@ def values_under(flat: Array, first: Integers, length: Integers) -> Array:
     while done < len(first):
         until = max(done + 1, int(np.searchsorted(ends, ends[done] + BATCH_PIXELS)))
         here = slice(ends[done] - length[done], ends[until - 1])
-        values[here] = flat.take(_positions(first[done:until], length[done:until]))
+        if until == done + 1:
+            values[here] = flat[first[done] : first[done] + length[done]]
+        else:
+            values[here] = flat.take(_positions(first[done:until], length[done:until]))
         done = until
     return values
 
@@ -328,6 +400,10 @@ class SortedZones:
             squares = np.multiply(values, values, dtype=np.dtype(f"{values.dtype.kind}{2 * values.dtype.itemsize}"))
             sums_of_squares = np.add.reduceat(squares, self._begin, dtype=np.int64)
             deviations: Floats = np.sqrt(counts * sums_of_squares - self._sums * self._sums) / counts
+        elif counts.size == 1:
+            # Piece by piece: a very large zone has many pixels.
+            pieces = (values[at : at + BATCH_PIXELS] - self.means for at in range(0, values.size, BATCH_PIXELS))
+            deviations = np.sqrt(sum(float(np.dot(piece, piece)) for piece in pieces) / counts)
         else:
             distances = values - np.repeat(self.means, counts)
             np.multiply(distances, distances, out=distances)

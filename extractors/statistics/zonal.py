@@ -32,6 +32,11 @@ TOO_LARGE = "too_large"
 TOLERANCE = 1e-9
 TOLERANCE_FLOAT32 = 1e-5
 
+# What rasterstats is asked about: it takes up to a hundred bytes for each pixel of a parcel's box, and a thousand for
+# each vertex.
+LARGEST_JUDGED_PIXELS = 4_000_000
+MOST_JUDGED_VERTICES = 200_000
+
 EXACT = np.array([statistic.exact for statistic in STATISTICS])
 LOWEST, HIGHEST = NAMES.index("min"), NAMES.index("max")
 
@@ -80,14 +85,19 @@ def verified(
 ) -> tuple[Zones, list[Floats], bool]:
     """Zones and the statistics of each array by the engine, checked against rasterstats.
 
-    `sample` parcels, spread over those given, are computed by rasterstats as well, each in one of the arrays. On any
+    `sample` parcels, spread over those given that are not too much for rasterstats, are computed by it as well, each in
+    one of the arrays. On any
     difference everything given here is recomputed with rasterstats, and the last value returned is True.
     """
     zones = ENGINES[engine](polygons)
     tables = [zones.statistics(array, nodata) for array in arrays]
     if engine == REFERENCE or sample == 0 or not len(polygons):
         return zones, tables, False
-    chosen = np.unique(np.linspace(0, len(polygons) - 1, min(sample, len(polygons))).astype(int))
+    modest = (polygons.boxes.areas <= LARGEST_JUDGED_PIXELS) & (polygons.polygons.vertices <= MOST_JUDGED_VERTICES)
+    judged = np.flatnonzero(modest)
+    if not judged.size:
+        return zones, tables, False
+    chosen = judged[np.unique(np.linspace(0, len(judged) - 1, min(sample, len(judged))).astype(int))]
     for turn, (array, table) in enumerate(zip(arrays, tables, strict=True)):
         # Each parcel in one of the bands, in turn: they share their pixels, and rasterstats is slow.
         checked = chosen[turn :: len(arrays)]

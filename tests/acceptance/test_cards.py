@@ -200,7 +200,7 @@ HOSTILE = {
 def test_hostile_references(workspace: Workspace, proxy: FaultyS3, card: str, tmp_path: Path) -> None:
     """Failed, with the reason; the store is not asked about them, and no path is touched."""
     workspace.add_parcels(squares(3))
-    workspace.write("Sentinel-2/others" if card == "s2" else "Sentinel-1/others", b"so that the store is the right one")
+    workspace.write_others()
     workspace.s3["host"] = proxy.endpoint
     rows = {reference: workspace.add_row(reference, card=card) for reference in HOSTILE[card]}
     workspace.write_config()

@@ -10,7 +10,7 @@ import pytest
 from tests.faulty_s3 import FaultyS3
 from tests.support.ground import squares
 from tests.support.running import NOTHING_LEFT, wait_until
-from tests.support.scenes import s2_reference
+from tests.support.scenes import COLUMNS, s2_reference
 from tests.support.workspace import Workspace
 
 # --scene
@@ -215,6 +215,7 @@ def test_a_scene_that_is_extracted_in_spite_of_a_signal(workspace: Workspace, po
 
 def test_a_scene_that_fails_before_the_signal(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
+    workspace.write_others()
     scene = workspace.add_row("nonsense")
     outcome = workspace.run("s2", env={"EXTRACTION_FAILPOINT": "released=term"})
     assert (outcome.code, workspace.status(scene)) == (1, "failed")
@@ -224,12 +225,13 @@ def test_a_scene_that_fails_before_the_signal(workspace: Workspace) -> None:
 def test_a_configuration_that_is_wrong_before_the_signal(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
     scene = workspace.add_s2()
-    workspace.s3["bucket"] = "nowhere"
+    columns = ", ".join(f"{name} real" for name in COLUMNS)
+    workspace.query(f"CREATE TABLE signatures (pid int, obsid int, band char(2), {columns}, CHECK (mean < 0))")
     outcome = workspace.run("s2", env={"EXTRACTION_FAILPOINT": "released=term"})
     assert (outcome.code, workspace.status(scene)) == (2, "ingested")
     (line,) = outcome.errors
     assert f"[scene {scene.id} " in line
-    assert "s3.bucket" in line
+    assert "signatures" in line
 
 
 # -v

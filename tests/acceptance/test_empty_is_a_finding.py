@@ -186,6 +186,7 @@ def test_a_tile_across_180_degrees(
 
 def take_away(workspace: Workspace, scene: Scene) -> dict[str, bytes]:
     """Its objects are gone; key -> content."""
+    workspace.write_others()
     contents = {key: workspace.read(key) for key in scene.keys.values()}
     for key in contents:
         workspace.remove(key)

@@ -59,6 +59,7 @@ def test_standard_output_holds_nothing_but_the_message(workspace: Workspace) -> 
 
 
 def test_a_run_with_nothing_to_do_needs_no_store(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
     workspace.s3["host"] = "http://127.0.0.1:9"
     outcome = workspace.run("s2")
     assert outcome.code == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.faulty_s3 import FaultyS3
 from tests.support.ground import squares
 from tests.support.running import NOTHING_LEFT, Outcome
 from tests.support.workspace import Workspace
@@ -51,10 +52,11 @@ def test_a_traceback_is_in_its_line(workspace: Workspace) -> None:
     assert line["scene"] == scene.id
 
 
-def test_an_outage_names_its_scene(workspace: Workspace) -> None:
+def test_an_outage_names_its_scene(workspace: Workspace, proxy: FaultyS3) -> None:
     workspace.add_parcels(squares(3))
     scene = workspace.add_s2()
-    workspace.s3.update(host="http://127.0.0.1:9", retry_seconds=0)
+    workspace.s3.update(host=proxy.endpoint, retry_seconds=0)
+    proxy.spoil("S2A_MSIL2A", "503")
     outcome = workspace.run("s2", env=JSON)
     assert outcome.code == 75
     (line,) = (line for line in lines(outcome) if line["level"] == "ERROR")

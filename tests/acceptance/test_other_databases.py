@@ -12,6 +12,7 @@ from demo import tables
 from demo.servers import Postgis, S3Server
 from extractors.config import DatabaseFile
 from extractors.database.connection import Database
+from tests.faults.own_postgis import own_postgis
 from tests.support.elsewhere import Elsewhere
 from tests.support.ground import footprint, ground, squares
 from tests.support.roles import worker_role
@@ -121,3 +122,45 @@ def test_without_postgis(workspace: Workspace) -> None:
         said: Any = outcome.stdout if options else outcome.errors[0]
         assert outcome.code == 2
         assert "CREATE EXTENSION postgis" in said
+
+
+def test_the_library_of_postgis_is_not_there(workspace: Workspace) -> None:
+    """What an upgrade of the server leaves that brings another version of PostGIS: waiting does not help."""
+    workspace.query("UPDATE pg_proc SET probin = '$libdir/postgis-2.5' WHERE probin LIKE '$libdir/postgis-%'")
+    for options in (("--all",), ("--check",)):
+        outcome = workspace.run("s2", *options)
+        said = outcome.stdout if options == ("--check",) else outcome.errors[0]
+        assert outcome.code == 2
+        assert "postgis-2.5" in said
+        assert "ALTER EXTENSION postgis UPDATE" in said
+
+
+def test_a_standby(store: S3Server, tmp_path: Path) -> None:
+    """It may become the primary: an outage, and nothing is begun."""
+    with own_postgis() as server:
+        signal_file = server.room / "data" / "standby.signal"
+        workspace = Workspace(server, store, tmp_path)
+        try:
+            workspace.add_parcels(squares(3))
+            scene = workspace.add_s2()
+            assert workspace.run("s2").code == 0
+            workspace.ingest(scene)
+            workspace.connection.close()
+            server.stop()
+            signal_file.touch()
+            server.start()
+            workspace.reconnect()
+
+            asked, outcome = workspace.run("s2", "--check"), workspace.run("s2", "--all")
+
+            assert (asked.code, "FAILED writing: the database is a standby" in asked.stdout) == (75, True)
+            assert (outcome.code, len(outcome.errors)) == (75, 1)
+            assert "standby" in outcome.errors[0]
+            assert (workspace.status(scene), len(workspace.log(scene))) == ("ingested", 1)
+            workspace.connection.close()
+        finally:
+            server.stop()
+            signal_file.unlink(missing_ok=True)
+            server.start()
+            workspace.reconnect()
+            workspace.close()

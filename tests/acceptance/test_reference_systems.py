@@ -161,3 +161,25 @@ def test_a_better_transformation_that_is_not_installed(
             assert all(str(srid) in line and "(2 m)" in line and "(1 m)" in line for line in warnings)
     finally:
         workspace.close()
+
+
+@pytest.mark.parametrize("first", [32633, 4326])
+def test_an_area_of_rows_in_several_reference_systems(first: int, workspace: Workspace) -> None:
+    """Each row is taken as it says itself; only together do they cover the scene."""
+    parcels = workspace.add_parcels(squares(6))
+    scene = workspace.add_s2()
+    workspace.query("ALTER TABLE aois ALTER wkb_geometry TYPE geometry")
+    workspace.query("DELETE FROM aois")
+    west, south, east, north = ground().bounds
+    middle = west + 200
+    for left, right, srid in ((west, middle, first), (middle, east, 4326 + 32633 - first)):
+        workspace.query(
+            "INSERT INTO aois VALUES ('my_aoi', ST_Transform(ST_MakeEnvelope(%s, %s, %s, %s, 32633), %s))",
+            *(left, south, right, north, srid),
+        )
+    asked = workspace.run("s2", "--check")
+    assert asked.code == 0
+    assert "parcels in the area: 'my_aoi' reaches from 14.9" in asked.stdout
+    outcome = workspace.run("s2")
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert_same(workspace.signatures(scene), scene.expected(parcels))

@@ -273,6 +273,41 @@ def test_a_trigger_that_drops_histograms(workspace: Workspace) -> None:
     assert (workspace.status(scene), workspace.rows()) == ("ingested", 0)
 
 
+def test_a_trigger_that_keeps_rows(workspace: Workspace) -> None:
+    """What is to be replaced is not deleted: it would be there twice."""
+    workspace.query(SIGNATURES.format(pid=""))
+    workspace.query(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF OLD.pid = 2 THEN RETURN NULL; END IF; RETURN OLD; END $$"
+    )
+    workspace.query("CREATE TRIGGER keep BEFORE DELETE ON signatures FOR EACH ROW EXECUTE FUNCTION keep()")
+    parcels = workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.ingest(scene)
+    outcome = workspace.run("s2", "--all")
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert f" {BANDS} rows " in outcome.errors[0]
+    assert "signatures" in outcome.errors[0]
+    assert workspace.status(scene) == "ingested"
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+    assert workspace.rows(scene) == BANDS * 5
+
+
+def test_tables_that_are_published(workspace: Workspace) -> None:
+    """For replication: without an identity of their rows, none could be deleted. Tables made here have one."""
+    workspace.query("CREATE PUBLICATION everything FOR ALL TABLES")
+    workspace.tables["hists_table"] = "hists"
+    parcels = workspace.add_parcels(squares(2))
+    scene = workspace.add_s2()
+    for _ in range(2):
+        workspace.ingest(scene)
+        outcome = workspace.run("s2")
+        assert (outcome.code, outcome.errors) == (0, [])
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+    assert workspace.rows(scene) == BANDS * 2
+
+
 # The log's column
 
 

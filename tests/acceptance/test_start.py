@@ -114,6 +114,35 @@ def mixed(workspace: Workspace) -> None:
     workspace.query("UPDATE parcels SET wkb_geometry = ST_Transform(wkb_geometry, 32632) WHERE ogc_fid IN (2, 5)")
 
 
+def some_footprints(changed: str) -> Callable[[Workspace], None]:
+    """A second, later scene whose footprint is written in another way."""
+
+    def broken(workspace: Workspace) -> None:
+        other = workspace.add_s2("2020-05-01T10:00:31")
+        workspace.query("ALTER TABLE dias_catalogue ALTER footprint TYPE geometry")
+        workspace.query(f"UPDATE dias_catalogue SET footprint = {changed} WHERE id = %s", other.id)
+
+    return broken
+
+
+def as_role(workspace: Workspace, *grants: str) -> None:
+    _stack.enter_context(worker_role(workspace, *grants))
+
+
+def log_of_others(workspace: Workspace) -> None:
+    made(workspace)
+    workspace.query("ALTER TABLE extraction_log ADD site text NOT NULL")
+
+
+def in_a_schema(workspace: Workspace) -> None:
+    """The right to the table is there, that to its schema is not."""
+    made(workspace)
+    workspace.query("CREATE SCHEMA land")
+    as_role(workspace, *ALL_RIGHTS)
+    workspace.query("ALTER TABLE parcels SET SCHEMA land")
+    workspace.tables["parcel_table"] = "land.parcels"
+
+
 def many_numbers(workspace: Workspace) -> None:
     workspace.query("ALTER TABLE dias_catalogue ALTER id TYPE bigint")
     workspace.query("UPDATE dias_catalogue SET id = 2147483648")
@@ -123,7 +152,7 @@ def many_numbers(workspace: Workspace) -> None:
 class Broken:
     """What is broken, the check that sees it, and words of its line."""
 
-    broken: Callable[[Workspace], None]
+    broken: Callable[[Workspace], object]
     check: str
     words: tuple[str, ...]
 
@@ -250,7 +279,6 @@ CASES: dict[str, Broken] = {
         "catalogue",
         ("id", "uuid", "integer"),
     ),
-    "ids of scenes are too large": Broken(many_numbers, "catalogue", ("id", "2147483648")),
     "columns as GeoPackages have them": Broken(
         sql("ALTER TABLE parcels RENAME ogc_fid TO fid"), "parcel table", ("ogc_fid", "tables.parcel_id")
     ),
@@ -259,7 +287,78 @@ CASES: dict[str, Broken] = {
         "parcel table",
         ("wkb_geometry", "tables.parcel_geometry"),
     ),
+    "a database that takes no writes": Broken(
+        lambda workspace: workspace.query(
+            f"ALTER DATABASE {workspace.one('SELECT current_database()')} SET default_transaction_read_only = on"
+        ),
+        "writing",
+        ("default_transaction_read_only",),
+    ),
+    "a schema that the user may not use": Broken(in_a_schema, "parcel table", ("schema land", "GRANT")),
+    "no right to create": Broken(
+        lambda workspace: as_role(workspace, ALL_RIGHTS[0].replace(", extraction_log, signatures", ""), ALL_RIGHTS[1]),
+        "extraction log",
+        ("extraction_log", "GRANT CREATE ON SCHEMA public"),
+    ),
+    "published rows without identity": Broken(
+        sql(f"CREATE TABLE signatures {SIGNATURES}", "CREATE PUBLICATION everything FOR ALL TABLES"),
+        "results table",
+        ("everything", "ALTER TABLE public.signatures REPLICA IDENTITY FULL"),
+    ),
+    "a published catalogue without a key": Broken(
+        sql(
+            "ALTER TABLE dias_catalogue DROP CONSTRAINT dias_catalogue_pkey",
+            "CREATE PUBLICATION scenes FOR TABLE dias_catalogue",
+        ),
+        "catalogue",
+        ("scenes", "ALTER TABLE public.dias_catalogue REPLICA IDENTITY FULL"),
+    ),
+    "a key without the band": Broken(
+        sql(f"CREATE TABLE signatures {SIGNATURES}", "ALTER TABLE signatures ADD PRIMARY KEY (pid, obsid)"),
+        "results table",
+        ("signatures", "pid, obsid;", "band"),
+    ),
+    "a rule that keeps rows": Broken(
+        sql(
+            f"CREATE TABLE signatures {SIGNATURES}",
+            "CREATE RULE keep AS ON DELETE TO signatures DO INSTEAD NOTHING",
+        ),
+        "results table",
+        ("signatures", "DROP RULE keep"),
+    ),
+    "a rule that keeps statuses": Broken(
+        sql("CREATE RULE keep AS ON UPDATE TO dias_catalogue DO INSTEAD NOTHING"),
+        "catalogue",
+        ("dias_catalogue", "DROP RULE keep"),
+    ),
+    "a column that is computed from others": Broken(
+        sql(
+            f"CREATE TABLE signatures {SIGNATURES}",
+            "ALTER TABLE signatures DROP p50, ADD p50 real GENERATED ALWAYS AS ((p25 + p75) / 2) STORED",
+        ),
+        "results table",
+        ("p50", "GENERATED", "DROP EXPRESSION"),
+    ),
+    "a log with a column of others": Broken(
+        log_of_others,
+        "extraction log",
+        ("site", "NOT NULL"),
+    ),
     # 3. and 4. What is plausible
+    "footprints with several SRIDs": Broken(
+        some_footprints("ST_Transform(footprint, 32633)"), "catalogue", ("1 with 4326", "1 with 32633", "footprint")
+    ),
+    "footprints some of which have no SRID": Broken(
+        some_footprints("ST_SetSRID(footprint, 0)"), "catalogue", ("1 with 4326, 1 with 0", "ST_SetSRID", "4326)")
+    ),
+    "parcels most of which have no SRID": Broken(
+        sql(
+            "ALTER TABLE parcels ALTER wkb_geometry TYPE geometry",
+            "UPDATE parcels SET wkb_geometry = ST_SetSRID(wkb_geometry, 0) WHERE ogc_fid > 1",
+        ),
+        "reference systems of all parcels",
+        ("1 with 32633, 5 with 0", "ST_SetSRID", "32633)"),
+    ),
     "several SRIDs in one column": Broken(
         mixed, "reference systems of all parcels", ("4 with 32633", "2 with 32632", "parcels")
     ),
@@ -417,7 +516,7 @@ def test_the_worst_decides(workspace: Workspace, scene: Scene) -> None:
     assert "area of interest" in failed["reference systems"]
 
 
-def test_without_a_database(workspace: Workspace) -> None:
+def test_without_a_database(workspace: Workspace, scene: Scene) -> None:
     workspace.db_config["database"]["connection"]["port"] = 9
     asked = workspace.run("s2", "--check")
     assert asked.code == 75

@@ -74,14 +74,14 @@ def test_body_that_stays_wrong(workspace: Workspace, proxy: FaultyS3, scene: Sce
 def test_fault_that_does_not_pass(workspace: Workspace, proxy: FaultyS3, scene: Scene, kind: Kind) -> None:
     """The store's trouble, not the scene's: given back, to be done another time."""
     later = workspace.add_s2("2020-04-02T10:00:31")
-    proxy.spoil("", kind)
+    proxy.spoil("S2A_MSIL2A", kind)  # all requests about products, and not the look at the store
     workspace.extraction.update({"outage_pause_seconds": 0.1, "outages_in_a_row": 2})
     outcome = workspace.run("s2", "--all")
     assert (outcome.code, len(outcome.errors)) == (75, 1)
     assert [workspace.status(one) for one in (scene, later)] == ["ingested", "ingested"]
-    log, _ = workspace.log(scene)
-    assert log["outcome"] == "given_back"
-    assert workspace.log(later) == []
+    for one in (scene, later):  # the other one has come before a second attempt
+        (log,) = workspace.log(one)
+        assert log["outcome"] == "given_back"
     assert workspace.rows() == 0
     assert workspace.files() == []
 
@@ -103,13 +103,11 @@ def test_store_that_is_down(workspace: Workspace, proxy: FaultyS3, scene: Scene)
     assert (outcome.code, len(outcome.errors)) == (75, 1)
     assert workspace.status(scene) == "ingested"
     assert proxy.endpoint.removeprefix("http://") in outcome.errors[0]
-    (log,) = workspace.log(scene)
-    assert log["outcome"] == "given_back"
+    assert workspace.log(scene) == []  # seen before the claim
 
     proxy.listen()
     assert workspace.run("s2").code == 0
     assert_extracted(workspace, scene)
-    assert [attempt["outcome"] for attempt in workspace.log(scene)] == ["given_back", "extracted"]
 
 
 def test_keys_that_expire_in_the_middle(workspace: Workspace, proxy: FaultyS3, scene: Scene) -> None:

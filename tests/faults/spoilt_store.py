@@ -66,6 +66,10 @@ class Rule:
     done: int = 0
 
 
+OF_PRODUCTS = r"/\d{4}/\d\d/\d\d/"
+"""Fits all requests about a product, and not the look at the store before the first claim."""
+
+
 @dataclass
 class Peak:
     """How many at once: now, and at most so far."""
@@ -162,6 +166,16 @@ class SpoiltStore:
             return replace(answer, body=body, length=len(body))
 
         self._add(Rule(key, changed, times, _is_download))
+
+    def announce(self, key: str, name: str, size: int) -> None:
+        """Listings that fit give objects whose keys hold this name another size."""
+
+        def changed(answer: Answer) -> Answer:
+            pattern = rb"(<Key>[^<]*" + re.escape(name.encode()) + rb"[^<]*</Key>.*?<Size>)[0-9]+"
+            body = re.sub(pattern, rb"\g<1>%d" % size, answer.body, flags=re.DOTALL)
+            return replace(answer, body=body, length=len(body))
+
+        self._add(Rule(key, changed, None, lambda request: not request.of_an_object))
 
     def swap(self, key: str, change: Callable[[bytes], bytes]) -> None:
         """Another object lies in the store: listing, size and ETag (an MD5) agree with it."""

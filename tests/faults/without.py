@@ -28,7 +28,7 @@ from extractors.errors import UnusableSceneError
 from extractors.model import Outcome, Scene
 from extractors.products import body, content, source, store
 from extractors.products.card import Card
-from extractors.raster import bands, chunks, images
+from extractors.raster import bands, chunks, images, memory
 from extractors.runtime import deadline as runtime_deadline
 from extractors.runtime import signals
 
@@ -143,10 +143,15 @@ def failure_classes() -> None:
     put(worker, outcome_of=lambda *_: Outcome("failed", "failed", "something", 1))
 
 
+def proof() -> None:
+    """Claim without looking at libraries and store before."""
+    put(worker, prove=lambda *_: None)
+
+
 def attempts() -> None:
     """Try again for ever."""
     original = attempt.outcome_of
-    put(attempt, outcome_of=lambda error, _, settings: original(error, 1 - MANY, settings))
+    put(attempt, outcome_of=lambda error, _, *rest: original(error, 1 - MANY, *rest))
     made = Queue.__init__
 
     def endless(self: Any, *arguments: Any) -> None:
@@ -360,7 +365,7 @@ def only_bursts() -> None:
 
 def decoded_limit() -> None:
     """Images may claim any size."""
-    put(bands, LARGEST_DECODED_BYTES=MANY**2)
+    put(memory.Budget, keep=lambda *_: None)
 
 
 def too_large() -> None:
@@ -374,7 +379,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
         skip_locked_claim, advisory_lock, rescue, fence, one_transaction, journal_lookup, failure_classes, attempts,
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
         integrity, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large, final,
-        no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit,
+        no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit, proof,
     )
 }  # fmt: skip
 

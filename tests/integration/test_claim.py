@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 import socket
@@ -149,6 +150,34 @@ def test_one_broken_footprint_does_not_keep_the_others_waiting(footprint: str, b
     bare_ground.add_scene(MORNING, footprint)
     wanted = bare_ground.add_scene(MORNING + DAY)
     assert wanted in claimed(bare_ground.worker().queue)
+
+
+@pytest.mark.parametrize("by_structure", [True, False])
+def test_an_invalid_footprint_with_every_version_of_postgis(by_structure: bool, bare_ground: Ground) -> None:
+    """Without the quick way of making geometries valid, its hull takes its place; an AOI is made valid all the same."""
+    bow_tie = "POLYGON((14 45, 16 47, 16 45, 14 47, 14 45))"
+    bare_ground.add_aoi("POLYGON((14 45, 14.5 45.3, 14.5 45, 14 45.3, 14 45))")
+    across = bare_ground.add_scene(MORNING, bow_tie)
+    bare_ground.add_scene(MORNING, "POLYGON((14.2 45.35, 14.3 45.36, 14.3 45.35, 14.2 45.36, 14.2 45.35))")
+    worker = bare_ground.worker()
+    tables = dataclasses.replace(worker.tables, fixes_by_structure=by_structure)
+    queue = Queue(worker.database, tables, bare_ground.settings, "s2")
+    assert claimed(queue) == [across]
+
+
+def test_the_srid_that_most_footprints_have(ground: Ground) -> None:
+    """The first one has another."""
+    ground.query("ALTER TABLE dias_catalogue ALTER footprint TYPE geometry")
+    odd, *others = (ground.add_scene(MORNING + number * DAY) for number in range(3))
+    ground.query("UPDATE dias_catalogue SET footprint = ST_SetSRID(footprint, 32633) WHERE id = %s", odd)
+    ground.query("UPDATE dias_catalogue SET status = status WHERE id <> %s", odd)
+    queue = ground.worker().queue
+    problems = {}
+    while (scene := queue.claim()) is not None:
+        problems[scene.id] = scene.problem
+        queue.give_back(scene, DONE, ParcelCounts())
+    assert problems.pop(odd) is not None
+    assert problems == dict.fromkeys(others)
 
 
 def test_the_one_that_was_asked_for(ground: Ground) -> None:

@@ -103,8 +103,21 @@ def test_another_session_in_place_of_one_that_broke(ground: Ground) -> None:
         ({"dbname": "nothing"}, 'database "nothing" does not exist'),
         ({"sslmode": "sometimes"}, 'invalid sslmode value: "sometimes"'),
         ({"sslmode": "require"}, "server does not support SSL, but SSL was required"),
+        ({"options": "-c statement_timeuot=5s"}, "statement_timeuot"),
+        ({"options": "-c statement_timeout=soon"}, "statement_timeout"),
+        ({"service": "nowhere"}, "nowhere"),
     ],
-    ids=["wrong password", "no password", "unknown user", "unknown database", "odd sslmode", "no SSL"],
+    ids=[
+        "wrong password",
+        "no password",
+        "unknown user",
+        "unknown database",
+        "odd sslmode",
+        "no SSL",
+        "a setting that nobody knows",
+        "a value that cannot be",
+        "an unknown service",
+    ],
 )
 def test_a_server_that_refuses_us_is_not_waited_for(
     changes: dict[str, Any], words: str, ground: Ground, monkeypatch: pytest.MonkeyPatch
@@ -138,6 +151,42 @@ def test_a_user_who_may_not_log_in(ground: Ground) -> None:
     finally:
         ground.query(f"GRANT CONNECT ON DATABASE {ground.name} TO PUBLIC")
         ground.query("DROP ROLE silent, outsider")
+
+
+def test_a_setting_that_the_user_may_not_change(ground: Ground) -> None:
+    ground.query("CREATE ROLE humble LOGIN PASSWORD 'humble'")
+    try:
+        with pytest.raises(ConfigurationError, match="log_statement"):
+            connect(ground, 600, dbuser="humble", dbpasswd="humble", options="-c log_statement=all")
+    finally:
+        ground.query("DROP ROLE humble")
+
+
+@pytest.mark.parametrize("sslmode", ["prefer", "disable"])
+def test_another_kind_of_server(sslmode: str, ground: Ground) -> None:
+    """Somebody else answers at the port, and speaks first."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def serve() -> None:
+        while True:
+            try:
+                incoming, _ = listener.accept()
+            except OSError:
+                return
+            with incoming:
+                incoming.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                incoming.recv(1000)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"):
+            connect(ground, 600, port=port, sslmode=sslmode)
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
 
 
 def test_nobody_there(ground: Ground) -> None:

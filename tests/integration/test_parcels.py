@@ -103,6 +103,27 @@ def test_parcels_that_meet_footprint_and_aoi(bare_ground: Ground) -> None:
     assert sorted(parcels(bare_ground, footprint=geographic(footprint)).pids()) == [in_both, touching]
 
 
+def test_a_parcel_with_more_vertices_than_fit_into_memory(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not even leave the database; it is counted, and others are not touched."""
+    monkeypatch.setattr("extractors.database.parcels.MOST_VERTICES", 20)
+    ground.create_parcels(UTM)
+    good, *_ = ground.add_parcels([square(1, 1), shapely.Point(X + 300, Y + 300).buffer(50, quad_segs=6)], UTM)
+    asked = parcels(ground)
+    assert asked.pids() == [good]
+    assert asked.unusable() == {"too_large": 1}
+
+
+def test_chunks_of_many_vertices_have_fewer_parcels(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extractors.database.spool.BYTES_PER_BLOCK", 2_000)
+    ground.create_parcels(UTM)
+    ground.add_parcels([square(1, n) for n in range(10)], UTM)
+    ground.add_parcels([shapely.Point(X + 300, Y + 300).buffer(50, quad_segs=20)] * 3, UTM)
+    sizes = [len(chunk) for chunk in parcels(ground).chunks()]
+    assert sum(sizes) == 13
+    assert max(sizes) == 10 or len(sizes) > 3
+    assert len(sizes) >= 3
+
+
 TRIANGLE = shapely.Polygon([(X, Y), (X + 1000, Y), (X, Y + 1000)])
 UPPER_RIGHT, LOWER_LEFT = square(9, 9), square(1, 1)
 

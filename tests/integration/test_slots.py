@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from extractors.database.slots import download_slot
+from extractors.database.sql import statement
 from tests.integration.conftest import Ground
 
 TAKEN = "SELECT objid::int FROM pg_locks WHERE locktype = 'advisory' AND classid = 1128418562 ORDER BY 1"
@@ -22,7 +23,10 @@ def test_a_worker_waits_for_a_free_slot(
     ground: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    first = download_slot(ground.database(), 1)
+    worker = ground.database()
+    with worker.transaction("being at a scene") as cursor:
+        cursor.execute(statement("queue.lock"), {"obsid": 1})
+    first = download_slot(worker, 1)
     first.__enter__()
     pauses: list[float] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,35 @@ def test_a_listing_without_an_end_is_not_one_product(monkeypatch: pytest.MonkeyP
         with pytest.raises(UnusableSceneError, match=r"^there are more than 20 objects under p/"):
             store.find_all(["p/a.img"], "p/")
     assert len(server.asked) == 2 * 21
+
+
+@pytest.mark.parametrize("placeholders", [0, 1])
+def test_a_listing_of_nothing_that_does_not_end(placeholders: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without a key, or with names of folders only."""
+    for module in ("source", "store"):
+        monkeypatch.setattr(f"extractors.products.{module}.MOST_OBJECTS_OF_A_PRODUCT", 20)
+    numbers = iter(range(1000))
+
+    def answer(_: Asked) -> Answer:
+        page = listing("p/folder/", f"token {next(numbers)}")
+        return Answer(page if placeholders else re.sub(rb"<Contents>.*</Contents>", b"", page))
+
+    with Scripted(answer) as server:
+        store = store_at(server)
+        for ask in (store.list_product, store.check):
+            with pytest.raises(UnusableSceneError, match=r"^there are more than 20 objects under p/"):
+                ask("p/")
+    assert len(server.asked) == 2 * 21
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(status: int) -> None:
+    """Neither a listing nor what comes instead of one."""
+    with (
+        Scripted(lambda _: Answer(NOTHING + b" " * 20_000_000, status)) as server,
+        pytest.raises(StoreUnavailableError, match="an answer of over 16,000,000 bytes"),
+    ):
+        store_at(server, retry_seconds=0).list_product("p/")
 
 
 def test_people_may_list_as_much_as_there_is(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

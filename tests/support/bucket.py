@@ -22,6 +22,11 @@ class Bucket:
     def write(self, key: str, body: bytes) -> None:
         self._client.put_object(Bucket=self.bucket, Key=key, Body=body)
 
+    def write_others(self) -> None:
+        """Products of others, without which a store seems to be the wrong one."""
+        for folder in ("Sentinel-1/", "Sentinel-2/"):
+            self.write(f"{folder}others", b"of others")
+
     def remove(self, key: str) -> None:
         self._client.delete_object(Bucket=self.bucket, Key=key)
 

@@ -2,25 +2,74 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from tests.support.workspace import Workspace
+from tests.support.environment import ROOT
+
+if TYPE_CHECKING:
+    from tests.support.database import Database
+    from tests.support.workspace import Workspace
 
 PASSWORD = "only for this test"
+SCRIPT = ROOT / "swarm" / "worker_role.sql"
+GRANTS = re.findall(r"^GRANT (.*?) ON (.*?) TO ", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+"""What the script grants: rights -> on what."""
+
+
+def create_role(database: Database, role: str) -> None:
+    """A role as the documentation makes it for workers, in a database that lets nobody in without a grant."""
+    name = sql.Identifier(role)
+    database.query(
+        sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOINHERIT PASSWORD {}").format(name, sql.Literal(PASSWORD))
+    )
+    database.query(
+        sql.SQL(
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC;"
+            " REVOKE ALL ON spatial_ref_sys FROM PUBLIC"
+        ).format(sql.Identifier(database.database))
+    )
+
+
+def run_script(database: Database, role: str, tables: Mapping[str, str], *, strict: bool = True) -> None:
+    """swarm/worker_role.sql, with the tables of a configuration. strict: fails at the first error."""
+    names = {"aois": tables["aoi_table"], "parcels": tables["parcel_table"], "results": tables["results_table"]}
+    keys = {"catalogue_table": "catalogue", "hists_table": "hists"} | {
+        key: key for key in ("parcel_id", "parcel_geometry")
+    }
+    names |= {ours: tables[key] for key, ours in keys.items() if key in tables}
+    variables = [f"--set={name}={value}" for name, value in {"worker": role, **names}.items()]
+    server = database.postgis
+    done = subprocess.run(
+        ["psql", "-X", "-q", *(("-1", "--set=ON_ERROR_STOP=1") if strict else ()), *variables, "-f", str(SCRIPT)],
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "PGHOST": server.host, "PGPORT": str(server.port),
+            "PGUSER": server.user, "PGPASSWORD": server.password, "PGDATABASE": database.database,
+        },
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not strict or done.returncode == 0, done.stderr
 
 
 @contextmanager
 def worker_role(workspace: Workspace, *grants: str) -> Iterator[str]:
-    """The worker becomes a user who may log in and has these rights (`SELECT ON parcels`); afterwards it is gone."""
+    """The worker becomes a user who may log in and has these rights (`SELECT ON parcels`), or else those that
+    swarm/worker_role.sql gives; afterwards it is gone."""
     role = f"worker{uuid.uuid4().hex[:8]}"
     name = sql.Identifier(role)
-    workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(PASSWORD)))
     connection = workspace.db_config["database"]["connection"]
     before = dict(connection)
+    if grants:
+        workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(PASSWORD)))
+    else:
+        create_role(workspace, role)
+        run_script(workspace, role, workspace.tables)
     try:
         for grant in grants:
             workspace.query(sql.SQL("GRANT " + grant + " TO {}").format(name))

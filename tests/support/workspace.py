@@ -19,6 +19,7 @@ from tests.support.bucket import Bucket
 from tests.support.database import Database
 from tests.support.environment import environment
 from tests.support.ground import GRID, Array, footprint, ground, optical, radar
+from tests.support.roles import PASSWORD, create_role, run_script
 from tests.support.running import Outcome, Running
 from tests.support.scenes import Scene, s2_reference
 
@@ -32,6 +33,8 @@ class Workspace(Database, Bucket):
     # What pytest's options --engine and --without set for all tests.
     preset: ClassVar[dict[str, Any]] = {}
     without: ClassVar[str | None] = None
+    # Whether workers run under a role that has no right but those of swarm/worker_role.sql (--worker-role).
+    least_rights: ClassVar[bool] = False
 
     def __init__(
         self, postgis: Postgis, store: S3Server, folder: Path, *, parcel_srid: int = GRID.epsg, name: str | None = None
@@ -43,6 +46,7 @@ class Workspace(Database, Bucket):
         self.cwd.mkdir(parents=True)
         self.data = self.cwd / "data"
         self._started: list[Running] = []
+        self._role: str | None = None
         Bucket.__init__(self, store, name)
         Database.__init__(self, postgis, name, parcel_srid)
         # A secret of our own, so that it can be looked for in everything that was printed.
@@ -98,7 +102,19 @@ class Workspace(Database, Bucket):
         return found
 
     def write_config(self) -> None:
+        connection = self.db_config["database"]["connection"]
+        if self.least_rights and connection.get("dbuser") == self.postgis.user:
+            # As far as the test has left the tables such that rights can be given.
+            if self._role is None:
+                self._role = f"worker_of_{self.database}"
+                create_role(self, self._role)
+            run_script(self, self._role, self.tables, strict=False)
+            connection |= {"dbuser": self._role, "dbpasswd": PASSWORD}
+        elif self._role is not None and connection.get("dbuser") == self._role:
+            run_script(self, self._role, self.tables, strict=False)
         for name, content in (("db_config.json", self.db_config), ("s3_config.json", self.s3_config)):
+            # For nobody else: a worker would warn of it.
+            (self.cwd / name).touch(0o600)
             (self.cwd / name).write_text(json.dumps(content, indent=4))
 
     # Scenes
@@ -223,6 +239,8 @@ class Workspace(Database, Bucket):
         for running in self._started:
             running.kill()
         self.drop_database()
+        if self._role is not None:
+            self.postgis.drop_role(self._role)
         self.drop_bucket()
 
     def _new_folder(self) -> Path:

@@ -339,14 +339,18 @@ class Cloud:
 
 def hold_namespace(name: str, folder: Path) -> subprocess.Popen[bytes]:
     """A process with a network, a host name and mounts of its own, which end with us: then nobody holds the other end
-    of its input. What is written into the home directory there stays in `folder`."""
-    for part in ("home", "work"):
+    of its input. What is written into the home directory there stays in `folder`. The daemon's configuration is as
+    prepare.sh leaves it where it has installed Docker."""
+    for part in ("home", "work", "etc_docker"):
         (folder / part).mkdir()
+    (folder / "etc_docker" / "daemon.json").write_text('{"no-new-privileges": true}\n')
+    Path("/etc/docker").mkdir(exist_ok=True)  # as any Docker makes it; here it is only a place to mount on
     home = Path.home()
     setup = [
         f"echo {name} >/proc/sys/kernel/hostname",
         f"mount -t overlay overlay -o lowerdir={home},upperdir={folder}/home,workdir={folder}/work {home}",
         f"mount --bind {folder}/resolv.conf /etc/resolv.conf",
+        f"mount --bind {folder}/etc_docker /etc/docker",
         "echo",
         "exec cat",
     ]

@@ -17,11 +17,14 @@ from psycopg2.extensions import connection
 from tests.faults.network import TcpProxy
 from tests.faults.season import AREA, Season
 from tests.support.environment import ROOT
+from tests.support.roles import run_script
 from tests.support.running import wait_until
 from tests.swarm.cloud import Cloud, DockerError, Node
 
 DATABASE = "sentinel"
 USER = "operator"
+"""The role that the stack makes for its workers."""
+OWNER, OWNERS_PASSWORD = "postgres", "given by the test"
 # Everything that a password may hold but a quote and a backslash.
 PASSWORD = "canary p@ss $HOME 'x' %s {};"
 SECRET_KEY = "canary of the store"
@@ -41,14 +44,14 @@ STACK_CONNECTION: dict[str, str | int] = {
 class StackPostgis:
     """The database of a stack, as tests reach it: by the port that the manager publishes."""
 
-    password = PASSWORD
+    user, password = OWNER, OWNERS_PASSWORD
 
     def __init__(self, host: str, port: int, log: Path) -> None:
         self.host, self.port, self.log = host, port, log
 
     def connect(self, dbname: str = DATABASE, **_: Any) -> connection:
         return psycopg2.connect(
-            host=self.host, port=self.port, dbname=DATABASE, user=USER, password=PASSWORD, connect_timeout=5
+            host=self.host, port=self.port, dbname=DATABASE, user=self.user, password=self.password, connect_timeout=5
         )
 
     def create_database(self, name: str) -> None:
@@ -127,12 +130,13 @@ class Stack:
 
     def deploy(self, **variables: str) -> None:
         """Deploy it, with these variables of the shell."""
-        name = f"docker_compose_{self.card}.yml"
-        shutil.copy(ROOT / name, self.folder)
+        files = [f"docker_compose_{self.card}.yml", "docker_compose_port.yml"]  # the tests look into the database
+        for name in files:
+            shutil.copy(ROOT / name, self.folder)
         assignments = [f"{key}={value}" for key, value in variables.items()]
         done = self.cloud.manager.run(
             "env", *assignments, "docker", "stack", "deploy", "--resolve-image", "never",
-            "-c", str(self.folder / name), self.name,
+            *(word for name in files for word in ("-c", str(self.folder / name))), self.name,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
         assert "gnoring" not in done.stdout, f"something in the stack file has no effect: {done.stdout}"
@@ -227,9 +231,13 @@ def database_of(stack: Stack) -> StackPostgis:
     server = StackPostgis(stack.cloud.manager.address, 5432, log)
 
     def answers() -> bool:
+        """Whether its superuser has been given a password, and gets in."""
+        container = stack.cloud.manager.docker("ps", "-qf", f"name={stack.name}_pg_spat").strip()
+        change = f"ALTER ROLE {OWNER} PASSWORD '{OWNERS_PASSWORD}'"
         try:
+            stack.cloud.manager.docker("exec", container, "psql", "-U", OWNER, "-d", DATABASE, "-c", change)
             server.connect().close()
-        except psycopg2.OperationalError:
+        except (DockerError, psycopg2.OperationalError):
             return False
         return True
 
@@ -247,7 +255,10 @@ class Burst:
     variables: Mapping[str, str]
 
     def start(self, **more: str) -> None:
-        """Deploy again, now with workers: the number that the stack file names, unless REPLICAS is given."""
+        """Deploy again, now with workers: the number that the stack file names, unless REPLICAS is given. They have no
+        rights but those that they need."""
+        if isinstance(self.season.workspace.postgis, StackPostgis):
+            run_script(self.season.workspace, USER, self.season.workspace.tables)
         self.stack.deploy(**self.variables, **more)
 
     def again(self, number: int) -> None:

@@ -74,6 +74,7 @@ def test_prepare(cloud: Cloud, tmp_path: Path) -> None:
     for name in names(cloud):
         assert f"{name}: Docker: already there" in lines
         assert f"{name}: daemon: already runs" in lines
+        assert f"{name}: no-new-privileges: already set" in lines
     again = script(cloud, "prepare.sh", "--directory", folder, *names(cloud))
     assert [line for line in again if "directory" in line] == [
         f"{name}: directory {folder}: already there" for name in names(cloud)
@@ -144,7 +145,7 @@ def test_check_finds_nothing_wrong(cloud: Cloud, tmp_path: Path) -> None:
                 assert found.pop("DOCKER").startswith("ok ")
                 assert found.pop("DATABASE") == "in the stack"
                 assert found.pop("HOST") == name
-                assert found == dict.fromkeys(("SSH", "SWARM", "CLOCK", "DISK", "IMAGE", "S3"), "ok")
+                assert found == dict.fromkeys(("SSH", "SWARM", "CLOCK", "DISK", "IMAGE", "PRIVILEGES", "S3"), "ok")
 
 
 def test_check_tells_what_is_wrong(cloud: Cloud, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.support.environment import ROOT
 from tests.swarm import images
 from tests.swarm.cloud import Cloud
 from tests.swarm.stack import PASSWORD, SECRET_KEY, configure
+from tests.unit.test_stack_files import CONFINED
 
 SOMEBODY = 1234
 LARGEST_BYTES = 700_000_000
@@ -38,7 +39,7 @@ class Directory:
 
     def run(self, command: str, options: str = "") -> subprocess.CompletedProcess[str]:
         """The README's command, on a terminal."""
-        line = f'docker run -it --rm {options} -v "$PWD":/usr/src/app {self.cloud.image} {command}'
+        line = f'docker run -it --rm {CONFINED} {options} -v "$PWD":/usr/src/app:ro {self.cloud.image} {command}'
         return self.cloud.manager.run("script", "-qec", line, "/dev/null", folder=self.path)
 
     def files(self) -> dict[str, tuple[int, int]]:
@@ -90,7 +91,7 @@ def test_files_for_their_owner_only(directory: Directory) -> None:
     assert "db_config.json: cannot be read" in refused.stdout
     assert "--user" in refused.stdout
     assert set(directory.season.statuses().values()) == {"ingested"}
-    done = directory.run(f"{COMMAND} --all", f"--user {SOMEBODY}:{SOMEBODY} --read-only")
+    done = directory.run(f"{COMMAND} --all", f"--user {SOMEBODY}:{SOMEBODY}")
     assert done.returncode == 0, done.stdout
     directory.season.check()
     assert set(directory.files()) == {"db_config.json", "s3_config.json"}
@@ -134,6 +135,10 @@ def test_image(cloud: Cloud) -> None:
     history = cloud.manager.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", cloud.image)
     for secret in (PASSWORD, SECRET_KEY, "db_config.json", "s3_config.json"):
         assert secret not in history + json.dumps(made)
+    programs = cloud.manager.docker(
+        "run", "--rm", "--user", "0", cloud.image, "find", "/", "-xdev", "-perm", "/6000", "-type", "f"
+    )
+    assert programs == "", "programs that make their user somebody else"
     script = (
         "for tool in gcc cc make pip pip3 git curl; do if command -v $tool; then exit 1; fi; done; "
         'test -z "$(ls -A /var/lib/apt/lists)"; test ! -e /root/.cache; test -z "$(ls -A /usr/src/app)"'

@@ -50,6 +50,7 @@ def resources(folder: Path, outcomes: list[Outcome], *scenes: Scene | None) -> A
         return True
 
     return SimpleNamespace(
+        card=SimpleNamespace(code="s2"),
         options=read_options("s2", ["--data-dir", str(folder), "--all"]),
         config=SimpleNamespace(extraction=Extraction(outage_pause_seconds=0.001, retry_pause_seconds=0)),
         request=SimpleNamespace(layers=()),
@@ -104,7 +105,13 @@ GIVEN_BACK_75 = Outcome(GIVEN_BACK, "ingested", "x", 75)
         (
             psycopg2.ProgrammingError("odd"),
             1,
-            Outcome(GIVEN_BACK, "ingested", "the database reports: odd", 2, ends_worker=True),
+            Outcome(
+                GIVEN_BACK,
+                "ingested",
+                "the database does not do what it should while working on the scene (odd); fix its tables",
+                2,
+                ends_worker=True,
+            ),
         ),
         (
             ZeroDivisionError("odd"),

@@ -23,6 +23,7 @@ from extractors.errors import SceneError
 from extractors.model import BandFile, ImageFormat
 from extractors.raster import bands
 from extractors.raster.bands import GridBands, Part, scene_bands
+from extractors.raster.images import ImageFile
 from extractors.raster.integrity import check_integrity
 from extractors.statistics.grid import Grid as PixelGrid
 from extractors.statistics.grid import Polygons, PolygonsOnGrid
@@ -266,7 +267,11 @@ def envi(folder: Path, header: str | None = HEADER, size: int = 80) -> Path:
         (HEADER, 80),
         (HEADER.replace("header offset = 0", "header offset = 16"), 96),
         (HEADER.replace("header offset = 0\n", ""), 80),
-        (HEADER.replace("bands = 1", "bands = 2"), 160),
+        (HEADER.replace("header offset = 0", "Header Offset = 16"), 96),
+        (HEADER.replace("header offset = 0", "header_offset   = 16"), 96),
+        (HEADER.replace("header offset = 0", "header offset = 0\nHEADER OFFSET = 16"), 96),
+        (HEADER.replace("header offset = 0", "remark = {\nheader offset = 16 }"), 80),
+        (HEADER.replace("header offset = 0", "; header offset = 16"), 80),
         (HEADER.replace("bands = 1\n", ""), 80),
         (HEADER.replace("data type = 4", "data type = 1"), 20),
         (HEADER.replace("data type = 4", "data type = 2"), 40),
@@ -279,7 +284,8 @@ def envi(folder: Path, header: str | None = HEADER, size: int = 80) -> Path:
         (HEADER.replace("samples = 5", "  samples   =  5  "), 80),
     ],
     ids=[
-        "as SNAP writes it", "offset", "no offset", "two bands", "no bands", "uint8", "int16", "int32", "float64",
+        "as SNAP writes it", "offset", "no offset", "capitals", "an underscore", "twice", "in braces", "a remark",
+        "no bands", "uint8", "int16", "int32", "float64",
         "uint16", "uint32", "lines of Windows", "no spaces", "many spaces",
     ],
 )  # fmt: skip
@@ -290,6 +296,80 @@ def test_an_envi_file_has_the_size_that_its_header_announces(header: str, size: 
         path.write_bytes(bytes(wrong))
         with pytest.raises(SceneError, match=rf"^Gamma0_VV\.img has {wrong} bytes, but its header announces {size} \("):
             check_integrity(path, "ENVI")
+
+
+@pytest.mark.parametrize("value", ["16", "0", "8 "])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "header offset",
+        "Header Offset",
+        "HEADER_OFFSET",
+        " header offset",
+        "header  offset",
+        "header\toffset",
+        "header offset\t",
+        "x = {\n}\nheader offset",
+        "x = {\nheader offset",
+    ],
+)
+def test_an_envi_header_is_read_as_gdal_reads_it(name: str, value: str, tmp_path: Path) -> None:
+    """Accepted if the size is that which GDAL reads: then it has the pixels that were written; refused otherwise."""
+    pixels = FIVE_BY_FOUR.astype(">f4").tobytes()
+    for skipped in (0, 8, 16):
+        path = envi(tmp_path, HEADER.replace("header offset = 0", f"{name} = {value}"))
+        path.write_bytes(bytes(skipped) + pixels)
+        try:
+            with open_bands(tmp_path, BandFile("VV", path.name), driver="ENVI") as (group,):
+                (part,) = group.parts(on(group.grid, shapely.box(500_000, 5_099_960, 500_050, 5_100_000)))
+        except SceneError:
+            assert skipped != int(value) or "x = {" in name or "  " in name or "\t" in name
+        else:
+            assert part.arrays[0].tolist() == FIVE_BY_FOUR.tolist()
+
+
+def test_an_envi_header_that_gdal_does_not_read_to_its_end(tmp_path: Path) -> None:
+    """It stops at very long lines."""
+    long = "x = " + "y" * 20_000
+    path = envi(tmp_path, HEADER.replace("header offset = 0", f"{long}\nheader offset = 16"), 96)
+    assert "is not understood by GDAL" in opening(tmp_path, BandFile("VV", path.name), driver="ENVI")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["header offset = -16", "header offset = 16 bytes", "header offset = {16}", "header offset = 4294967312",
+     "header offset = \u0661\u0666"],
+)  # fmt: skip
+def test_an_envi_header_with_an_offset_that_is_no_number(line: str, tmp_path: Path) -> None:
+    for size in (80, 96):
+        path = envi(tmp_path, None, size)
+        path.with_suffix(".hdr").write_text(HEADER.replace("header offset = 0", line), encoding="utf-8")
+        opening(tmp_path, BandFile("VV", path.name), driver="ENVI")
+
+
+@pytest.mark.parametrize(
+    ("change", "size", "words"),
+    [
+        (("bands = 1\n", "bands = 2\n"), 160, "announces 2 bands, uncompressed"),
+        (("interleave = bsq\n", "interleave = bip\nBANDS = 2\n"), 160, "announces 2 bands, uncompressed"),
+        (("interleave = bsq\n", "file compression = 1\n"), 80, "announces 1 bands, compressed"),
+        (("interleave = bsq\n", "File Compression = 1\n"), 80, "announces 1 bands, compressed"),
+        (("interleave = bsq\n", "x = " + " " * 70_000 + "\n"), 80, "over 65,536 bytes"),
+    ],
+    ids=["two bands", "bip", "compressed", "compressed, in capitals", "70 kB of blanks"],
+)
+def test_an_envi_file_holds_one_band_uncompressed(
+    change: tuple[str, str], size: int, words: str, tmp_path: Path
+) -> None:
+    path = envi(tmp_path, HEADER.replace(*change), size)
+    assert words in opening(tmp_path, BandFile("VV", path.name), driver="ENVI")
+
+
+def test_an_envi_header_of_blanks_takes_no_time(tmp_path: Path) -> None:
+    """Sixty thousand: an expression that tries every way to match them would take minutes."""
+    path = envi(tmp_path, HEADER + " " * 60_000 + "x")
+    with open_bands(tmp_path, BandFile("VV", path.name), driver="ENVI"):
+        pass
 
 
 def test_an_envi_file_without_its_header(tmp_path: Path) -> None:
@@ -598,7 +678,20 @@ def test_a_large_window_is_split_until_it_fits(read: Read, monkeypatch: pytest.M
     assert [part.arrays[0].tolist() for part in parts] == [[[1, 2]], [[19]], [[5], [10], [15], [20]]]
 
 
-def test_one_large_parcel_may_have_a_large_window(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
+def test_a_large_parcel_is_read_piece_by_piece(group: GridBands, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[int] = []
+    original = ImageFile.read
+
+    def watched(self: ImageFile, index: int, rows: slice, columns: slice, into: Any = None) -> Any:
+        windows.append((rows.stop - rows.start) * (columns.stop - columns.start))
+        return original(self, index, rows, columns, into)
+
+    monkeypatch.setattr(ImageFile, "read", watched)
+    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 10)
+    monkeypatch.setattr(bands, "CELL", 3)
     (part,) = read(shapely.box(500_000, 5_099_960, 500_050, 5_100_000))
-    assert part.arrays[0].shape == (4, 5)
+    assert [sorted(array.ravel().tolist()) for array in part.arrays] == [
+        sorted((FIVE_BY_FOUR * factor).ravel().tolist()) for factor in (1, 100)
+    ]
+    assert max(windows) <= 9
+    assert sum(windows) == 2 * FIVE_BY_FOUR.size

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.runtime.cores import THREAD_VARIABLES, keep_libraries_single_threaded, usable_cores
+from extractors.runtime.cores import THREAD_VARIABLES, keep_libraries_single_threaded, usable_cores, usable_memory
 
 V2 = "30 23 0:26 / /sys/fs/cgroup ro,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "31 23 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:10 - cgroup cgroup rw,cpu,cpuacct"
@@ -180,3 +180,24 @@ def test_numpy_starts_no_threads() -> None:
     # The control: it would, wherever there is more than one core.
     threads, _ = threads_and_cores(code.replace("keep(); ", ""))
     assert (threads > 1) == (cores > 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("500000000\n", 500_000_000), ("max\n", 8_192_000), ("", 8_192_000), ("9" * 19, 8_192_000)]
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_memory_is_the_least_of_machine_and_cgroup(
+    write: Write, tmp_path: Path, version: int, text: str, expected: int
+) -> None:
+    write("proc/meminfo", "MemTotal:     8000 kB\nMemFree:  100 kB\n")
+    if version == 2:
+        set_up(write, "0::/\n", V2)
+        write(f"{V2_FOLDER}/memory.max", text)
+    else:
+        set_up(write, "4:memory:/\n", V1.replace("cpu,cpuacct", "memory"))
+        write("sys/fs/cgroup/memory/memory.limit_in_bytes", text)
+    assert usable_memory(tmp_path) == min(expected, 8_192_000)
+
+
+def test_memory_that_nobody_knows(tmp_path: Path) -> None:
+    assert usable_memory(tmp_path) is None

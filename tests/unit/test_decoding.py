@@ -16,7 +16,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from extractors.errors import SceneError
-from extractors.model import BandFile, ImageFormat, Layer, ParcelChunk, StatisticsRequest
+from extractors.model import BandFile, ImageFormat, Layer, Limits, ParcelChunk, StatisticsRequest
 from extractors.raster.decoding import Decoding
 from extractors.raster.images import ImageFile
 from extractors.signatures import ChunkResult
@@ -94,7 +94,7 @@ def test_each_tile_is_decoded_once_and_only_where_parcels_are(cores: int, folder
         asked.append((epsg, boxes))
         return [0]
 
-    with Decoding(FILES, folder, JPEG2000, cores, occupied) as images:
+    with Decoding(FILES, folder, JPEG2000, Limits(cores), occupied) as images:
         for file in FILES:
             images.arrived(folder / file.file_name)
         assert {band.srid for band in images.bands} == {32633}
@@ -117,7 +117,7 @@ def test_an_error_in_a_tile_is_reported_to_every_chunk_that_needs_it(
         return original(self, index, rows, columns, into)
 
     monkeypatch.setattr(ImageFile, "read", failing)
-    with Decoding(FILES, folder, JPEG2000, 2, lambda epsg, boxes: range(len(boxes))) as images:
+    with Decoding(FILES, folder, JPEG2000, Limits(2), lambda epsg, boxes: range(len(boxes))) as images:
         for file in FILES:
             images.arrived(folder / file.file_name)
         for pid in range(3):
@@ -133,7 +133,7 @@ def test_an_error_in_a_tile_is_reported_to_every_chunk_that_needs_it(
 
 def test_only_bands_of_the_request_are_decoded(folder: Path, decoded: Counter[Any]) -> None:
     request = StatisticsRequest("scanline", 0, (Layer("B08", "B8"),))
-    with Decoding(FILES, folder, JPEG2000, 2, nowhere) as images:
+    with Decoding(FILES, folder, JPEG2000, Limits(2), nowhere) as images:
         for file in FILES:
             images.arrived(folder / file.file_name)
         assert [means(result) for result in images.compute([chunk(1, 0, 0)], request)] == [{(1, "B8"): 200}]
@@ -142,7 +142,7 @@ def test_only_bands_of_the_request_are_decoded(folder: Path, decoded: Counter[An
 
 def test_all_files_must_be_there(folder: Path) -> None:
     (folder / "B08.jp2").unlink()
-    with Decoding(FILES, folder, JPEG2000, 1, nowhere) as images:
+    with Decoding(FILES, folder, JPEG2000, Limits(1), nowhere) as images:
         images.arrived(folder / "B04.jp2")
         with pytest.raises(SceneError, match=r"^B08\.jp2 is missing$"):
             assert images.bands
@@ -156,7 +156,7 @@ def test_results_are_not_computed_far_ahead(folder: Path) -> None:
             taken.append(pid)
             yield chunk(pid, 0, 0)
 
-    with Decoding(FILES, folder, JPEG2000, 1, nowhere) as images:
+    with Decoding(FILES, folder, JPEG2000, Limits(1), nowhere) as images:
         results = images.compute(chunks(), REQUEST)
         assert next(results).pid.tolist() == [0]
         assert len(taken) == 5

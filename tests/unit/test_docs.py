@@ -14,9 +14,8 @@ from extractors.health import VARIABLE
 from extractors.runtime.options import read_options
 from tests.support.environment import ROOT
 
-PAGES = [
-    ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "docs/configuration.md", "docs/operating.md")
-]
+PAGES = [ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md")]
+PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md")]
 PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
 STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed"}
 OUTCOMES = {"extracted", "no_parcels", "notfound", "absent", "failed", "error", "lost", "claim_lost", "given_back"}
@@ -132,3 +131,25 @@ def test_examples_of_the_configuration() -> None:
     config.DatabaseFile.model_validate(database | more)
     config.StoreFile.model_validate(store)
     config.DirectoryFile.model_validate(directory)
+
+
+def test_every_threat_names_a_test_that_exists() -> None:
+    """SECURITY.md: no row promises what nobody has seen."""
+    defended = (ROOT / "SECURITY.md").read_text().partition("## What is defended\n")[2].partition("\n## ")[0]
+    table = [line for line in defended.splitlines() if line.startswith("| ") and not line.startswith("| threat |")]
+    assert len(re.findall("^### ", defended, re.MULTILINE)) == 6
+    assert len(table) > 20
+    for line in table:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", line.split(" | ")[2])
+        assert named, line
+        for file, test in named:
+            assert (ROOT / file).is_file(), file
+            assert not test or f"\ndef {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+
+
+def test_every_file_that_security_names_exists() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    for name in set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|sh|lock|yml))`", text)):
+        if name.startswith("tests/"):
+            continue
+        assert (ROOT / name).exists() or (ROOT / "extractors" / name).exists(), name

@@ -103,7 +103,7 @@ def test_what_the_aoi_is_stands_in_one_place() -> None:
     """Whatever looks for scenes or parcels puts it in."""
     code = {name: without_comments(text) for name, text in BLOCKS}
     assert [name for name, text in code.items() if "{aois}" in text] == [
-        "aoi.areas", "checks.try_area", "checks.area_box", "tables.count_aois"
+        "aoi.areas", "checks.try_area", "checks.area_to_fix", "checks.area_box", "tables.count_aois"
     ]  # fmt: skip
     assert [name for name, text in code.items() if "ST_Segmentize({" in text] == ["aoi.in_srid"]
     assert {name for name, text in code.items() if "{areas}" in text} == {

@@ -35,9 +35,11 @@ def test_the_image_has_the_version_of_the_package() -> None:
 def test_every_variable_is_explained() -> None:
     text = stack_file("s2")
     comment, rest = text.split("version:")
+    opened = (ROOT / "docker_compose_port.yml").read_text()
+    comment, rest = comment + opened.split("version:")[0], rest + opened.split("version:")[1]
     variables = set(re.findall(r"(?<!\$)\$\{(\w+)", rest))
     page = (ROOT / "docs/operating.md").read_text()
-    assert "REPLICAS" in variables
+    assert {"REPLICAS", "PG_SPAT_PORT"} <= variables
     for variable in variables:
         assert re.search(rf"\b{variable}\b", comment), variable
         assert f"`{variable}`" in page, variable
@@ -54,3 +56,60 @@ def test_the_lock_files_hold_everything_with_hashes() -> None:
     assert wanted is not None
     for package in re.findall(r'"([\w-]+)', wanted[1]):
         assert re.search(rf"^{package}==", (ROOT / "requirements.lock").read_text(), re.MULTILINE), package
+
+
+# What containers may do
+
+CONFINED = "--cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp --pids-limit 512"
+
+
+def test_containers_that_people_start_are_confined() -> None:
+    """Every complete `docker run` of the pages and of the scripts' help."""
+    found = 0
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("swarm/*")):
+        text = re.sub(r"\\\n\s*", "", path.read_text())
+        for line in re.findall(r"docker run -.*", text):
+            assert CONFINED in line, f"{path.name}: {line}"
+            assert re.search(r"/usr/src/app:ro\b", line), f"{path.name}: {line}"
+            found += 1
+    assert found >= 2
+
+
+def services(card: str) -> dict[str, str]:
+    """The services of a stack file, as text."""
+    (body,) = re.findall(r"^services:\n(.*?)^\w", stack_file(card), re.DOTALL | re.MULTILINE)
+    parts = re.split(r"^  (\w+):\n", body, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_containers_of_the_stack_are_confined(card: str) -> None:
+    found = services(card)
+    assert found.keys() == {"pg_spat", "vector_extractor"}
+    for text in found.values():
+        assert re.search(r"limits:(\n +.*)*?\n +pids: \d+\n", text)
+    assert "read_only: true" in found["vector_extractor"]
+    assert "cap_drop: [ALL]" in found["vector_extractor"]
+    # Ignored by `docker stack deploy`, which would look as if it held.
+    assert "security_opt" not in stack_file(card)
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_no_port_is_published_unless_somebody_asks(card: str) -> None:
+    """Docker's rules let it past the node's firewall."""
+    assert "ports:" not in stack_file(card)
+    assert "published:" not in stack_file(card)
+    opened = (ROOT / "docker_compose_port.yml").read_text()
+    assert re.findall(r"^  (?:  )?(\w+):$", opened, re.MULTILINE) == ["pg_spat", "ports"]
+    version = re.compile(r'^version: "3\.\d"', re.MULTILINE)
+    assert version.findall(opened) == version.findall(stack_file(card))  # else Docker takes no two files
+
+
+def test_base_images_are_locked_by_digest() -> None:
+    """Under the names that the Dockerfile and the stack files have."""
+    locked = dict(re.findall(r"^(\w+)=(\S+)@sha256:[0-9a-f]{64}$", (ROOT / "images.lock").read_text(), re.MULTILINE))
+    base = re.findall(r"^ARG BASE_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    database = re.findall(r"\$\{PG_SPAT_IMAGE:-(.+?)\}", stack_file("s2"))
+    assert [locked] == [{"BASE_IMAGE": base[0], "PG_SPAT_IMAGE": database[0]}]
+    for page in ("Dockerfile", "README.md"):
+        assert 'docker build --build-arg "$(grep ^BASE_IMAGE= images.lock)" -t ' in (ROOT / page).read_text()

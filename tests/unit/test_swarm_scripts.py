@@ -85,6 +85,8 @@ case "${ON_HOST:-manager} $*" in
     "manager node inspect"*) exit 1 ;;
     *" swarm join "*) touch "$HOME/joined" ;;
     *" image inspect"*) echo "${IMAGE_ID:-sha256:1}" ;;
+    *" ps -q") if [ -e "$HOME/busy" ]; then echo a-container; fi ;;
+    *" run "*NoNewPrivs*) echo "${PRIVILEGES-1}" ;;
 esac
 """
 
@@ -114,13 +116,25 @@ class World:
         path = self.folder / f"{name}.log"
         return path.read_text() if path.exists() else ""
 
+    @property
+    def daemon_config(self) -> Path:
+        """The hosts' /etc/docker/daemon.json, one for all."""
+        return self.folder / "etc" / "daemon.json"
+
     def home(self, host: str) -> Path:
         return self.folder / host
 
     def run(self, script: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", PROJECT / "swarm" / script, *arguments],
-            env={"PATH": str(self.bin), "WORLD": str(self.folder), "MADE_UP_TOKEN": TOKEN, "HOME": "/", **environment},
+            env={
+                "PATH": str(self.bin),
+                "WORLD": str(self.folder),
+                "MADE_UP_TOKEN": TOKEN,
+                "HOME": "/",
+                "DAEMON_CONFIG": str(self.daemon_config),
+                **environment,
+            },
             text=True,
             capture_output=True,
             check=False,
@@ -250,12 +264,64 @@ def test_prepare_twice(world: World) -> None:
     assert f"vm1: directory {world.home('vm1')}/dk: already there" in again.stdout
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, {"no-new-privileges": True}),
+        ("", {"no-new-privileges": True}),
+        (" {\n} \n", {"no-new-privileges": True}),
+        (
+            '{\n  "log-driver": "journald",\n  "a": {}\n}\n',
+            {"no-new-privileges": True, "log-driver": "journald", "a": {}},
+        ),
+        ('{"no-new-privileges" : true, "a": 1}', {"no-new-privileges": True, "a": 1}),
+    ],
+    ids=["no file", "an empty file", "an empty object", "other settings", "set already"],
+)
+def test_no_new_privileges(world: World, before: str | None, after: dict[str, object]) -> None:
+    """For all containers, since a stack cannot say it."""
+    if before is not None:
+        world.daemon_config.parent.mkdir()
+        world.daemon_config.write_text(before)
+    for _ in range(2):
+        outcome = world.run("prepare.sh", "vm1")
+        assert (outcome.returncode, outcome.stderr) == (0, "")
+        assert json.loads(world.daemon_config.read_text()) == after
+    assert "vm1: no-new-privileges: already set" in outcome.stdout
+    assert "next" not in outcome.stdout
+
+
+@pytest.mark.parametrize("text", ['{"no-new-privileges": false}', "[]", "nonsense"])
+def test_a_daemon_s_configuration_that_is_left_alone(world: World, text: str) -> None:
+    world.daemon_config.parent.mkdir()
+    world.daemon_config.write_text(text)
+    outcome = world.run("prepare.sh", "vm1")
+    assert outcome.returncode == 1
+    assert "no-new-privileges" in outcome.stderr
+    assert world.daemon_config.read_text() == text
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_daemon_is_started_anew_only_if_no_container_would_end(world: World, busy: bool) -> None:
+    world.program("systemctl", '#!/usr/bin/env bash\nprintf "%s\\n" "$*" >>"$WORLD/systemctl.log"\n')
+    if busy:
+        world.home("vm1").mkdir()
+        (world.home("vm1") / "busy").touch()
+    outcome = world.run("prepare.sh", "vm1")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    restarted = "restart docker" in world.log("systemctl")
+    assert restarted == (Path("/run/systemd/system").is_dir() and not busy)
+    assert restarted or "holds when the daemon is started next" in outcome.stdout
+
+
 def test_a_dry_run_changes_nothing(world: World) -> None:
     not_root(world)
     outcome = world.run("prepare.sh", "--dry-run", "vm1")
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert "vm1: would run: sudo -n usermod -aG docker eouser" in outcome.stdout
     assert f"vm1: would run: mkdir -p -- {world.home('vm1')}/dk" in outcome.stdout
+    assert f"{world.daemon_config}" in outcome.stdout
+    assert not world.daemon_config.exists()
     assert ": made" not in outcome.stdout
     assert not (world.home("vm1") / "dk").exists()
     assert world.log("sudo") == ""
@@ -265,7 +331,10 @@ def test_sudo_only_where_it_is_needed(world: World) -> None:
     not_root(world)
     outcome = world.run("prepare.sh", "vm1")
     assert outcome.returncode == 0
-    assert world.log("sudo").splitlines() == ["vm1: sudo -n usermod -aG docker eouser"]
+    first, second = world.log("sudo").splitlines()
+    assert first.startswith("vm1: sudo -n sh -c ")
+    assert first.endswith(f'{world.daemon_config} {{"no-new-privileges": true}}')
+    assert second == "vm1: sudo -n usermod -aG docker eouser"
     assert (world.home("vm1") / "dk").is_dir()
 
 
@@ -282,7 +351,9 @@ def test_docker_is_installed_where_there_is_none(world: World) -> None:
     outcome = world.run("prepare.sh", "vm1")
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert "vm1: Docker: installing docker.io" in outcome.stdout
-    assert [line.split()[-1] for line in world.log("sudo").splitlines()] == ["update", "docker.io", "eouser"]
+    words = [line.split()[-1] for line in world.log("sudo").splitlines()]
+    assert words == ["true}", "update", "docker.io", "eouser"]  # the daemon's configuration before the daemon
+    assert "started next" not in outcome.stdout
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "$(touch hit)", "a;touch hit", "a\\b", "ä*?"])
@@ -383,6 +454,15 @@ def test_all_is_well(world: World) -> None:
     assert (outcome.returncode, outcome.stderr) == (0, "")
     cells = row(outcome, "vm1")
     assert (cells["DOCKER"], cells["SWARM"], cells["CLOCK"], cells["IMAGE"]) == ("ok 20.10.24", "ok", "ok", "ok")
+    assert cells["PRIVILEGES"] == "ok"
+
+
+@pytest.mark.parametrize(("answer", "cell", "code"), [("0", "can be gained", 1), ("", "not checked", 0)])
+def test_privileges_are_looked_for_in_a_container(world: World, answer: str, cell: str, code: int) -> None:
+    assert world.run("join.sh", "vm1").returncode == 0
+    outcome = world.run("check.sh", "--min-disk", "0", "vm1", PRIVILEGES=answer)
+    assert (outcome.returncode, row(outcome, "vm1")["PRIVILEGES"]) == (code, cell)
+    assert "run --rm --network none --entrypoint sed" in world.log("docker")
 
 
 def test_what_is_wrong(world: World) -> None:
@@ -420,6 +500,22 @@ def test_a_talkative_login_shell(world: World) -> None:
     assert world.run("check.sh", "--min-disk", "0", "vm1").returncode == 0
 
 
+EVIL = r"\033]0;owned\007\033[2J"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_a_host_says_is_no_command_to_the_terminal(world: World, script: str) -> None:
+    """The name on its terminal, for instance, or a line that looks like another host's."""
+    evil = SSH.replace("No route to host", f"$(printf '{EVIL}')").replace(
+        'exec sh -c "$3"\n', f"printf 'step{EVIL}\\n'; exec sh -c \"$3\"\n"
+    )
+    world.program("ssh", evil)
+    world.run("join.sh", "vm1")
+    for hosts in (("vm1",), ("gone1",)):
+        outcome = world.run(script, *hosts)
+        assert (outcome.stdout + outcome.stderr).replace("\n", "").isprintable()
+
+
 def test_no_secret_goes_to_a_host(world: World) -> None:
     database = world.folder / "db.json"
     connection = {"host": "127.0.0.1", "port": 9, "dbpasswd": "pass-word", "dbuser": "who"}
@@ -448,10 +544,68 @@ def test_a_host_that_is_none_is_not_sent(world: World, host: str) -> None:
     assert world.log("ssh") == ""
 
 
+# The lock of images
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+PULLED = r"""#!/usr/bin/env bash
+printf '%s\n' "$*" >>"$WORLD/docker.log"
+case "$*" in
+    pull*) [ -z "${NO_REGISTRY:-}" ] || { echo "no such host" >&2; exit 1; } ;;
+    "image inspect"*)
+        name="${@: -1:1}"
+        printf 'elsewhere.example/other@sha256:1\n%s@%s\n' "${name%:*}" "$MADE_UP_DIGEST"
+        ;;
+esac
+"""
+
+
+@pytest.fixture
+def locking(world: World) -> World:
+    """A copy of what scripts/lock_images.sh reads and writes."""
+    project = world.folder / "project"
+    (project / "scripts").mkdir(parents=True)
+    for name in ("Dockerfile", "docker_compose_s2.yml", "images.lock", "scripts/lock_images.sh"):
+        shutil.copy(PROJECT / name, project / name)
+    world.program("docker", PULLED)
+    head = shutil.which("head")
+    assert head
+    (world.bin / "head").symlink_to(head)
+    return world
+
+
+def lock_images(world: World, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", world.folder / "project" / "scripts" / "lock_images.sh"],
+        env={"PATH": str(world.bin), "WORLD": str(world.folder), "MADE_UP_DIGEST": DIGEST, **environment},
+        text=True, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_the_lock_of_images_is_renewed(locking: World) -> None:
+    lock = locking.folder / "project" / "images.lock"
+    before = lock.read_text()
+    done = lock_images(locking)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert lock.read_text() != before
+    assert [line.split("@")[0] for line in lock.read_text().splitlines()] == [
+        line.split("@")[0] for line in before.splitlines()
+    ]
+    assert lock.read_text().count(DIGEST) == 2
+    assert locking.log("docker").count("pull ") == 2
+
+
+@pytest.mark.parametrize("trouble", [{"NO_REGISTRY": "1"}, {"MADE_UP_DIGEST": "nonsense"}])
+def test_a_lock_that_cannot_be_renewed_stays(locking: World, trouble: dict[str, str]) -> None:
+    lock = locking.folder / "project" / "images.lock"
+    before = lock.read_text()
+    assert lock_images(locking, **trouble).returncode == 1
+    assert lock.read_text() == before
+
+
 def test_shellcheck() -> None:
     skip_unless("" if shutil.which("shellcheck") else "not installed: shellcheck")
     outcome = subprocess.run(
-        ["shellcheck", *sorted((PROJECT / "swarm").glob("*.sh"))],
+        ["shellcheck", *sorted((PROJECT / "swarm").glob("*.sh")), *sorted((PROJECT / "scripts").glob("*.sh"))],
         text=True, capture_output=True, check=False, env=os.environ | {"LC_ALL": "C.UTF-8"},
     )  # fmt: skip
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")

@@ -164,7 +164,7 @@ def in_parts(engine: str, polygons: PolygonsOnGrid, in_memory: InMemory, tile: i
     grid = polygons.grid
     stored = StoredBand(file, 1, 0, bool(in_memory.mask.any()))
     decoded = None if tile is None else DecodedBand(stored, grid.shape, (tile, tile), str(in_memory.array.dtype))
-    group = GridBands(grid, (Band("B04", 32633, grid, stored, decoded),))
+    group = GridBands(grid, (Band("B04", 32633, grid, stored, decoded, str(in_memory.array.dtype)),))
     table = np.array([[0.0, *[np.nan] * 7]] * len(polygons))
     infinite, why = np.zeros(len(polygons)), []
     for need in group.tiles_under(polygons):
@@ -259,6 +259,36 @@ def test_batches_change_no_number(random: Random, dtype: str, batch: int, exact:
         patch.setattr(scanline, "MOST_PIXELS_EXACT", exact)
         table = ENGINES["scanline"](Polygons(geometries).on(grid)).statistics(array, 0)
     assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
+
+
+def dense(random: Random, places: Places) -> shapely.Polygon:
+    """Vertices and crossings in plenty: noise, a star whose points meet in its middle, or a zigzag that turns within
+    pixels."""
+    number, kind = int(random.integers(20, 200)), random.integers(3)
+    if kind == 0:
+        return shapely.Polygon(places(random, number))
+    middle = places(random, 1)[0]
+    if kind == 1:
+        angle, radius = np.arange(number) * 2 * np.pi / number, np.where(np.arange(number) % 2, 80.0, 0.5)
+        return shapely.Polygon(middle + (radius * [np.cos(angle), np.sin(angle)]).T)
+    x = np.linspace(middle[0] - 60, middle[0] + 60, number)
+    return shapely.Polygon(np.column_stack([x, np.where(np.arange(number) % 2, middle[1] - 50, middle[1] + 50)]))
+
+
+@given(
+    random=randoms, batch=st.sampled_from([0, 1, 7, 100, 500_000]), places=st.sampled_from([on_the_grid, anywhere]),
+    gathered=st.booleans(),
+)  # fmt: skip
+def test_batches_of_crossings_change_no_number(random: Random, batch: int, places: Places, gathered: bool) -> None:
+    file = stored(random, "uint16", 0)
+    grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (file.array.shape[0], file.array.shape[1]))
+    geometries = as_object_array([polygon(random, places, (dense, with_any_hole)) for _ in range(3)])
+    polygons = Polygons(geometries).on(grid)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanline, "BATCH_CROSSINGS", batch)
+        patch.setattr(bands, "LARGEST_WINDOW_PIXELS", 0 if gathered else 1_000_000)
+        table = in_parts("scanline", polygons, file, None).table
+    assert_same(table, np.array([whole(geometry, file.cleaned, grid) for geometry in geometries]), file.array.dtype)
 
 
 @given(random=randoms, engine=engines, places=st.sampled_from([on_the_grid, anywhere]))

@@ -1,7 +1,9 @@
 -- :in_srid
--- A geometry in another CRS. A straight edge in one CRS is a curve in another: edges get intermediate vertices first.
+-- A geometry in another CRS. A straight edge in one CRS is a curve in another: edges get intermediate vertices first, in
+-- all not more than some 100,000.
 ST_Transform(ST_Segmentize({geometry}, greatest(ST_XMax({geometry}) - ST_XMin({geometry}),
-                                               ST_YMax({geometry}) - ST_YMin({geometry}), 1e-9) / 1000),
+                                               ST_YMax({geometry}) - ST_YMin({geometry}),
+                                               ST_Perimeter({geometry}) / 100, 1e-9) / 1000),
              {srid}::integer)
 
 -- :in_srid_by_parts
@@ -12,8 +14,22 @@ CASE WHEN ST_XMax({geometry}) - ST_XMin({geometry}) > 180 AND ST_NumGeometries({
      ELSE {whole} END
 
 -- :valid
--- A geometry that GEOS can work with. Most are so as they are, and finding that out is quick.
-CASE WHEN ST_IsValid({geometry}) THEN {geometry} ELSE ST_MakeValid({geometry}) END
+-- A geometry that GEOS can work with. Most are so as they are, and finding that out is quick. What would take long to fix
+-- becomes NULL: for 800 vertices that all cross one another, ST_MakeValid takes minutes in which nothing stops it.
+CASE WHEN ST_IsValid({geometry}) THEN {geometry}
+     WHEN ST_NPoints({geometry}) <= {most}::integer THEN {fixed} END
+
+-- :by_structure
+-- An invalid geometry made valid ring by ring: quick. Only with PostGIS from 3.2 and GEOS from 3.10 on.
+ST_MakeValid({geometry}, 'method=structure keepcollapsed=false')
+
+-- :by_lines
+-- The same with every version, but slow.
+ST_MakeValid({geometry})
+
+-- :hull
+-- What takes the place of an invalid footprint where that is too slow: footprints are rough anyway.
+ST_ConvexHull({geometry})
 
 -- :shifted
 -- A geometry with longitudes from 0 to 360.
@@ -30,17 +46,42 @@ CASE WHEN ST_XMax({geometry}) - ST_XMin({geometry}) > 180 AND ST_XMin({geometry}
      ELSE {valid} END
 
 -- :areas
--- The AOI in the catalogue's CRS: one geometry for each of its rows. OFFSET 0 keeps the planner from transforming anew
--- wherever the geometry is mentioned.
+-- The AOI in the catalogue's CRS: one geometry for each of its rows. OFFSET 0 keeps the planner from fixing and
+-- transforming anew wherever the geometry is mentioned.
 SELECT {valid} AS geometry
-FROM (SELECT {transformed} AS transformed FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) area
+FROM (SELECT {transformed} AS transformed
+      FROM (SELECT {sound} AS outline FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) fixed OFFSET 0) area
+
+-- :problem
+-- Why a footprint cannot be used, in words; NULL if it can. In an order in which no step can fail or take long, whatever
+-- the footprint is.
+CASE WHEN ST_IsEmpty({raw}) THEN 'is empty'
+     WHEN ST_SRID({raw}) <> %(footprint_srid)s::integer
+         THEN concat('has the SRID ', ST_SRID({raw}), ', others in the catalogue have ', %(footprint_srid)s::integer)
+     WHEN GeometryType({raw}) ~ '^(POLYHEDRAL|TIN|TRIANGLE)' THEN concat('is a ', GeometryType({raw}))
+     WHEN ST_NPoints({raw}) > {most_of_all}::integer
+         THEN concat('has ', ST_NPoints({raw}), ' vertices, more than ', {most_of_all}::integer)
+     WHEN GeometryType({raw}) = 'GEOMETRYCOLLECTION' AND ST_AsText({raw}) ~ '(POLYHEDRAL|TIN|TRIANGLE)'
+         THEN 'is a collection of solids'
+     WHEN GeometryType({raw}) ~ '(CURVE|SURFACE|CIRCULAR)' AND NOT coalesce(ST_IsValid({raw}), false)
+         THEN 'has curves that cross each other'
+     WHEN ST_IsValid({raw}) THEN NULL
+     WHEN ST_NPoints({raw}) > {most}::integer
+         THEN concat('crosses itself, and has ', ST_NPoints({raw}), ' vertices, more than the ', {most}::integer,
+                     ' for which that is put right')
+     WHEN ST_AsText({raw}) ~* '(nan|inf)' THEN 'has coordinates that are no numbers'
+     WHEN ST_IsEmpty({fixed}) THEN 'has no area'
+END
 
 -- :met
--- Whether the footprint of scene `d` meets the AOI, which is the CTE `aoi`. One that is to be cut at 180 degrees has no
--- box to go by. OFFSET 0 has this found out scene by scene: as a join, it would have the AOI, which may have thousands of
--- corners, sorted with every scene.
+-- Whether the footprint of scene `d` meets the AOI, which is the CTE `aoi`; one that cannot be used, as far as its place
+-- is known, so that its scene is taken and fails. One that is to be cut at 180 degrees has no box to go by. OFFSET 0 has
+-- this found out scene by scene: as a join, it would have the AOI, which may have thousands of corners, sorted with
+-- every scene.
 EXISTS (SELECT FROM aoi
-        WHERE ({raw} && aoi.geometry OR ST_XMin({raw}) < -180 OR ST_XMax({raw}) > 180
-               OR ST_XMax({raw}) - ST_XMin({raw}) > 180)
-          AND ST_Intersects({footprint}, aoi.geometry)
+        WHERE CASE WHEN ST_IsEmpty({raw}) OR ST_SRID({raw}) <> %(footprint_srid)s::integer THEN true
+                   WHEN NOT ({raw} && aoi.geometry OR ST_XMin({raw}) < -180 OR ST_XMax({raw}) > 180
+                             OR ST_XMax({raw}) - ST_XMin({raw}) > 180) THEN false
+                   WHEN {problem} IS NOT NULL THEN true
+                   ELSE ST_Intersects({footprint}, aoi.geometry) END
         OFFSET 0)

@@ -1,10 +1,24 @@
 -- :nature
 -- What matters of a table: persistence, about how many rows it has (less than one: unknown), whether policies hide rows
 -- from us, what can be done to it if it is a view (4 UPDATE, 8 INSERT, 16 DELETE; COPY into a view takes a trigger), who
--- we are, whether we own it; and which rights to which columns (no name: to the whole table) we do not have.
+-- we are, whether we own it; rules that make something else of an UPDATE (2) or DELETE (4) of ours; publications for which
+-- rows that are changed or deleted would have to be told apart and cannot be; and which rights to which columns (no name: to
+-- the whole table) we do not have.
 SELECT c.relpersistence, c.reltuples::bigint, row_security_active(c.oid), pg_relation_is_updatable(c.oid, true),
        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 69 = 69),
        quote_ident(current_user), pg_has_role(c.relowner, 'USAGE'),
+       array(SELECT quote_ident(w.rulename) FROM pg_rewrite w
+             WHERE w.ev_class = c.oid AND c.relkind IN ('r', 'p') AND w.is_instead
+               AND (w.ev_type = '2' AND 'UPDATE' = ANY (%(privileges)s)
+                    OR w.ev_type = '4' AND 'DELETE' = ANY (%(privileges)s))),
+       array(SELECT quote_ident(p.pubname)
+             FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
+             WHERE t.schemaname = c.relnamespace::regnamespace::text AND t.tablename = c.relname
+               AND (p.pubupdate AND 'UPDATE' = ANY (%(privileges)s) OR p.pubdelete AND 'DELETE' = ANY (%(privileges)s))
+               AND NOT (c.relreplident = 'f'
+                        OR EXISTS (SELECT FROM pg_index i
+                                   WHERE i.indrelid = c.oid
+                                     AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END))),
        (SELECT coalesce(json_agg(json_build_array(lacking.privilege, lacking.names) ORDER BY lacking.privilege), '[]')
         FROM (SELECT wanted.privilege, string_agg(quote_ident(wanted.name), ', ' ORDER BY wanted.name) AS names
               FROM unnest(%(privileges)s::text[], %(names)s::text[]) wanted (privilege, name)
@@ -18,6 +32,10 @@ WHERE c.oid = %(table)s::regclass
 -- Whether there is a schema of this name, and we may create tables in it.
 SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'CREATE'), false), quote_ident(current_user)
 FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = %(schema)s
+
+-- :writable
+-- Whether this is a standby; whether transactions may write.
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'off'
 
 -- :labels_of_type
 -- The words that a column takes whose type is an enumeration; no rows for any other.
@@ -46,12 +64,13 @@ UPDATE {catalogue} SET status = %(status)s WHERE id = %(obsid)s
 -- The scene that is likely to be the next one.
 SELECT d.id FROM {catalogue} d
 WHERE d.status = 'ingested' AND d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s
+  AND d.id BETWEEN -2147483648 AND 2147483647
 ORDER BY d.obstime, d.id
 LIMIT 1
 
--- :highest_id
--- The catalogue's highest number.
-SELECT max(id) FROM {catalogue}
+-- :large_ids
+-- The first numbers of the catalogue that an integer does not hold.
+SELECT id FROM {catalogue} WHERE id > 2147483647 ORDER BY id LIMIT 6
 
 -- :try_area
 -- Whether a point of the area can be brought to the catalogue's CRS and to that of the parcels.
@@ -68,6 +87,13 @@ FROM {parcels} p
 WHERE NOT ST_IsEmpty({geometry})
 LIMIT 1
 
+-- :area_to_fix
+-- Vertices of the first row of the area that is invalid, and has more than those up to which that is put right.
+SELECT ST_NPoints({outline}) FROM {aois}
+WHERE {aoi_field}::text = %(aoi)s AND NOT ST_IsEmpty({outline}) AND ST_NPoints({outline}) > %(most)s::integer
+  AND NOT ST_IsValid({outline})
+LIMIT 1
+
 -- :position
 -- The middle of a parcel, in the parcels' CRS and in longitude and latitude.
 SELECT ST_X(middle), ST_Y(middle), ST_X(ST_Transform(middle, 4326)), ST_Y(ST_Transform(middle, 4326))
@@ -77,9 +103,9 @@ FROM (SELECT ST_Centroid(ST_Envelope({geometry})) AS middle
 -- :area_box
 -- West, south, east and north of the area in degrees; and whether any parcel lies there or within a degree of it.
 WITH area AS MATERIALIZED (
-    SELECT ST_Envelope(ST_Transform(ST_Segmentize(box, greatest(ST_XMax(box) - ST_XMin(box), 1e-9) / 8), 4326)) AS box
-    FROM (SELECT ST_SetSRID(ST_Extent({outline})::geometry, %(aoi_srid)s::integer) AS box
-          FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) extent
+    SELECT ST_SetSRID(ST_Extent(ST_Transform(ST_Segmentize(box, greatest(ST_XMax(box) - ST_XMin(box), 1e-9) / 8), 4326)
+                               )::geometry, 4326) AS box
+    FROM (SELECT ST_Envelope({outline}) AS box FROM {aois} WHERE {aoi_field}::text = %(aoi)s OFFSET 0) part
 ),
 around AS MATERIALIZED (
     SELECT ST_Transform(ST_Segmentize(ST_Intersection(ST_Expand(box, 1), ST_MakeEnvelope(-180, -90, 180, 90, 4326)), 0.5),
@@ -103,8 +129,9 @@ FROM (SELECT ST_Transform(ST_SetSRID(ST_Extent({geometry})::geometry, %(parcel_s
       FROM {parcels} p) parcels
 
 -- :srids
--- How many parcels have which SRID.
-SELECT ST_SRID({geometry}), count(*) FROM {parcels} p WHERE {geometry} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
+-- How many geometries have which SRID; none (0) comes last.
+SELECT ST_SRID({geometry}), count(*) FROM {table} p WHERE {geometry} IS NOT NULL
+GROUP BY 1 ORDER BY ST_SRID({geometry}) = 0, 2 DESC, 1
 
 -- :meanings
 -- What the log says that numbers of a CARD in a results table depend on: the values of the settings asked for, the scenes
@@ -148,3 +175,27 @@ WHERE d.card = %(card)s
   AND NOT EXISTS (SELECT FROM {log} l WHERE l.obsid = d.id AND l.results = %(results)s AND l.outcome = 'extracted')
   AND EXISTS (SELECT FROM {results} r WHERE r.obsid = d.id)
 LIMIT 1
+
+-- :strangers
+-- What may run with our rights and belongs to others than ourselves, superusers and the owner of the database: tables
+-- (with their triggers, rules and views), functions of their triggers; and who may make functions beside PostGIS's.
+WITH trusted AS (
+    SELECT oid FROM pg_roles
+    WHERE rolsuper OR rolname IN (current_user, 'pg_database_owner')
+       OR oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
+)
+SELECT concat('table ', c.oid::regclass), concat('belongs to ', pg_get_userbyid(c.relowner))
+FROM pg_class c
+WHERE c.oid = ANY (%(tables)s::regclass[]) AND c.relowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('trigger ', quote_ident(t.tgname), ' of ', t.tgrelid::regclass),
+       concat('calls a function of ', pg_get_userbyid(p.proowner))
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE t.tgrelid = ANY (%(tables)s::regclass[]) AND NOT t.tgisinternal AND p.proowner NOT IN (SELECT oid FROM trusted)
+UNION ALL
+SELECT concat('schema ', n.oid::regnamespace),
+       concat('lets ', CASE a.grantee WHEN 0 THEN 'everybody' ELSE pg_get_userbyid(a.grantee) END,
+              ' make functions beside those of PostGIS')
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace, aclexplode(n.nspacl) a
+WHERE e.extname = 'postgis' AND a.privilege_type = 'CREATE' AND a.grantee NOT IN (SELECT oid FROM trusted)
+ORDER BY 1

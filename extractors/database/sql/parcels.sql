@@ -63,8 +63,12 @@ selected AS NOT MATERIALIZED (
 -- All of the selection, in the CRS of the scene's files. No field is ever NULL, and the one of varying length comes
 -- last: so every row has the same layout.
 SELECT coalesce(pid, 0)::bigint,
-       (CASE WHEN pid IS NULL THEN 2 WHEN shape IS NULL THEN 1 ELSE 0 END)::smallint,
-       coalesce(ST_AsBinary({transform}(shape, %(scene_srid)s::integer)), ''::bytea)
+       (CASE WHEN pid IS NULL THEN 2
+             WHEN shape IS NULL THEN 1
+             WHEN ST_NPoints(shape) > %(most_vertices)s THEN 3
+             ELSE 0 END)::smallint,
+       coalesce(CASE WHEN ST_NPoints(shape) <= %(most_vertices)s
+                     THEN ST_AsBinary({transform}(shape, %(scene_srid)s::integer)) END, ''::bytea)
 FROM selected
 ORDER BY original
 

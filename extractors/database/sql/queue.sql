@@ -1,10 +1,14 @@
 -- :wanted
 -- Which scenes `d` a worker is for: those of its card and its dates that meet its AOI.
-d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s AND {met}
+d.card = %(card)s AND d.obstime >= %(start)s AND d.obstime < %(end)s AND {storable} AND {met}
+
+-- :storable
+-- Whether the number of scene `d` is one that locks, log and results can hold.
+d.id BETWEEN -2147483648 AND 2147483647
 
 -- :reference
 -- The reference of a scene, whatever blanks and line ends are around it.
-btrim(d.reference::text, E' \t\r\n')
+coalesce(btrim(d.reference::text, E' \t\r\n'), '')
 
 -- :oldest
 -- The oldest ingested scene that this worker is for; with the CTE `aoi`. Candidates are gone through in their order, so
@@ -30,7 +34,7 @@ LIMIT 1
 
 -- :claim
 -- Takes the oldest scene (`oldest`). The row is locked while it changes and locked rows are passed over, so two workers
--- never take the same one. NO KEY UPDATE, because a plain FOR UPDATE would make other programs' foreign-key inserts wait.
+-- never take the same one. Also says why its footprint cannot be used, if so. NO KEY UPDATE, because a plain FOR UPDATE would make other programs' foreign-key inserts wait.
 WITH aoi AS MATERIALIZED (
 {areas}
 ),
@@ -41,7 +45,7 @@ FOR NO KEY UPDATE OF d SKIP LOCKED
 UPDATE {catalogue} d SET status = 'inprogress'
 FROM oldest
 WHERE d.id = oldest.id
-RETURNING d.id, {reference}, d.obstime
+RETURNING d.id, {reference}, d.obstime, {problem}
 
 -- :claimable
 -- Whether there is a scene to take.
@@ -108,6 +112,16 @@ WHERE r.finished_at IS NULL AND r.card = %(card)s AND r.aoi = %(aoi)s
 -- Marks a scene as being worked on, for as long as this session lives; false if another session has it. In pg_locks:
 -- classid 1128418561, objid the scene.
 SELECT pg_try_advisory_lock(1128418561, %(obsid)s::integer)
+
+-- :strangers
+-- Sessions that hold the lock of one of these scenes (`skip`) and work on none: user, address, process, scene.
+SELECT coalesce(quote_ident(a.usename), 'somebody'), coalesce(host(a.client_addr), 'an address that is not shown'), l.pid,
+       l.objid::bigint
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1128418561
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.objid = ANY (%(skip)s::integer[]::oid[])
+  AND NOT EXISTS (SELECT FROM {log} r WHERE r.obsid::oid = l.objid AND r.finished_at IS NULL)
 
 -- :unlock_all
 -- Between scenes, a session holds no lock.

@@ -8,6 +8,10 @@ SET LOCAL enable_seqscan = off
 -- index on pid from being searched for every single parcel, which takes a hundred times as long.
 DELETE FROM {table} WHERE obsid = %(obsid)s AND pid + 0 IN (SELECT DISTINCT unnest(%(pids)s::bigint[]))
 
+-- :count_parcels
+-- How many rows of a scene are of some parcels; in the same way.
+SELECT count(*) FROM {table} WHERE obsid = %(obsid)s AND pid + 0 IN (SELECT DISTINCT unnest(%(pids)s::bigint[]))
+
 -- :count_scene
 -- How many rows of a scene there are.
 SELECT count(*) FROM {table} WHERE obsid = %(obsid)s

@@ -1,11 +1,12 @@
 -- :columns
 -- Columns of a table in their order: name, type (that beneath a domain), whether a row must bring a value, longest text,
--- SRID.
+-- SRID, whether its values are computed from others.
 SELECT a.attname,
        beneath.typname,
        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '',
        CASE WHEN beneath.typname IN ('bpchar', 'varchar') AND modifier > 4 THEN modifier - 4 END,
-       CASE WHEN beneath.typname IN ('geometry', 'geography') THEN postgis_typmod_srid(modifier) END
+       CASE WHEN beneath.typname IN ('geometry', 'geography') THEN postgis_typmod_srid(modifier) END,
+       a.attgenerated <> ''
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_type beneath ON beneath.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
@@ -14,14 +15,22 @@ WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
 -- :find
--- The table's schema and name as the database resolves them, its kind, and the comment on it; no row if there is none.
+-- A table's schema and name, its kind, and the comment on it; no row if there is none. Without a schema, it is looked for
+-- in those that the session trusts.
 SELECT n.nspname, c.relname, c.relkind, obj_description(c.oid, 'pg_class')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass(%(table)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+FROM unnest(CASE WHEN %(schema)s::text IS NULL THEN current_setting('parcel_extraction.schemas')::text[]
+                 ELSE ARRAY[%(schema)s::text] END)
+     WITH ORDINALITY trusted (name, place)
+JOIN pg_namespace n ON n.nspname = trusted.name
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+ORDER BY trusted.place
+LIMIT 1
 
--- :srid_of_data
--- The SRID that the geometries themselves carry, for a column whose type does not fix it.
-SELECT ST_SRID({geometry}) FROM {table} WHERE {geometry} IS NOT NULL LIMIT 1
+-- :usual_srid
+-- The SRID that most geometries carry, as far as they are looked at; for a column whose type does not fix it.
+SELECT srid
+FROM (SELECT ST_SRID({geometry}) AS srid FROM {table} WHERE {geometry} IS NOT NULL AND {of_use} LIMIT %(rows)s) looked_at
+GROUP BY srid ORDER BY count(*) DESC, srid DESC LIMIT 1
 
 -- :definition
 -- Whether the coordinates of this SRID are longitude and latitude; no row if the database has no definition of it.
@@ -48,13 +57,17 @@ CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, hist json)
 -- Rows of a scene are found through it when they are replaced. It costs nothing: a scene's rows lie together.
 CREATE INDEX ON {table} USING brin (obsid)
 
+-- :identify_rows
+-- Without a key, rows of a table that is published for replication could not be deleted.
+ALTER TABLE {table} REPLICA IDENTITY FULL
+
 -- :comment
 -- Marks a table as one that only this program writes into.
 COMMENT ON TABLE {table} IS %(comment)s
 
 -- :current_schema
 -- The schema in which a table is made whose name does not say.
-SELECT current_schema()
+SELECT (current_setting('parcel_extraction.schemas')::text[])[1]
 
 -- :create_log
 -- One row per attempt at a scene. obsid is dias_catalogue.id, without a foreign key so that the log outlives its scene.

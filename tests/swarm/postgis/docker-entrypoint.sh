@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the official image does, in short: POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB count when the data directory
-# is new; until the database is made, a server listens on the socket only.
+# is new, and so do scripts in /docker-entrypoint-initdb.d; until the database is made, a server listens on the socket only.
 set -euo pipefail
 if [ "$(id -u)" -eq 0 ]; then
     mkdir -p "$PGDATA" /var/run/postgresql
@@ -15,6 +15,10 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     pg_ctl -D "$PGDATA" -w -o "-c listen_addresses=''" start
     [ "$POSTGRES_DB" = postgres ] || createdb -U "$POSTGRES_USER" "$POSTGRES_DB"
     psql -q -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c 'CREATE EXTENSION postgis'
+    for script in /docker-entrypoint-initdb.d/*.sh; do
+        # shellcheck source=/dev/null
+        . "$script"
+    done
     pg_ctl -D "$PGDATA" -w -m fast stop
 fi
 exec "$@" -c listen_addresses='*'

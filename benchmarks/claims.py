@@ -1,0 +1,128 @@
+"""Many workers that claim: `python -m benchmarks.claims [--scenes N] [--sessions N] [--seconds N]`.
+
+Sessions in threads claim scenes and set them `extracted`, on a catalogue as others have made it, and then with the
+indexes that `--check` names. The AOI has 20,000 corners. Prints claims per second, and how long a claim takes.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psycopg2.extensions
+import shapely
+
+from demo import tables
+from demo.servers import Postgis
+from extractors.config import DatabaseFile
+from extractors.database.connection import Database
+from extractors.database.queue import Queue
+from extractors.database.tables import TableReader, make_tables
+from extractors.model import Outcome, ParcelCounts
+from extractors.s2 import CARD
+
+DATABASE = "claims"
+CORNERS = 20_000
+SCENES = """
+INSERT INTO dias_catalogue (obstime, reference, sensor, card, footprint)
+SELECT timestamp '2020-01-01' + n * interval '5 minutes', 'S2A_' || n, '2A', 's2',
+       ST_MakeEnvelope(14.2 + n %% 7 * 0.1, 45.2 + n %% 5 * 0.1, 15.2 + n %% 7 * 0.1, 46.2 + n %% 5 * 0.1, 4326)
+FROM generate_series(1, %s) n"""
+KINDS = {
+    "keys only": "ANALYZE",
+    "the indexes that --check names": "CREATE INDEX ON dias_catalogue (card, obstime, id) WHERE status = 'ingested';"
+    "ANALYZE",
+}
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=100_000)
+    parser.add_argument("--sessions", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with Postgis(folder / "cluster") as postgis:
+            postgis.create_database(DATABASE)
+            admin = postgis.connect(DATABASE)
+            fill(admin, options.scenes)
+            for kind, statement in KINDS.items():
+                admin.autocommit = True
+                with admin.cursor() as cursor:
+                    cursor.execute("UPDATE dias_catalogue SET status = 'ingested' WHERE status <> 'ingested'")
+                    cursor.execute(statement)
+                taken = claims(settings(postgis), options.sessions, options.seconds)
+                longest = sorted(taken)[len(taken) * 99 // 100]
+                print(
+                    f"{kind}: {len(taken) / options.seconds:.0f} claims/s by {options.sessions} sessions, each in "
+                    f"{statistics.median(taken) * 1000:.0f} ms, one of a hundred in {longest * 1000:.0f} ms",
+                    flush=True,
+                )
+            admin.close()
+    return 0
+
+
+def fill(admin: psycopg2.extensions.connection, scenes: int) -> None:
+    """Catalogue, area and parcels."""
+    tables.create_catalogue(admin)
+    tables.create_aois(admin)
+    tables.create_parcels(admin, "parcels", 4326)
+    steps = [(index * math.tau / CORNERS, 1.5 + index % 2 * 1e-4) for index in range(CORNERS)]
+    outline = [(15 + radius * math.cos(angle), 46 + radius * math.sin(angle)) for angle, radius in steps]
+    tables.add_aoi(admin, "benchmark", shapely.Polygon(outline).wkt)
+    tables.add_parcels(admin, "parcels", [shapely.box(15, 46, 15.01, 46.01)], 4326)
+    with admin, admin.cursor() as cursor:
+        cursor.execute(SCENES, (scenes,))
+
+
+def settings(postgis: Postgis) -> DatabaseFile:
+    """The configuration of all sessions."""
+    names = {"aoi_table": "aois", "parcel_table": "parcels", "results_table": "signatures"}
+    args = {"aoi_field": "name", "name": "benchmark", "startdate": "2020-01-01", "enddate": "2030-01-01"}
+    document = {"connection": postgis.connection_config(DATABASE), "tables": names, "args": args}
+    return DatabaseFile.model_validate({"database": document})
+
+
+def claims(config: DatabaseFile, sessions: int, seconds: float) -> list[float]:
+    """The seconds that each claim took, of all that ended in time."""
+    labels = [label for _, label in config.extraction.layers(CARD.code)]
+    taken: list[float] = []
+    opened: list[tuple[Database, Queue]] = []
+    for _ in range(sessions):
+        database = Database(config, "db_config.json")
+        made = make_tables(database, TableReader(database, config, "db_config.json", labels, False).all())
+        opened.append((database, Queue(database, made, config, CARD.code, labels)))
+    end = time.monotonic() + seconds
+
+    def work(queue: Queue) -> None:
+        while True:
+            started = time.monotonic()
+            scene = queue.claim()
+            now = time.monotonic()
+            if scene is None:
+                return
+            queue.give_back(scene, Outcome("extracted", "extracted", ""), ParcelCounts())
+            queue.unlock()
+            if now > end:
+                return
+            taken.append(now - started)
+
+    threads = [threading.Thread(target=work, args=(queue,)) for _, queue in opened]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for database, _ in opened:
+        database.close()
+    return taken
+
+
+if __name__ == "__main__":
+    sys.exit(main())

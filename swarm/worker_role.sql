@@ -1,0 +1,85 @@
+-- The rights of workers: what they need and no more. For psql, run by the owner of the tables once catalogue, areas and
+-- parcels are there; again for other tables. What workers write into is made if it is absent.
+--
+--     psql -v ON_ERROR_STOP=1 -1 -d sentinel -v worker=extraction -v aois=aois -v parcels=parcels_2018 \
+--          -v results=roi_2018_s2_signatures -f worker_role.sql
+--
+--     worker              the role, which must exist: CREATE ROLE extraction LOGIN NOINHERIT PASSWORD '...'
+--     aois, parcels, results, hists      tables as in db_config.json (hists: only if configured)
+--     catalogue (dias_catalogue), log (extraction_log, in the catalogue's schema), aoi_field (name),
+--     parcel_id (ogc_fid), parcel_geometry (wkb_geometry)      where they are called otherwise
+--
+-- Schemas other than public: GRANT USAGE ON SCHEMA ... TO the role as well.
+\if :{?catalogue} \else \set catalogue dias_catalogue
+\endif
+\if :{?log} \else \set log extraction_log
+\endif
+\if :{?aoi_field} \else \set aoi_field name
+\endif
+\if :{?parcel_id} \else \set parcel_id ogc_fid
+\endif
+\if :{?parcel_geometry} \else \set parcel_geometry wkb_geometry
+\endif
+SELECT to_regclass(:'results') IS NULL AS no_results, to_regclass(:'log') IS NULL AS no_log,
+       CASE pg_typeof(max(:parcel_id))::text WHEN 'bigint' THEN 'bigint' ELSE 'integer' END AS pid
+FROM (SELECT :parcel_id FROM :parcels LIMIT 0) parcels \gset
+
+\if :no_log
+CREATE TABLE :log (
+    run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    obsid integer NOT NULL,
+    reference text NOT NULL,
+    card text NOT NULL,
+    aoi text NOT NULL,
+    results text NOT NULL,
+    worker text NOT NULL,
+    attempt integer NOT NULL DEFAULT 1,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    outcome text,
+    status text,
+    retry_after timestamptz,
+    detail text,
+    parcels_selected integer,
+    rows_written jsonb,
+    parcels_without_row jsonb,
+    parcels_without_geometry jsonb,
+    chunks_recomputed integer,
+    seconds jsonb,
+    versions jsonb,
+    settings jsonb
+);
+CREATE INDEX extraction_log_obsid ON :log (obsid);
+CREATE INDEX extraction_log_open ON :log (obsid) WHERE finished_at IS NULL;
+CREATE INDEX extraction_log_pauses ON :log (retry_after) WHERE retry_after IS NOT NULL;
+\endif
+
+\if :no_results
+CREATE TABLE :results (
+    pid :pid, obsid integer, band varchar(3),
+    count real, mean real, std real, min real, max real, p25 real, p50 real, p75 real
+);
+CREATE INDEX ON :results USING brin (obsid);
+COMMENT ON TABLE :results IS 'Made by parcel-extraction: every scene in it is in extraction_log';
+\endif
+
+GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO :"worker";
+GRANT USAGE ON SCHEMA public TO :"worker";
+GRANT SELECT ON spatial_ref_sys TO :"worker";
+GRANT SELECT (id, obstime, reference, card, status, footprint), UPDATE (status) ON :catalogue TO :"worker";
+GRANT SELECT (:aoi_field, wkb_geometry) ON :aois TO :"worker";
+GRANT SELECT (:parcel_id, :parcel_geometry) ON :parcels TO :"worker";
+GRANT SELECT, INSERT (obsid, reference, card, aoi, results, worker, versions, settings, attempt), UPDATE (finished_at, outcome,
+    status, detail, retry_after, parcels_selected, rows_written, parcels_without_row, chunks_recomputed,
+    parcels_without_geometry, seconds, versions, settings) ON :log TO :"worker";
+GRANT SELECT (pid, obsid), INSERT, DELETE ON :results TO :"worker";
+
+\if :{?hists}
+SELECT to_regclass(:'hists') IS NULL AS no_hists \gset
+\if :no_hists
+CREATE TABLE :hists (pid :pid, obsid integer, hist json);
+CREATE INDEX ON :hists USING brin (obsid);
+COMMENT ON TABLE :hists IS 'Made by parcel-extraction: every scene in it is in extraction_log';
+\endif
+GRANT SELECT (pid, obsid), INSERT, DELETE ON :hists TO :"worker";
+\endif
