@@ -22,6 +22,7 @@ from extractors.config import DatabaseFile
 from extractors.database.connection import Database
 from extractors.database.queue import Queue
 from extractors.database.tables import TableReader, make_tables
+from extractors.labels import layers
 from extractors.model import Outcome, ParcelCounts
 from extractors.s2 import CARD
 
@@ -92,7 +93,7 @@ def settings(postgis: Postgis) -> DatabaseFile:
 
 def claims(config: DatabaseFile, sessions: int, seconds: float) -> list[float]:
     """The seconds that each claim took, of all that ended in time."""
-    labels = [label for _, label in config.extraction.layers(CARD.code)]
+    labels = [label for _, label in layers(CARD.code, "classic")]
     taken: list[float] = []
     opened: list[tuple[Database, Queue]] = []
     for _ in range(sessions):

@@ -106,32 +106,6 @@ def parse_host(text: Any) -> Any:
     return text
 
 
-def parse_bands(*codes: str) -> Any:
-    """A validator of `bands`: a list of bands of one of these CARDs, or an object band -> label, into pairs of a band
-    and its label or None; ValueError."""
-    known = {band for code in codes for band in labels.BANDS[code]}
-
-    def parse(given: Any) -> Any:
-        if isinstance(given, list) and all(isinstance(band, str) for band in given):
-            pairs: list[tuple[str, Any]] = [(band, None) for band in given]
-        elif isinstance(given, dict):
-            pairs = [(band, "" if label is None else label) for band, label in given.items()]
-        elif given is None:
-            return None
-        else:
-            raise ValueError("neither a list of bands nor an object band -> label")
-        for band, label in pairs:
-            if band not in known:
-                raise ValueError(f"there is no band {band[:20]}; {_nearest(band, sorted(known))}")
-            if label is not None and not (isinstance(label, str) and re.fullmatch(LABEL, label)):
-                raise ValueError(f"the label of {band} must be 1 to {labels.LONGEST_LABEL} characters, no blanks")
-        if not pairs:
-            raise ValueError("there is no band in it")
-        return tuple(pairs)
-
-    return parse
-
-
 def parse_database_name(text: Any) -> Any:
     """A database's name; raises ValueError for a URL, which the server would repeat with the password in it."""
     if isinstance(text, str) and "://" in text:
@@ -156,6 +130,32 @@ def parse_endpoint(text: Any) -> Any:
     if parts.scheme and not (parts.hostname and text.isprintable() and port != 0):
         raise ValueError("a URL with a host, and without what cannot be printed")
     return text
+
+
+def parse_bands(*codes: str) -> Any:
+    """A validator of `bands`: a list of bands of one of these CARDs, or an object band -> label, into pairs of a band
+    and its label or None; ValueError."""
+    known = {band for code in codes for band in labels.BANDS[code]}
+
+    def parse(given: Any) -> Any:
+        if isinstance(given, list) and all(isinstance(band, str) for band in given):
+            pairs: list[tuple[str, Any]] = [(band, None) for band in given]
+        elif isinstance(given, dict):
+            pairs = [(band, "" if label is None else label) for band, label in given.items()]
+        elif given is None:
+            return None
+        else:
+            raise ValueError("neither a list of bands nor an object band -> label")
+        for band, label in pairs:
+            if band not in known:
+                raise ValueError(f"there is no band {band[:20]}; {_nearest(band, sorted(known))}")
+            if label is not None and not (isinstance(label, str) and re.fullmatch(LABEL, label)):
+                raise ValueError(f"the label of {band} must be 1 to {labels.LONGEST_LABEL} characters, no blanks")
+        if not pairs:
+            raise ValueError("there is no band in it")
+        return tuple(pairs)
+
+    return parse
 
 
 Table = Annotated[TableName, BeforeValidator(parse_table_name)]

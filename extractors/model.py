@@ -31,8 +31,8 @@ ABSENT = "absent"
 @dataclass(frozen=True)
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
-    and the `attempt`-th that counts. waited: seconds since its first attempt. prefix: where its product lies, if that
-    is known and not to be composed from its name. problem: why its footprint cannot be used (`is empty`)."""
+    and the `attempt`-th that counts. waited: seconds since its first attempt. problem: why its footprint cannot be used
+    (`is empty`). prefix: where its product lies, if that is known and not to be composed from its name."""
 
     id: int
     reference: str

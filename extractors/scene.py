@@ -201,46 +201,37 @@ def open_store(start: Start, bucket: str | None = None) -> Source:
 
 
 def find(scene: Scene, resources: Resources) -> tuple[Source, Product]:
-    """The scene's product, and the store that has it."""
-    place = resources.places.of(scene)
-    if place is None:
-        store = open_store(resources.start)
-        product = find_usual(scene, store, resources)
-    else:
-        store = open_store(resources.start, place.bucket)
-        product = find_there(replace(scene, prefix=place.prefix), store, resources)
+    """The scene's product, and the store that has it. A store that has none of its kind is the wrong one, or a
+    directory that is not mounted; a bucket that only a row of a table names is that row's fault."""
+    card, place = resources.card, resources.places.of(scene)
+    store = open_store(resources.start, place and place.bucket)
+    try:
+        with refused_alone(store, card.first_folder):
+            product = card.find(replace(scene, prefix=place and place.prefix), store, resources.config.extraction)
+    except SceneNotFoundError:
+        if place is None:
+            store.check(card.first_folder)
+        raise
+    except ConfigurationError as error:
+        usual = open_store(resources.start)
+        if place is None or store is usual:
+            raise
+        usual.holds("")
+        raise SceneError(f"{PLACES_TABLE} says that the product lies in {store.name}: {error}") from error
+    if place is not None:
         log.info("%s says that it lies in %s under %s", PLACES_TABLE, store.name, place.prefix)
+    check_size(product)
+    return store, product
+
+
+def check_size(product: Product) -> None:
+    """Raise DeliveryError if the store lists more than a product can have."""
     size = sum(item.size for item in product.objects)
     if size > MOST_BYTES:
         raise DeliveryError(
             f"the store lists {len(product.objects)} objects with {size / 1e9:,.0f} GB in all, more than any product "
             f"has ({MOST_BYTES / 1e9:,.0f} GB); see the objects there"
         )
-    return store, product
-
-
-def find_usual(scene: Scene, store: Source, resources: Resources) -> Product:
-    """The product where its name says. A store that has none of its kind is the wrong one, or a directory that is not
-    mounted."""
-    try:
-        with refused_alone(store, resources.card.first_folder):
-            return resources.card.find(scene, store, resources.config.extraction)
-    except SceneNotFoundError:
-        store.check(resources.card.first_folder)
-        raise
-
-
-def find_there(scene: Scene, store: Source, resources: Resources) -> Product:
-    """The product under the scene's prefix. A bucket that only a row of a table names is that row's fault."""
-    try:
-        with refused_alone(store, resources.card.first_folder):
-            return resources.card.find(scene, store, resources.config.extraction)
-    except ConfigurationError as error:
-        usual = open_store(resources.start)
-        usual.holds("")
-        if store is usual:
-            raise
-        raise SceneError(f"{PLACES_TABLE} says that the product lies in {store.name}: {error}") from error
 
 
 @contextmanager

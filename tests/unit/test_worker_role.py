@@ -48,7 +48,12 @@ def test_columns() -> None:
 
 
 def test_tables() -> None:
-    names = {"table": sql.SQL("x"), "pid_type": sql.SQL(":pid"), "statistics": STATISTIC_COLUMNS}
+    names = {
+        "table": sql.SQL("x"),
+        "pid_type": sql.SQL(":pid"),
+        "band_type": sql.SQL("varchar(3)"),
+        "statistics": STATISTIC_COLUMNS,
+    }
     log = text(statement("tables.create_log", log=sql.SQL("x"))).partition("CREATE")[2]
     assert made("log") == in_words(log)
     assert made("results") == in_words(text(statement("tables.create_results", **names)).partition("CREATE")[2])
