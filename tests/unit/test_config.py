@@ -465,14 +465,6 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         {"chunksize": 5},
         "extraction.bs.chunksize: unknown key; did you mean `chunk_size`?",
     ),
-    "a setting that another card has": (
-        "extraction.bs",
-        {"radiometry": "raw"},
-        "extraction.bs.radiometry: unknown key; known here: chunk_size, engine, verified_parcels, cores, band_labels, "
-        "coherence_band_order, database_wait_seconds, max_attempts, retry_pause_seconds, outages_in_a_row, "
-        "outage_pause_seconds, absent_retry_hours, deadline_seconds, spool_megabytes, memory_megabytes, "
-        "server_settings, bands",
-    ),
     "a radiometry that does not exist": (
         "extraction.s2",
         {"radiometry": "reflectance"},
@@ -529,6 +521,7 @@ def test_what_db_config_may_not_say(key: str, value: Any, message: str, database
         ("extraction.engine", "warp", ("scanline", "rasterstats")),
         ("extraction.band_labels", "long", ("classic", "api")),
         ("extraction.chunk_size", 0, (" 1)",)),
+        ("extraction.bs", {"radiometry": "raw"}, ("extraction.bs.radiometry: unknown key",)),
         ("extraction.bands", ["B10"], ("there is no band B10", "did you mean `B1")),
         ("extraction.s2", {"bands": ["VV"]}, ("there is no band VV",)),
         ("extraction.bs", {"bands": ["B04"]}, ("there is no band B04", "HH, HV, VH, VV")),

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors import bs, c6, health, s2
+from extractors import bs, c1, c6, health, s2
 from extractors.config import (
     DatabaseFile,
     DirectoryFile,
@@ -46,11 +46,12 @@ from tests.unit.test_config import CANARY, SMALLEST_DATABASE, SMALLEST_STORE
 
 FEWER = max(1, settings.default.max_examples // 50) if settings.default else 20
 """For what takes milliseconds."""
-CARDS: tuple[Card, ...] = (s2.CARD, bs.CARD, c6.CARD)
+CARDS: tuple[Card, ...] = (s2.CARD, bs.CARD, c6.CARD, c1.CARD)
 USUAL = {
     "s2": "S2A_MSIL2A_20200601T052345_N0214_R122_T33TWM_20200601T135108.SAFE",
     "bs": "S1A_IW_GRDH_1SDV_20200601T052345_20200601T052410_032840_03CDDF_DC1C_CARD_BS",
     "c6": "S1B_20200601T052345__1A__20200526T052345_CARD-COH6",
+    "c1": "S1A_20200601T052345__1A__20200520T052345_20200520T052410_CARD-COH12",
 }
 SAFE_KEY = re.compile(r"[A-Za-z0-9_.:/-]+", re.ASCII)
 
@@ -266,7 +267,7 @@ def test_references_and_keys(card: Card, data: st.DataObject) -> None:
         assert len(str(error)) < 1000
         return
     names = data.draw(listings(card))
-    if card.code == "c6" and data.draw(st.booleans()):
+    if card.code in {"c6", "c1"} and data.draw(st.booleans()):
         names.append(f"{reference}.tif")
     store = Listed(names)
     scene = Scene(1, reference, data.draw(moments), 1)
