@@ -182,11 +182,20 @@ def check_store(start: Start) -> str:
     """That the store can be reached as it is configured, and holds scenes of this kind at all: in the usual folders,
     unless there is a table that says where scenes lie."""
     store = open_store(start)
-    if start.database is not None and Places(start.database, start.reader.catalogue).any():
+    if says_where_scenes_lie(start):
         store.holds("")
         return f"{store.name} can be reached; {PLACES_TABLE} says where scenes lie"
     store.check(start.card.first_folder)
     return f"{store.name} holds {start.card.first_folder}"
+
+
+def says_where_scenes_lie(start: Start) -> bool:
+    """Whether there is a table that does; it would lie beside the catalogue."""
+    try:
+        catalogue = None if start.database is None else start.reader.catalogue
+    except ConfigurationError:  # which another check says
+        return False
+    return start.database is not None and catalogue is not None and Places(start.database, catalogue).any()
 
 
 def open_store(start: Start, bucket: str | None = None) -> Source:

@@ -16,10 +16,11 @@ class Advice:
 
     def checks(self) -> list[Check]:
         """What can be said, in the form of checks; none of them fails."""
+        tables = ("parcel table", "catalogue", "area of interest", "extraction log", "results table")
         return [
             Check("ids of parcels", self.ids, ("parcel table",)),
-            Check("owners", self.owners, ("parcel table", "catalogue", "area of interest", "extraction log")),
-            Check("indexes", self.indexes, ("parcel table", "catalogue", "extraction log", "results table")),
+            Check("owners", self.owners, tables),
+            Check("indexes", self.indexes, tables),
         ]
 
     def ids(self) -> str:
