@@ -27,7 +27,10 @@ BROKEN_GEOMETRY = "broken_geometry"
 NO_ID = "no_id"
 TOO_LARGE = "too_large"
 # Why PostGIS has no shape or no number for a parcel: the numbers that `parcels.stream` gives.
-PROBLEMS = {1: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
+WITHOUT_AREA = 1
+PROBLEMS = {WITHOUT_AREA: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
+# Points, lines and collections of all kinds, as shapely numbers them.
+OTHER_TYPES = (0, 1, 2, 4, 5, 7)
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 
@@ -37,10 +40,12 @@ def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
     reason."""
     fixed = np.frombuffer(b"".join([row[:WKB_AT] for row in rows]), dtype="u1").reshape(len(rows), WKB_AT)
     pid = np.ascontiguousarray(fixed[:, PID_AT : PID_AT + 8]).view(">i8")[:, 0].astype(np.int64)
-    problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0]
-    # A ring of two points, say, cannot become a polygon: None then, and counted below.
-    with np.errstate(invalid="ignore"):  # corners that are no numbers: counted below
-        geometry = shapely.from_wkb(np.array([row[WKB_AT:] or None for row in rows], dtype=object), on_invalid="ignore")
+    problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0].copy()
+    geometry = _decoded([row[WKB_AT:] or None for row in rows])
+    # The selection gives polygons only, but what a database says is not believed.
+    others = np.isin(shapely.get_type_id(geometry), OTHER_TYPES)
+    geometry[others] = None
+    problem[others & (problem == 0)] = WITHOUT_AREA
     geometry = _without_empty_parts(geometry)
     usable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
@@ -49,6 +54,17 @@ def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
     unusable = Counter(PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist())
     parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(srid))
     return ParcelChunk(parcels, dict(sorted(unusable.items())))
+
+
+def _decoded(shapes: list[bytes | None]) -> NDArray[np.object_]:
+    """Geometries; None for what is none: a ring of two points, say, or a curve."""
+    with np.errstate(invalid="ignore"):  # corners that are no numbers: counted later
+        try:
+            return shapely.from_wkb(np.array(shapes, dtype=object), on_invalid="ignore")
+        except NotImplementedError:
+            if len(shapes) == 1:
+                return np.array([None], dtype=object)
+            return np.concatenate([_decoded([shape]) for shape in shapes])
 
 
 def _without_empty_parts(geometry: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -26,3 +26,13 @@ pytestmark = [
 def test_what_is_broken_is_refused_in_words(name: str, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder, bounded():
         CHECKS[name](np.random.default_rng(seed), Path(folder))
+
+
+# What longer runs have found: a line and a curve where PostGIS says that there is a polygon.
+FOUND = [("WKB", 400004514), ("WKB", 400005490)]
+
+
+@pytest.mark.parametrize(("name", "seed"), FOUND)
+def test_what_was_found_once(name: str, seed: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, bounded():
+        CHECKS[name](np.random.default_rng(seed), Path(folder))
