@@ -461,6 +461,7 @@ def test_the_disk_fills_up_meanwhile(bucket: Bucket, folder: Path) -> None:
     bucket.put("a.img", noise(MEGABYTE))
     config = folder.parent / "s3_config.json"
     config.write_text(json.dumps({"s3": bucket.settings()}))
+    config.chmod(0o600)
     ended = subprocess.run(
         [sys.executable, "-c", LIMITED, "--s3-config", str(config), "get", "a.img"],
         cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False,
@@ -508,11 +509,6 @@ def test_never_more_requests_at_a_time_than_connections_are_allowed(
             "the S3 store at http://127.0.0.1:1 does not answer while listing p/ (",
         ),
         (
-            {"host": "http://["},
-            ConfigurationError,
-            "s3_config.json: no connection to an S3 store can be made from this (",
-        ),
-        (
             {"region": "no such region!"},
             ConfigurationError,
             "s3_config.json: no connection to an S3 store can be made from this (",
@@ -524,7 +520,7 @@ def test_never_more_requests_at_a_time_than_connections_are_allowed(
             "listing p/ (",
         ),
     ],
-    ids=["wrong bucket", "nobody there", "no host", "odd region", "odd bucket"],
+    ids=["wrong bucket", "nobody there", "odd region", "odd bucket"],
 )
 def test_a_store_that_cannot_be_used(
     changes: dict[str, str], kind: type[ExtractionError], message: str, bucket: Bucket
@@ -628,6 +624,7 @@ def command(
     monkeypatch.chdir(folder)
     config = folder.parent / "s3_config.json"
     config.write_text(json.dumps({"s3": bucket.settings()}))
+    config.chmod(0o600)
     monkeypatch.setenv("S3_CONFIG", str(config))
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -696,6 +693,7 @@ def test_an_unreachable_store_ends_the_command_with_75(
 ) -> None:
     config = folder.parent / "s3_config.json"
     config.write_text(json.dumps({"s3": bucket.settings(host=f"http://127.0.0.1:{free_port()}")}))
+    config.chmod(0o600)
     code, out, err = command("list", "p/")
     assert (code, out) == (75, "")
     assert len(err.splitlines()) == 1
@@ -705,6 +703,7 @@ def test_a_reader_that_has_seen_enough(bucket: Bucket, folder: Path) -> None:
     bucket.put("p/a.img")
     config = folder.parent / "s3_config.json"
     config.write_text(json.dumps({"s3": bucket.settings()}))
+    config.chmod(0o600)
     reading, writing = os.pipe()
     os.close(reading)
     ended = subprocess.run(
