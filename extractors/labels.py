@@ -25,6 +25,8 @@ SENTINEL_2: Mapping[str, tuple[str, ...]] = {
     "WVP": ("20m", "10m", "60m"),
     "SCL": ("20m", "60m"),
 }
+# Rows and columns of a tile at each.
+SIDES = {"10m": 10_980, "20m": 5_490, "60m": 1_830}
 # Polarisations of radar bands in the order of the results, sent before received.
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 # All that can be asked for; and what is extracted unless something is.

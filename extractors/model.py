@@ -182,11 +182,13 @@ class Radiometry:
 @dataclass(frozen=True)
 class Product:
     """What a scene consists of: objects to download (each under its base name), and where its bands are then.
-    radiometry: reads it, once the objects are in a folder; None: pixels are taken as they are."""
+    radiometry: reads it, once the objects are in a folder; None: pixels are taken as they are. manifest: says what the
+    objects should hold, if there is one that can be had."""
 
     objects: tuple[StoredObject, ...]
     bands: tuple[BandFile, ...]
     radiometry: "Callable[[Path], Radiometry] | None" = None
+    manifest: StoredObject | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ What has to be seen before the first claim is a list of named checks. A worker t
 fails; `--check` goes through all of them.
 """
 
+import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,6 +19,7 @@ from extractors.database.places import Places
 from extractors.database.queue import Queue
 from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
+from extractors.labels import SIDES, resolution
 from extractors.model import Check, Layer, Limits, StatisticsRequest
 from extractors.products.card import Card
 
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
     from extractors.products.source import Source
 
 
+log = logging.getLogger(__name__)
+
 # Bytes for a scene, and for each core beside that: a Sentinel-2 tile takes half a gigabyte, decoded.
 MEMORY, MEMORY_PER_CORE = 700_000_000, 200_000_000
+# Of Sentinel-2: decoded, and while it is decoded (1,024 rows and columns).
+BYTES_PER_PIXEL, BYTES_PER_BLOCK = 2, 12_600_000
 
 
 class Start:
@@ -127,7 +133,8 @@ class Resources:
         self.start = start
         self.card, self.options = start.card, start.options
         self.config, self.store_config = start.config, start.store_config
-        self.limits = limits(self.config.extraction, cores, memory)
+        bands = {layer.band for layer in start.layers} if self.card.code == "s2" else set()
+        self.limits = limits(self.config.extraction, cores, memory, bands)
         self.database = start.database
         tables = start.reader.all()
         self.tables = make_tables(self.database, tables, start.labels) if make else tables
@@ -174,13 +181,35 @@ class Resources:
         self.close()
 
 
-def limits(settings: Extraction, cores: int, memory: int | None) -> Limits:
-    """What a worker may take for a scene, as configured, or else of so many cores and so much memory."""
-    cores = settings.cores or cores
+def limits(settings: Extraction, cores: int, memory: int | None, bands: Collection[str] = ()) -> Limits:
+    """What a worker may take for a scene, as configured, or else of so many cores and so much memory; bands: those of
+    Sentinel-2 that it decodes. Fewer cores, if whole tiles need that. Raises ConfigurationError if even one is too many
+    for the memory that there is."""
+    cores = wanted = settings.cores or cores
     if settings.memory_megabytes is not None:
-        return Limits(cores, settings.memory_megabytes * 1_000_000)
-    usual = MEMORY + cores * MEMORY_PER_CORE
-    return Limits(cores, usual if memory is None else min(usual, memory * 3 // 4))
+        available = settings.memory_megabytes * 1_000_000
+    else:
+        available = max(MEMORY + cores * MEMORY_PER_CORE, memory_of_tiles(bands, cores))
+        if memory is not None and available > memory * 3 // 4:
+            available = memory * 3 // 4
+            if memory_of_tiles(bands, 1) > available:
+                raise ConfigurationError(
+                    f"{len(bands)} bands of whole tiles need {memory_of_tiles(bands, 1) / 1e6:,.0f} MB of memory, and "
+                    f"a worker may take {available / 1e6:,.0f} MB here, three quarters of what there is; give it more, "
+                    "or fewer extraction.bands (or write extraction.memory_megabytes, if tiles are smaller)"
+                )
+    while cores > 1 and memory_of_tiles(bands, cores) > available:
+        cores -= 1
+    if cores < wanted:
+        log.warning("%d threads instead of %d: memory does not suffice for more", cores, wanted)
+    return Limits(cores, available)
+
+
+def memory_of_tiles(bands: Collection[str], cores: int) -> int:
+    """Bytes for whole tiles of these bands of Sentinel-2: their pixels, a block of each file for each thread, and a
+    quarter of all for the computing."""
+    pixels = sum(BYTES_PER_PIXEL * SIDES[resolution(band)] ** 2 for band in bands)
+    return (pixels + len(bands) * cores * BYTES_PER_BLOCK) * 4 // 3
 
 
 @contextmanager

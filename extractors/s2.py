@@ -40,7 +40,7 @@ def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
         objects = {band: item for band, item in found.items() if item is not None}
         if len(objects) == len(wanted):
             bands = tuple(BandFile(band, item.file_name) for band, item in objects.items())
-            product = Product((*objects.values(), *_manifest(prefix, listed)), bands)
+            product = Product(tuple(objects.values()), bands, manifest=_manifest(prefix, listed))
             return (
                 product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, scene, prefix)
             )
@@ -92,10 +92,10 @@ def _harmonised(
     return replace(product, objects=(*product.objects, item), radiometry=read)
 
 
-def _manifest(prefix: str, listed: list[StoredObject]) -> list[StoredObject]:
+def _manifest(prefix: str, listed: list[StoredObject]) -> StoredObject | None:
     """The product's manifest, if it has one."""
     name, most = layouts.MANIFEST, layouts.MOST_BYTES_OF_MANIFEST
-    return [item for item in listed if item.key == prefix + name and item.size <= most]
+    return next((item for item in listed if item.key == prefix + name and item.size <= most), None)
 
 
 def _band_object(band: str, listed: list[StoredObject]) -> StoredObject | None:

@@ -30,7 +30,8 @@ from extractors.errors import (
 )
 from extractors.logs import progress
 from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StatisticsRequest, StoredObject
-from extractors.products.manifest import Manifest
+from extractors.products import manifest
+from extractors.products.manifest import Checksums
 from extractors.products.source import Source
 from extractors.products.store import open_source
 from extractors.raster.bands import Band
@@ -69,13 +70,14 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
     occupied = partial(parcels.boxes_with_parcels, scene)
     with (
         ExitStack() as on_failure,
-        refused_alone(store, card.first_folder),
+        refused_alone(store, resources.start),
         content_is_final(store, product.objects),
         Decoding(product.bands, folder, card.format, resources.limits, occupied) as images,
     ):
         rows = on_failure.enter_context(Rows(folder, most_in_memory(resources)))
         with downloading(scene, resources, counts, clock):
-            arrived = counted(clock, images.arrived)
+            known = manifest.fetch(store, product.manifest, folder) if product.manifest else {}
+            arrived = counted(clock, images.arrived, known)
             store.download(objects, f"scene {scene.id}", arrived, settings.deadline_seconds)
         say_downloaded([item.size for item in product.objects], counts)
         srid = look_at(images.bands, resources, counts)
@@ -181,21 +183,25 @@ def check_accuracy(plausibility: Plausibility) -> str:
 def check_store(start: Start) -> str:
     """That the store can be reached as it is configured, and holds scenes of this kind at all: in the usual folders,
     unless there is a table that says where scenes lie."""
-    store = open_store(start)
-    if says_where_scenes_lie(start):
-        store.holds("")
-        return f"{store.name} can be reached; {PLACES_TABLE} says where scenes lie"
-    store.check(start.card.first_folder)
-    return f"{store.name} holds {start.card.first_folder}"
+    store, folder = open_store(start), folder_of_scenes(start)
+    store.check(folder)
+    return (
+        f"{store.name} holds {folder}"
+        if folder
+        else f"{store.name} holds objects; {PLACES_TABLE} says where scenes lie"
+    )
 
 
-def says_where_scenes_lie(start: Start) -> bool:
-    """Whether there is a table that does; it would lie beside the catalogue."""
+def folder_of_scenes(start: Start) -> str:
+    """What the keys of all scenes of this kind begin with: nothing in particular if there is a table that says where
+    they lie. (It would lie beside the catalogue.)"""
     try:
         catalogue = None if start.database is None else start.reader.catalogue
     except ConfigurationError:  # which another check says
-        return False
-    return start.database is not None and catalogue is not None and Places(start.database, catalogue).any()
+        catalogue = None
+    if start.database is not None and catalogue is not None and Places(start.database, catalogue).any():
+        return ""
+    return start.card.first_folder
 
 
 def open_store(start: Start, bucket: str | None = None) -> Source:
@@ -215,16 +221,16 @@ def find(scene: Scene, resources: Resources) -> tuple[Source, Product]:
     directory that is not mounted; a bucket that only a row of a table names is that row's fault."""
     card, place = resources.card, resources.places.of(scene)
     store = open_store(resources.start, place and place.bucket)
+    usual = open_store(resources.start)
     try:
-        with refused_alone(store, card.first_folder):
+        with refused_alone(store, resources.start):
             product = card.find(replace(scene, prefix=place and place.prefix), store, resources.config.extraction)
     except SceneNotFoundError:
-        if place is None:
-            store.check(card.first_folder)
+        if store is usual:
+            store.check(folder_of_scenes(resources.start))
         raise
-    except ConfigurationError as error:
-        usual = open_store(resources.start)
-        if place is None or store is usual:
+    except (ConfigurationError, StoreUnavailableError) as error:
+        if store is usual or not (error.answered or isinstance(error, ConfigurationError)):
             raise
         usual.holds("")
         raise SceneError(f"{PLACES_TABLE} says that the product lies in {store.name}: {error}") from error
@@ -245,13 +251,13 @@ def check_size(product: Product) -> None:
 
 
 @contextmanager
-def refused_alone(store: Source, folder: str) -> Iterator[None]:
+def refused_alone(store: Source, start: Start) -> Iterator[None]:
     """A block in which what the store refuses is the scene's own fault, if it serves other objects just now: then the
     scene must not stop the others. Else it is an outage, or the configuration's fault, as it seemed."""
     try:
         yield
     except (StoreUnavailableError, ConfigurationError) as error:
-        if not error.answered or not store.serves_others(folder):
+        if not error.answered or not store.serves_others(folder_of_scenes(start)):
             raise
         raise SceneError(f"{error} (but other objects are served, so this is about the scene's alone)") from error
 
@@ -270,13 +276,12 @@ def content_is_final(store: Source, objects: Sequence[StoredObject]) -> Iterator
         raise kind(str(error)) from error
 
 
-def counted(clock: Clock, arrived: Callable[[Path], object]) -> Callable[[Path], None]:
-    """The same function, with its time counted, after the file was compared with the product's manifest."""
-    manifest = Manifest()
+def counted(clock: Clock, arrived: Callable[[Path], object], known: Checksums) -> Callable[[Path], None]:
+    """The same function, with its time counted, after the file was compared with what is known of it."""
 
     def running(path: Path) -> None:
         with clock.running():
-            manifest.arrived(path)
+            manifest.check(path, known)
             arrived(path)
 
     return running

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Self
 
 from extractors import failpoints
@@ -186,9 +186,10 @@ def take(resources: Resources, signals: Signals) -> Scene | Pending | Outcome:
             pending = queue.pending(2 * (settings.deadline_seconds + GRACE_SECONDS))
             if pending.without_parcels and options.watch_seconds is None:
                 raise ConfigurationError(f"{resources.tables.parcels} holds no parcels any more; import them")
-        if pending.under_way or pending.waiting:
-            # A scene may come free: it is taken without delay then.
-            prove(resources, signals)
+        if options.everything and (pending.under_way or pending.waiting):
+            # A scene may come free, and is taken without delay then. What is away now may be back by that time.
+            with suppress(OutageError):
+                prove(resources, signals)
         # What was under way when we claimed may have been given back before we asked for that.
         scene = next_scene(resources, signals) if options.burst and not pending.under_way else None
         return scene or pending  # noqa: TRY300

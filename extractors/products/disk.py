@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from extractors.errors import NO_ROOM, DiskError, DiskFullError, one_line
+from extractors.errors import BROKEN_DISK, NO_ROOM, DiskError, DiskFullError, SceneError, one_line
 
 # Room that must stay on the disk beyond the files themselves.
 SPARE_BYTES = 1_000_000
@@ -34,6 +34,17 @@ def disk_errors(path: Path, doing: str = "") -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise DiskFullError(f"no room in {path.parent}{doing}; make some") from error
         raise DiskError(f"{path.parent} cannot be written{doing} ({one_line(error)}); see the disk") from error
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A block in which an error of the system is one of the file at `path`; whose fault, its source can tell."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM | BROKEN_DISK:
+            raise
+        raise SceneError(f"{path.name} cannot be read ({one_line(error)}); see what the store holds there") from error
 
 
 def write_all(file: IO[bytes], data: bytes) -> None:

@@ -4,11 +4,18 @@ What the store announces says only that an object is as it was put there.
 """
 
 import hashlib
+import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from extractors.errors import SceneError
+from extractors.errors import ConfigurationError, OutageError, SceneError, one_line
+from extractors.model import StoredObject
+from extractors.products.disk import readable
 from extractors.products.layouts import MANIFEST
+from extractors.products.source import Source
+
+log = logging.getLogger(__name__)
 
 # Characters of the entry for one file.
 LONGEST_ENTRY = 5_000
@@ -16,26 +23,29 @@ LONGEST_ENTRY = 5_000
 ALGORITHMS = {32: "md5", 64: "sha3_256"}
 
 
-class Manifest:
-    """Compares files with their manifest as they arrive; the manifest may come before or after them, or not at all."""
-
-    def __init__(self) -> None:
-        self._checksums: dict[str, tuple[int, str]] | None = None
-        self._waiting: list[Path] = []
-
-    def arrived(self, path: Path) -> None:
-        """Compare a file that is there; raises SceneError if it is not what the manifest says."""
-        if path.name == MANIFEST:
-            self._checksums = checksums(path.read_bytes().decode("utf-8", "replace"))
-        else:
-            self._waiting.append(path)
-        if self._checksums is not None:
-            while self._waiting:
-                check(self._waiting.pop(), self._checksums)
+# Size and checksum of each file, by its name.
+Checksums = Mapping[str, tuple[int, str]]
 
 
-def checksums(text: str) -> dict[str, tuple[int, str]]:
-    """Size and checksum of each file in a manifest, by its name: where products lie, paths differ."""
+def fetch(store: Source, item: StoredObject, folder: Path) -> Checksums:
+    """What a product's manifest says, which is brought into `folder`. Nothing if it cannot be had or read while the
+    store gives answers: no number depends on it, so no scene fails because of it."""
+    path = folder / item.file_name
+    try:
+        store.download({path: item}, f"{item.file_name} of the product")
+        return checksums(path.read_bytes().decode("utf-8", "replace"))
+    except (OutageError, ConfigurationError) as error:
+        if not error.answered:
+            raise
+        reason = str(error)
+    except (SceneError, OSError) as error:
+        reason = one_line(error)
+    log.warning("files are not compared with the product's %s, which cannot be had: %s", item.file_name, reason)
+    return {}
+
+
+def checksums(text: str) -> Checksums:
+    """Those of a manifest. By names and not by paths, which differ from place to place."""
     found = {}
     for rest in text.split("<byteStream")[1:]:
         entry = rest.partition("</byteStream>")[0][:LONGEST_ENTRY]
@@ -46,15 +56,16 @@ def checksums(text: str) -> dict[str, tuple[int, str]]:
     return found
 
 
-def check(path: Path, known: dict[str, tuple[int, str]]) -> None:
-    """Raise SceneError if a file has the size, but not the content, that its manifest says. Some manifests have made-up
-    sizes: these are not of the files that are there."""
+def check(path: Path, known: Checksums) -> None:
+    """Raise SceneError if a file has the size, but not the content, that its manifest says, or cannot be read. Some
+    manifests have made-up sizes: these are not of the files that are there."""
     size, checksum = known.get(path.name, (-1, ""))
     algorithm = ALGORITHMS.get(len(checksum))
-    if algorithm is None or path.stat().st_size != size:
-        return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, algorithm).hexdigest()
+    with readable(path):
+        if algorithm is None or path.stat().st_size != size:
+            return
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, algorithm).hexdigest()
     if digest != checksum:
         raise SceneError(
             f"{path.name} is not what the product's {MANIFEST} says: its {algorithm} is {digest}, not {checksum}; "

@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 from extractors.errors import SceneError, UnusableSceneError
 from extractors.model import Radiometry
+from extractors.products.disk import readable
 
 FILE_NAME = "MTD_MSIL2A.xml"
 # Real ones have 55 kB.
@@ -69,14 +70,15 @@ class _Reader:
 def read_radiometry(path: Path, origin: str) -> Radiometry:
     """What the file at `path` says; origin: where it comes from. SceneError, UnusableSceneError if it says nothing that
     can be used."""
-    if path.stat().st_size > MOST_BYTES:
-        raise too_large(path.stat().st_size)
+    with readable(path):
+        if path.stat().st_size > MOST_BYTES:
+            raise too_large(path.stat().st_size)
     reader = _Reader()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = reader.text, reader.refuse
     try:
-        with path.open("rb") as file:
+        with readable(path), path.open("rb") as file:
             parser.ParseFile(file)
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise UnusableSceneError(f"{FILE_NAME} is no XML ({error}); replace the object") from error

@@ -84,10 +84,12 @@ class Source(ABC):
         """Our error for one that came up, and whether asking again can help; None: it has nothing to do with us."""
 
     def check(self, folder: str) -> None:
-        """Raise ConfigurationError if there is nothing under a prefix that must hold something (`Sentinel-2/`)."""
+        """Raise ConfigurationError if there is nothing under a prefix that must hold something (`Sentinel-2/`; "" for
+        anything at all)."""
         if not self.holds(folder):
+            where = f" under {folder}" if folder else ""
             raise ConfigurationError(
-                f"{self.setting}: {self.name} holds nothing under {folder}; see whether it is the right one"
+                f"{self.setting}: {self.name} holds nothing{where}; see whether it is the right one"
             )
 
     def list_product(self, prefix: str) -> list[StoredObject]:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from demo.servers import S3Server
+from tests.faults.spoilt_store import SpoiltStore
 from tests.support.bucket import Bucket
 from tests.support.ground import squares
 from tests.support.metadata import all_bands, metadata
 from tests.support.roles import worker_role
-from tests.support.running import Outcome
+from tests.support.running import NOTHING_LEFT, Outcome
 from tests.support.scenes import Scene, assert_same
 from tests.support.workspace import Workspace
 
@@ -117,6 +119,7 @@ def test_what_is_no_place(workspace: Workspace, prefix: str | None) -> None:
     workspace.add_parcels(squares(4))
     scene = workspace.add_s2()
     (workspace.cwd / "mounted").mkdir()
+    (workspace.cwd / "mounted" / "others").write_bytes(b"of others")
     workspace.s3_config["s3"] = {"directory": str(workspace.cwd / "mounted"), "retry_seconds": 0}
     say(workspace, scene, prefix)
     assert workspace.run().code == 1
@@ -180,3 +183,90 @@ def test_a_table_that_may_not_be_read(workspace: Workspace) -> None:
         workspace.query(f"GRANT SELECT ON scene_source TO {role}")
         assert workspace.run().code == 1
     assert workspace.status(scene) == "notfound"
+
+
+# Where something is wrong with the store, and not with a scene
+
+
+def test_a_directory_that_is_not_mounted(workspace: Workspace) -> None:
+    """No scene becomes `notfound` because of it, also where a table says where they lie."""
+    workspace.add_parcels(squares(4))
+    scenes = [workspace.add_s2(day) for day in DAYS]
+    (workspace.cwd / "mounted").mkdir()
+    workspace.s3_config["s3"] = {"directory": str(workspace.cwd / "mounted"), "retry_seconds": 0}
+    for scene in scenes:
+        say(workspace, scene, f"archive/{scene.id}")
+    outcome = workspace.run("s2", "--all")
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert "holds nothing" in outcome.errors[0]
+    assert {workspace.status(scene) for scene in scenes} == {"ingested"}
+
+
+def test_a_scene_without_a_row_where_all_others_have_one(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(4))
+    lacking, right = (workspace.add_s2(day) for day in DAYS)
+    move(workspace, lacking, "q/")
+    move(workspace, right, "p/")
+    say(workspace, right, "p")
+    outcome = workspace.run("s2", "--all")
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert [workspace.status(scene) for scene in (lacking, right)] == ["notfound", "extracted"]
+
+
+@pytest.fixture
+def spoilt(store: S3Server, workspace: Workspace) -> Iterator[SpoiltStore]:
+    """A store that refuses what a test says."""
+    with SpoiltStore(store) as server:
+        workspace.add_parcels(squares(4))
+        workspace.extraction.update(max_attempts=2, retry_pause_seconds=0, outage_pause_seconds=0.1)
+        server.serve(workspace, retry_seconds=0)
+        yield server
+
+
+def test_a_row_that_names_somebody_else_s_bucket(workspace: Workspace, spoilt: SpoiltStore) -> None:
+    """It is refused for ever: that scene fails, the other one is extracted."""
+    wrong, right = (workspace.add_s2(day) for day in DAYS)
+    say(workspace, wrong, "p", "somebodys-bucket")
+    spoilt.error("somebodys-bucket", 403, "AccessDenied")
+    assert workspace.run("s2", "--all").code == 1
+    assert [workspace.status(scene) for scene in (wrong, right)] == ["failed", "extracted"]
+    assert "somebodys-bucket" in workspace.log(wrong)[-1]["detail"]
+
+
+def test_an_object_that_is_refused_where_nothing_is_in_the_usual_folders(
+    workspace: Workspace, spoilt: SpoiltStore
+) -> None:
+    refused, right = (workspace.add_s2(day) for day in DAYS)
+    for scene in (refused, right):
+        move(workspace, scene, f"p{scene.id}/")
+        say(workspace, scene, f"p{scene.id}")
+    spoilt.error(f"p{refused.id}/.*_B08_10m", 403, "AccessDenied")
+    assert [workspace.run("s2").code for _ in range(3)] == [1, 1, 0]
+    assert [workspace.status(scene) for scene in (refused, right)] == ["failed", "extracted"]
+
+
+# What a product holds besides
+
+
+def test_a_manifest_that_cannot_be_had(workspace: Workspace, spoilt: SpoiltStore) -> None:
+    """No number depends on it: a warning."""
+    scene = workspace.add_s2()
+    workspace.write(root(scene) + "manifest.safe", b"<x/>")
+    spoilt.error("manifest.safe", 403, "AccessDenied")
+    outcome = workspace.run("s2")
+    well(outcome)
+    assert [line for line in outcome.warnings if "manifest.safe" in line]
+    assert workspace.status(scene) == "extracted"
+
+
+def test_a_store_that_is_away_while_there_is_nothing_to_claim(workspace: Workspace, spoilt: SpoiltStore) -> None:
+    """A scene waits for its next attempt, and a worker for one scene does not wait for it: it needs no store."""
+    scene = workspace.add_s2()
+    workspace.extraction["retry_pause_seconds"] = 600
+    spoilt.error("_B08_10m", 403, "AccessDenied")
+    assert workspace.run("s2").code == 1
+    assert workspace.status(scene) == "ingested"
+    spoilt.error("", 503, "SlowDown")
+    outcome = workspace.run("s2")
+    well(outcome)
+    assert NOTHING_LEFT in outcome.stdout

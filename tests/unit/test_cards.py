@@ -38,7 +38,7 @@ def scene(reference: str, obstime: dt.datetime = dt.datetime(2020, 10, 1, 10, 30
 def keys(card: Card, reference: str, store: Listing, obstime: dt.datetime | None = None) -> list[str]:
     """The keys that make up the product."""
     wanted = scene(reference) if obstime is None else scene(reference, obstime)
-    return [item.key for item in card.find(wanted, store, Extraction()).objects if item.file_name != "manifest.safe"]
+    return [item.key for item in card.find(wanted, store, Extraction()).objects]
 
 
 # References
@@ -283,7 +283,8 @@ def test_s2_band_files() -> None:
         BandFile("B08", "T32UNF_20201001T103031_B08_10m.jp2"),
         BandFile("SCL", "T32UNF_20201001T103031_SCL_20m.jp2"),
     )
-    assert [item.file_name for item in found.objects] == [*(band.file_name for band in found.bands), "manifest.safe"]
+    assert [item.file_name for item in found.objects] == [band.file_name for band in found.bands]
+    assert found.manifest is not None and found.manifest.file_name == "manifest.safe"
 
 
 # Backscatter
@@ -425,7 +426,7 @@ def bands_found(*wanted: str) -> tuple[list[str], tuple[BandFile, ...]]:
     extraction = Extraction.model_validate({"bands": {band: f"L{band}" for band in wanted}})
     folder = f"{DAY}/{S2}.SAFE"
     found = s2.CARD.find(scene(S2), Listing(*product(folder)), extraction)
-    images = [item.key for item in found.objects if item.file_name != "manifest.safe"]
+    images = [item.key for item in found.objects]
     return [key.rpartition("IMG_DATA/")[2] for key in images], found.bands
 
 

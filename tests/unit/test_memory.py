@@ -20,12 +20,13 @@ from rasterio.crs import CRS
 from extractors.config import Extraction
 from extractors.database import spool
 from extractors.database.spool import Spool
-from extractors.errors import SceneError, UnusableSceneError
+from extractors.errors import ConfigurationError, SceneError, UnusableSceneError
+from extractors.labels import SENTINEL_2, SIDES, resolution
 from extractors.model import BandFile, ImageFormat, Limits
 from extractors.raster.bands import Band, GridBands, scene_bands
 from extractors.raster.images import DecodedBand, StoredBand
 from extractors.raster.memory import Budget
-from extractors.resources import limits
+from extractors.resources import limits, memory_of_tiles
 from extractors.signatures import COUNT
 from extractors.statistics.grid import Grid, Polygons, PolygonsOnGrid
 from extractors.statistics.scanline import ScanlineZones
@@ -88,6 +89,30 @@ def test_who_is_alone_never_waits() -> None:
 )
 def test_how_much_there_is(settings: dict[str, Any], cores: int, memory: int | None, expected: Limits) -> None:
     assert limits(Extraction(**settings), cores, memory) == expected
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+@pytest.mark.parametrize("memory", [None, 1_200 * MB, 4_000 * MB])
+@pytest.mark.parametrize("bands", [("B04", "B08", "SCL"), ("B02", "B03", "B04", "B08", "SCL"), tuple(SENTINEL_2)])
+def test_whole_tiles_fit(bands: tuple[str, ...], memory: int | None, cores: int) -> None:
+    """What is wrong for every scene is said once, before the first claim."""
+    try:
+        found = limits(Extraction(), cores, memory, bands)
+    except ConfigurationError as error:
+        assert memory is not None and memory * 3 // 4 < memory_of_tiles(bands, 1)
+        assert f"{len(bands)} bands" in str(error)
+        return
+    assert found.memory <= (memory or 10_000 * MB) * 3 // 4
+    budget = Budget(found)
+    for band in bands:
+        budget.keep(12_600_000 * found.cores, f"a block of {band}")
+        budget.keep(2 * SIDES[resolution(band)] ** 2, band)
+
+
+def test_fewer_threads_rather_than_no_scene() -> None:
+    bands = ("B04", "B08", "SCL")
+    assert limits(Extraction(), 8, 1_200 * MB, bands).cores < 8
+    assert limits(Extraction(), 2, 4_000 * MB, bands) == Limits(2, 1_100 * MB)
 
 
 # Files

@@ -167,8 +167,7 @@ def found(*keys: str, fallback: str | None = None) -> tuple[list[str], object]:
 
 
 def keys_of(product_found: Product) -> list[str]:
-    """But for the manifest, which is always taken along."""
-    return [item.key for item in product_found.objects if item.file_name != "manifest.safe"]
+    return [item.key for item in product_found.objects]
 
 
 def test_it_is_part_of_the_product_only_if_it_is_wanted() -> None:
