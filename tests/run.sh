@@ -27,13 +27,13 @@ fi
 half=(.venv/bin/python -m coverage run -m pytest --durations=15)
 log="$(mktemp)"
 rm -f .coverage .coverage.*
-nice -n 5 "${half[@]}" tests/acceptance tests/swarm >"$log" 2>&1 &
+nice -n 5 "${half[@]}" tests/acceptance >"$log" 2>&1 &
 other=$!
 # pytest ends its servers on a SIGTERM.
 trap 'if kill "$other" 2>/dev/null; then wait "$other"; fi || true; rm -f "$log"' EXIT
 result=0
-"${half[@]}" tests/faults tests/integration tests/unit || result=$?
-echo "The other half (acceptance, swarm):"
+"${half[@]}" tests/faults tests/integration tests/unit tests/swarm || result=$?
+echo "The other half (acceptance):"
 wait "$other" || result=$?
 cat "$log"
 .venv/bin/python -m coverage combine --quiet
