@@ -65,6 +65,12 @@ class Boxes:
             np.clip(self.right, 0, columns),
         )
 
+    def slices(self, index: int) -> tuple[slice, slice]:
+        """Rows and columns of one box."""
+        sides = (self.top, self.bottom, self.left, self.right)
+        top, bottom, left, right = (int(side[index]) for side in sides)
+        return slice(top, bottom), slice(left, right)
+
     @property
     def areas(self) -> Floats:
         """Pixels of each box."""

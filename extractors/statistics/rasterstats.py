@@ -30,7 +30,8 @@ class RasterstatsZones:
         self._geometries = polygons.polygons.geometries
         # Only parcels near the grid are asked for: an empty box (a parcel without extent on a pixel's edge) is an
         # error in rasterstats, and one far away could be any size.
-        near = polygons.boxes_within.areas > 0
+        self._boxes = polygons.boxes_within
+        near = self._boxes.areas > 0
         rows, columns = self._grid.shape
         overhanging = polygons.boxes.areas > rows * columns + LARGEST_OVERHANG_PIXELS
         self._near = np.flatnonzero(near & ~overhanging)
@@ -66,10 +67,13 @@ class RasterstatsZones:
         shapes = list(self._geometries[self._near])
         yield from zip(self._near.tolist(), rasterstats.zonal_stats(shapes, array, **common), strict=True)
         for index in self._overhanging.tolist():
-            # Its pixels by the same rasterisation, but on the grid alone; all others are set to nodata.
+            # Its pixels by the same rasterisation, but on the grid alone; all others are set to nodata. So are those
+            # outside its box, to which rasterstats does not look: the box is the shells', and holes may lie beside it.
             inside = rasterio.features.rasterize(
                 [(self._geometries[index], 1)], self._grid.shape, transform=self._grid.transform, dtype="uint8"
             )
-            masked = np.where(inside, array, np.array(nodata).astype(array.dtype))
+            masked = np.full(array.shape, nodata, dtype=array.dtype)
+            box = self._boxes.slices(index)
+            masked[box] = np.where(inside[box], array[box], masked[box])
             (row,) = rasterstats.zonal_stats([shapely.box(*self._grid.bounds)], masked, **common)
             yield index, row
