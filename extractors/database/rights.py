@@ -84,7 +84,7 @@ def check_log(cursor: "PgCursor", table: Table) -> None:
     if SETTINGS not in table.columns and not nature.is_ours:
         raise ConfigurationError(
             f"{table.key}: table {table} is that of an earlier version, and lacks the column {SETTINGS}; its owner "
-            f"adds it with `python -m operations setup`, or ALTER TABLE {table} ADD COLUMN {SETTINGS} jsonb"
+            f"adds it with ALTER TABLE {table} ADD COLUMN {SETTINGS} jsonb, or `python -m operations setup`"
         )
     _require_rights(table, nature)
     _refuse_hindrances(table, nature)
@@ -124,7 +124,7 @@ def _check_creation(cursor: "PgCursor", table: Table) -> None:
     if not allowed:
         raise ConfigurationError(
             f"{table.key}: there is no table {table}, and the database user {user} may not create it; GRANT CREATE ON "
-            f"SCHEMA {table.name.schema} TO {user}, or have its owner run `python -m operations setup`"
+            f"SCHEMA {table.name.schema} TO {user}, or have its owner run swarm/worker_role.sql"
         )
 
 

@@ -59,3 +59,11 @@ def test_tables() -> None:
     assert made("results") == in_words(text(statement("tables.create_results", **names)).partition("CREATE")[2])
     assert made("hists") == in_words(text(statement("tables.create_hists", **names)).partition("CREATE")[2])
     assert re.findall(r"IS '(.*?)'", SCRIPT) == [MADE_HERE] * 2
+
+
+def test_indexes() -> None:
+    """All that a log gets which a worker makes."""
+    names = ("index_pauses", "index_log", "index_open_attempts", "index_results")
+    made = [text(statement(f"tables.{name}", log=sql.SQL(":log"))).partition("CREATE")[2] for name in names]
+    wanted = [" ".join(index.replace(" IF NOT EXISTS", "").split()) for index in made]
+    assert sorted(re.findall(r"^CREATE (INDEX .*? ON :log .*?);", SCRIPT, re.MULTILINE)) == sorted(wanted)
