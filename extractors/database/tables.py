@@ -395,5 +395,9 @@ def _check_labels(results: Table, labels: Collection[str]) -> None:
         raise ConfigurationError(
             f"{results.key}: column band of table {results} holds {room} characters, but the labels have {longest}; "
             f"widen it (ALTER TABLE {results} ALTER COLUMN {results.columns['band'].name} TYPE varchar({longest})), or "
-            + ("write shorter ones in extraction.bands" if unusual else "write extraction.band_labels = classic")
+            + (
+                "write shorter ones in extraction.bands (or indices)"
+                if unusual
+                else "write extraction.band_labels = classic"
+            )
         )

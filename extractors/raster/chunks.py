@@ -89,7 +89,7 @@ class ChunkTask:
         for layer in here.layers:
             band, array, table = of_band[layer.band]
             counts, left_out = table[:, COUNT], infinite.get(layer.band)
-            rows = rescaled(table[counts > 0], band.scale, band.offset + layer.shift)
+            rows = rescaled(table[counts > 0], band.scale, band.offset + request.shifts.get(layer.band, 0.0))
             result.signatures.append(Signatures(layer.label, pid[counts > 0], rows))
             _add(result.without_row, layer.label, _numbers(pid, reasons(polygons, zones, counts, left_out)))
             if left_out is not None:
