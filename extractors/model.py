@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from extractors.errors import OutageError, UnusableSceneError
+from extractors.signatures import STATISTICS, Statistic
 from extractors.text import printable
 
 if TYPE_CHECKING:
@@ -205,11 +206,12 @@ class Layer:
 @dataclass(frozen=True)
 class StatisticsRequest:
     """What is to be computed of every parcel: by which engine, for which layers (those of bands that the scene has),
-    and how many parcels of each chunk rasterstats computes as well."""
+    and how many parcels of each chunk rasterstats computes as well; and which statistics."""
 
     engine: str
     verified_parcels: int
     layers: tuple[Layer, ...]
+    statistics: tuple[Statistic, ...] = STATISTICS
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ class Resources:
             self.options.engine or self.config.extraction.engine,
             self.config.extraction.verified_parcels,
             start.layers,
+            self.config.extraction.statistics,
         )
 
     @classmethod
