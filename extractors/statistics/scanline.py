@@ -429,14 +429,15 @@ class SortedZones:
     def percentile(self, fraction: float) -> Array:
         """Linear interpolation between the two nearest ranks, rounded as `numpy.percentile` rounds it."""
         kind = self._values.dtype.type if self._values.dtype.kind == "f" else np.float64
-        rank = (self.counts - 1).astype(kind) * kind(fraction)
+        rank = (self.counts - 1) * fraction
         below = np.floor(rank).astype(np.int64)
-        weight = (rank - below).astype(kind)
+        weight = rank - below
         low = self._values[self._begin + below]
         high = self._values[self._begin + np.minimum(below + 1, self.counts - 1)]
         # Sorted, so the difference of unsigned integers does not wrap.
         difference = high - low
-        result: Array = np.where(weight >= 0.5, high - difference * (1 - weight), low + difference * weight)
+        from_high, from_low = difference * (1 - weight).astype(kind), difference * weight.astype(kind)
+        result: Array = np.where(weight >= 0.5, high - from_high, low + from_low)
         return result
 
 
