@@ -21,7 +21,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from extractors import indices, labels
+from extractors import indices, labels, signatures
 from extractors.errors import ConfigurationError, one_line
 
 log = logging.getLogger(__name__)
@@ -188,6 +188,18 @@ def parse_classes(given: Any) -> Any:
     return tuple(sorted(set(given)))
 
 
+def parse_statistics(given: Any) -> Any:
+    """Names of statistics that can be added; raises ValueError for others."""
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise ValueError("not a list of names")
+    for name in given:
+        if name not in signatures.EXTRA_NAMES:
+            raise ValueError(
+                f"there is no statistic {name[:20]} to add; {_nearest(name, list(signatures.EXTRA_NAMES))}"
+            )
+    return tuple(given)
+
+
 Table = Annotated[TableName, BeforeValidator(parse_table_name)]
 ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^%\x00]*$")]
 Moment = Annotated[dt.datetime, BeforeValidator(parse_moment)]
@@ -199,6 +211,7 @@ RadarBands = Annotated[Pairs | None, BeforeValidator(parse_bands("bs"))]
 AnyBands = Annotated[Pairs | None, BeforeValidator(parse_bands(*labels.BANDS))]
 Indices = Annotated[tuple[tuple[str, str], ...], BeforeValidator(parse_indices)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(parse_classes)]
+Statistics = Annotated[tuple[str, ...], BeforeValidator(parse_statistics)]
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: "" if value is None else value)]
 
 
@@ -284,6 +297,8 @@ class CardSettings(Section):
     verified_parcels: Annotated[int, Field(ge=0)] = Field(default=5, examples=[5])
     cores: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
+    # Beside the established eight.
+    extra_statistics: Statistics = Field(default=(), examples=[["p10", "p90", "pixels"]])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
     max_attempts: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
@@ -346,6 +361,11 @@ class Extraction(Sentinel2Settings):
                 except ValueError as error:
                     raise ValueError(f"{code}.{key}: {error}") from error
         return self
+
+    @property
+    def statistics(self) -> tuple[signatures.Statistic, ...]:
+        """What is computed of every parcel and band, in the order of the results."""
+        return signatures.with_extra(self.extra_statistics)
 
     def layers(self, code: str) -> labels.Layers:
         """What is extracted of a CARD: bands and their labels, in the order of the results. ValueError for a band that

@@ -164,6 +164,7 @@ class Resources:
             self.options.engine or self.config.extraction.engine,
             self.config.extraction.verified_parcels,
             start.layers,
+            self.config.extraction.statistics,
             self.config.extraction.clear_classes,
         )
 
