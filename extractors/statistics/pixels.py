@@ -128,7 +128,8 @@ class Elsewhere:
         there = places.narrow.take(positions(column, length))
         begin = places.rows[row] * columns
         kind = np.int32 if self.array.size < LARGEST_INT32 else np.int64
-        values: Array = self.array.reshape(-1).take(there + np.repeat(begin.astype(kind), length))
+        place = there + np.repeat(begin.astype(kind), length)
+        values: Array = self.array.reshape(-1).take(place if places.everywhere else np.maximum(place, 0))
         if not places.everywhere:
             values[(there < 0) | np.repeat(places.rows[row] < 0, length)] = self.nodata
         return values
