@@ -14,7 +14,7 @@ import shapely
 
 from extractors.signatures import COUNT, INVALID, PIXELS, STATISTICS, Statistic, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
-from extractors.statistics.pixels import Pixels, Stored, as_pixels
+from extractors.statistics.pixels import Marked, Pixels, Stored, as_pixels
 
 # rasterstats allocates a parcel's whole bounding box. It is not given one with so many pixels more than the raster.
 LARGEST_OVERHANG_PIXELS = 4_000_000
@@ -24,7 +24,6 @@ class RasterstatsZones:
     """Parcels on a grid."""
 
     def __init__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> None:
-        self._polygons, self._wanted = polygons, wanted
         self._names = [statistic.reference for statistic in wanted]
         self._grid = polygons.grid
         self._geometries = polygons.polygons.geometries
@@ -67,16 +66,9 @@ class RasterstatsZones:
             histograms[index] = {str(value): pixels for value, pixels in row.items() if value != "count"}
         return histograms
 
-    def marked(self, marks: Pixels) -> Integers:
-        """How many marks are in each parcel."""
-        found = np.zeros(len(self._geometries), dtype=np.int64)
-        for index, row in self._rows(marks, stats=["count"]):
-            found[index] = row["count"]
-        return found
-
-    def some(self, chosen: Integers) -> "RasterstatsZones":
-        """Some of the parcels."""
-        return RasterstatsZones(self._polygons[chosen], self._wanted)
+    def both(self, values: Pixels, marks: Pixels) -> tuple[Floats, Floats]:
+        """Statistics of all pixels, and of those with a mark."""
+        return self.statistics(values), self.statistics(Marked(values, marks))
 
     def _rows(self, pixels: Pixels, **options: Any) -> Iterator[tuple[int, dict[Any, Any]]]:
         """The position of each parcel near the grid, and what rasterstats has for it."""

@@ -52,14 +52,6 @@ class Spans:
         )
         return cls(zone, first, length, zones)
 
-    def of_zones(self, chosen: Integers) -> "Spans":
-        """Those of some zones, which are numbered in this order."""
-        number = np.full(self.zones, -1)
-        number[chosen] = np.arange(len(chosen))
-        zone = number[self.zone]
-        here = np.flatnonzero(zone >= 0)
-        return Spans(zone[here], self.first[here], self.length[here], len(chosen))
-
     def sorted(self) -> "Spans":
         """The same by zone, and within zones by position."""
         order = np.lexsort((self.first, self.zone))
@@ -69,12 +61,10 @@ class Spans:
 class ScanlineZones:
     """Parcels on a grid."""
 
-    def __init__(
-        self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS, spans: Spans | None = None
-    ) -> None:
-        self._polygons = polygons
-        self._spans = rasterize(polygons) if spans is None else spans
+    def __init__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> None:
+        self._spans = rasterize(polygons)
         self._wanted = wanted
+        self._marks: tuple[Pixels, Array] | None = None
 
     @cached_property
     def pixels(self) -> Integers:
@@ -84,26 +74,18 @@ class ScanlineZones:
 
     def statistics(self, values: Pixels | Array, nodata: float = 0) -> Floats:
         """Parcels x statistics; count 0 and NaN elsewhere for a parcel without a valid pixel."""
-        return statistics(self._spans, as_pixels(values, nodata), self._wanted)
+        return statistics(self._spans, as_pixels(values, nodata), self._wanted)[0]
 
     def histograms(self, values: Pixels | Array, nodata: float = 0) -> list[dict[str, int]]:
         """Pixels per value for each parcel."""
         return histograms(self._spans, as_pixels(values, nodata))
 
-    def marked(self, marks: Pixels) -> Integers:
-        """How many marks are in each parcel."""
-        spans = self._spans
-        found = np.zeros(spans.zones, dtype=np.int64)
-        for zones, part in _batches(spans):
-            before = np.append(0, np.cumsum(values_under(marks, spans.first[part], spans.length[part]), dtype=np.int64))
-            end = np.cumsum(spans.length[part])
-            of_span = before[end] - before[end - spans.length[part]]
-            found[zones] = np.bincount(spans.zone[part] - zones.start, of_span, zones.stop - zones.start)
-        return found
-
-    def some(self, chosen: Integers) -> "ScanlineZones":
-        """Some of the parcels."""
-        return ScanlineZones(self._polygons[chosen], self._wanted, self._spans.of_zones(chosen))
+    def both(self, values: Pixels, marks: Pixels) -> tuple[Floats, Floats]:
+        """Statistics of all pixels, and of those with a mark."""
+        if self._marks is None or self._marks[0] is not marks:
+            # Gathered once for all that is marked so.
+            self._marks = marks, values_under(marks, self._spans.first, self._spans.length)
+        return statistics(self._spans, values, self._wanted, self._marks[1])
 
 
 def rasterize(polygons: PolygonsOnGrid, only: slice | None = None) -> Spans:
@@ -273,58 +255,89 @@ def _replaced(spans: Spans, zones: Integers, by: list[Spans]) -> Spans:
     ).sorted()
 
 
-def statistics(spans: Spans, source: Pixels, wanted: Sequence[Statistic] = STATISTICS) -> Floats:
-    """Statistics of every zone of values on the grid that the spans were made for.
+def statistics(
+    spans: Spans, source: Pixels, wanted: Sequence[Statistic] = STATISTICS, marks: Array | None = None
+) -> tuple[Floats, Floats]:
+    """Statistics of every zone of values on the grid that the spans were made for; and of those pixels only that have a
+    mark (marks: one for each pixel of the spans; None: nobody asks).
 
-    Returns zones x statistics; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are exact;
-    mean and std of floats are computed in float64, their percentiles in the values' own type, as numpy does it.
+    Returns zones x statistics twice; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are
+    exact; mean and std of floats are computed in float64, their percentiles in the values' own type, as numpy does it.
     """
     table = np.full((spans.zones, len(wanted)), np.nan)
     table[:, COUNT] = 0
-    for zones, values, counts, pixels in _valid_values(spans, source):
-        filled = np.flatnonzero(counts)
-        if filled.size:
-            number = counts[filled]
-            by_zone = SortedZones(_sorted_by_zone(values, number), number, pixels[filled])
-            table[zones.start + filled] = np.column_stack([statistic.of(by_zone) for statistic in wanted])
-    return table
+    of_marked = table.copy()
+    for batch in _valid_values(spans, source, marks):
+        filled = np.flatnonzero(batch.counts)
+        if not filled.size:
+            continue
+        counts, pixels, zone = batch.counts[filled], batch.pixels[filled], batch.zones.start + filled
+        ordered, marked = _sorted_by_zone(batch.values, counts, batch.marks)
+        table[zone] = _table(SortedZones(ordered, counts, pixels), wanted)
+        if marked is not None:
+            some, number = marked
+            has = np.flatnonzero(number)
+            if has.size:
+                of_marked[zone[has]] = _table(SortedZones(some, number[has], pixels[has]), wanted)
+    return table, of_marked
+
+
+def _table(zones: "SortedZones", wanted: Sequence[Statistic]) -> Floats:
+    return np.column_stack([statistic.of(zones) for statistic in wanted])
 
 
 def histograms(spans: Spans, source: Pixels) -> list[dict[str, int]]:
     """Pixels per value in each zone, values as text; {} for a zone without a valid pixel."""
     result: list[dict[str, int]] = [{} for _ in range(spans.zones)]
-    for zones, values, counts, _ in _valid_values(spans, source):
-        filled = np.flatnonzero(counts)
+    for batch in _valid_values(spans, source):
+        filled = np.flatnonzero(batch.counts)
         if not filled.size:
             continue
-        ordered = _sorted_by_zone(values, counts[filled])
-        begin = np.cumsum(counts[filled]) - counts[filled]
+        counts = batch.counts[filled]
+        ordered, _ = _sorted_by_zone(batch.values, counts)
+        begin = np.cumsum(counts) - counts
         run = _runs(ordered, begin)
         number = np.diff(run, append=ordered.size)
         first_run = np.searchsorted(run, begin)
         in_zone = np.diff(first_run, append=run.size)
         check_classes(int(in_zone.max()))
-        zone = np.repeat(zones.start + filled, in_zone)
+        zone = np.repeat(batch.zones.start + filled, in_zone)
         for index, value, pixels in zip(zone.tolist(), ordered[run].tolist(), number.tolist(), strict=True):
             result[index][str(value)] = pixels
     return result
 
 
-def _valid_values(spans: Spans, source: Pixels) -> Iterator[tuple[slice, Array, Integers, Integers]]:
-    """Batches of zones: which ones, their valid values zone after zone, how many each has, and how many pixels."""
+@dataclass(frozen=True)
+class _Batch:
+    """Some zones: which ones, their valid values zone after zone, the marks of these, how many each zone has, and how
+    many pixels."""
+
+    zones: slice
+    values: Array
+    marks: Array | None
+    counts: Integers
+    pixels: Integers
+
+
+def _valid_values(spans: Spans, source: Pixels, marks: Array | None = None) -> Iterator[_Batch]:
+    """Batches of zones; marks: one for each pixel of the spans."""
+    done = 0
     for zones, part in _batches(spans):
         values = values_under(source, spans.first[part], spans.length[part])
+        here = None if marks is None else marks[done : done + values.size]
+        done += values.size
         pixels = np.bincount(spans.zone[part] - zones.start, spans.length[part], zones.stop - zones.start)
         counts = pixels = pixels.astype(np.int64)
         invalid = values == source.nodata
         if values.dtype.kind == "f":
             invalid |= np.isnan(values)
         if invalid.any():
+            valid = ~invalid
             if counts.size > 1:
-                zone = np.repeat(np.arange(counts.size), counts)[~invalid]
-            values = values[~invalid]
+                zone = np.repeat(np.arange(counts.size), counts)[valid]
+            values, here = values[valid], None if here is None else here[valid]
             counts = np.bincount(zone, minlength=counts.size) if counts.size > 1 else np.array([values.size])
-        yield zones, values, counts, pixels
+        yield _Batch(zones, values, here, counts, pixels)
 
 
 def values_under(pixels: Pixels, first: Integers, length: Integers) -> Array:
@@ -360,23 +373,41 @@ def _batches(spans: Spans) -> Iterator[tuple[slice, slice]]:
         zone = until
 
 
-def _sorted_by_zone(values: Array, counts: Integers) -> Array:
-    """Values, given zone after zone, sorted within their zones.
+def _sorted_by_zone(
+    values: Array, counts: Integers, marks: Array | None = None
+) -> tuple[Array, tuple[Array, Integers] | None]:
+    """Values, given zone after zone, sorted within their zones; and those of them that have a mark (1, not 0), also
+    sorted, with the number of each zone; None without marks.
 
-    One sort of one number made of zone and value is many times faster than sorting zone by zone.
+    One sort of one number made of zone and value (and mark) is many times faster than sorting zone by zone.
     """
     if counts.size == 1:
-        return np.sort(values)
+        some = None if marks is None else values[marks != 0]
+        return np.sort(values), None if some is None else (np.sort(some), np.array([some.size]))
     code, decode = _ordered_bits(values)
-    bits = code.dtype.itemsize * 8
-    narrow = bits + int(counts.size - 1).bit_length() <= 32
-    key_type, shift = (np.uint32, bits) if narrow else (np.uint64, bits)
+    bits, of_mark = code.dtype.itemsize * 8, int(marks is not None)
     if bits == 64:
-        return np.concatenate([np.sort(part) for part in np.split(values, np.cumsum(counts)[:-1])])
+        ordered = np.concatenate([np.sort(part) for part in np.split(values, np.cumsum(counts)[:-1])])
+        if marks is None:
+            return ordered, None
+        number = np.add.reduceat(marks, np.cumsum(counts) - counts, dtype=np.int64)
+        some, _ = _sorted_by_zone(values[marks != 0], number)
+        return ordered, (some, number)
+    narrow = bits + of_mark + int(counts.size - 1).bit_length() <= 32
+    key_type, shift = (np.uint32, bits + of_mark) if narrow else (np.uint64, bits + of_mark)
     key: Array = np.repeat(np.left_shift(np.arange(counts.size, dtype=key_type), key_type(shift)), counts)
-    key |= code
+    if marks is None:
+        key |= code
+        key.sort()
+        return decode(key.astype(code.dtype)), None
+    key |= np.left_shift(code, 1, dtype=key_type)
+    key |= marks
     key.sort()
-    return decode(key.astype(code.dtype))
+    ordered_marks = (key & key_type(1)).astype(np.bool_)
+    key >>= key_type(1)
+    ordered = decode(key.astype(code.dtype))
+    number = np.add.reduceat(ordered_marks, np.cumsum(counts) - counts, dtype=np.int64)
+    return ordered, (ordered[ordered_marks], number)
 
 
 def _ordered_bits(values: Array) -> tuple[Array, Callable[[Array], Array]]:

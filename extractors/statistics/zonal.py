@@ -56,11 +56,8 @@ class Zones(Protocol):
     def histograms(self, values: Pixels | Array, nodata: float = 0) -> list[dict[str, int]]:
         """Pixels per value for each parcel, for classes; {} without a valid pixel."""
 
-    def marked(self, marks: Pixels) -> Integers:
-        """How many pixels of each parcel have a mark."""
-
-    def some(self, chosen: Integers) -> "Zones":
-        """Some of the parcels, by position."""
+    def both(self, values: Pixels, marks: Pixels) -> tuple[Floats, Floats]:
+        """Statistics of all pixels, and of those with a mark."""
 
 
 class Engine(Protocol):
@@ -124,19 +121,15 @@ class Answer:
 
 def answer(zones: Zones, question: Question) -> Answer:
     """What zones say to a question."""
-    tables = [zones.statistics(pixels) for pixels in question.pixels]
-    if question.marks is not None:
-        number = zones.marked(question.marks)
-        # Where all is marked, or nothing, what is marked is known.
-        mixed = np.flatnonzero((number > 0) & (number < zones.pixels))
-        some = zones.some(mixed) if mixed.size else None
-        for place, pixels in zip(question.marked, question.all_pixels[len(question.pixels) :], strict=True):
-            table = tables[place].copy()
-            table[number == 0] = np.nan
-            table[number == 0, COUNT] = 0
-            if some is not None:
-                table[mixed] = some.statistics(pixels)
-            tables.append(table)
+    tables, of_marked = [], []
+    for place, pixels in enumerate(question.pixels):
+        if question.marks is not None and place in question.marked:
+            table, marked = zones.both(pixels, question.marks)
+            of_marked.append(marked)
+        else:
+            table = zones.statistics(pixels)
+        tables.append(table)
+    tables += of_marked
     return Answer(zones, tables, [] if question.classes is None else zones.histograms(question.classes))
 
 

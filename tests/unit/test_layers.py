@@ -289,23 +289,15 @@ def test_without_the_classes_nothing_is_masked() -> None:
     assert (result.clear, result.clear_without_row) == ([], {})
 
 
-@pytest.mark.parametrize("what", ["an index", "clear pixels", "mixed parcels", "histograms"])
+@pytest.mark.parametrize("what", ["an index", "clear pixels", "histograms"])
 def test_an_engine_that_is_wrong_about_it_is_overruled(
     what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Wrong(ScanlineZones):
-        def statistics(self, values: Pixels | Array, nodata: float = 0) -> Floats:
-            right = super().statistics(values, nodata)
-            return right + (what == "an index" and values.dtype == np.float32)
-
-        def marked(self, marks: Pixels) -> NDArray[np.int64]:
-            return super().marked(marks) * (what != "clear pixels")
-
-        def some(self, chosen: NDArray[np.int64]) -> ScanlineZones:
-            zones = super().some(chosen)
-            if what == "mixed parcels":
-                zones._spans = replace(zones._spans, length=zones._spans.length - 1)
-            return zones
+        def both(self, values: Pixels, marks: Pixels) -> tuple[Floats, Floats]:
+            table, of_marked = super().both(values, marks)
+            wrong = what == "an index" and values.dtype == np.float32
+            return table + wrong, of_marked + (what == "clear pixels")
 
         def histograms(self, values: Pixels | Array, nodata: float = 0) -> list[dict[str, int]]:
             right = super().histograms(values, nodata)

@@ -409,11 +409,8 @@ class OneTooMany:
     def histograms(self, values: Values | NDArray[Any], nodata: float = 0) -> list[dict[str, int]]:
         return self.zones.histograms(values, nodata)
 
-    def marked(self, marks: Values) -> NDArray[np.int64]:
-        return self.zones.marked(marks)
-
-    def some(self, chosen: NDArray[np.int64]) -> Zones:
-        return self.zones.some(chosen)
+    def both(self, values: Values, marks: Values) -> tuple[Floats, Floats]:
+        return self.zones.both(values, marks)
 
 
 CORNERS = parcels(raster(SIXTEEN).grid, *(shapely.box(x, y, x + 10, y + 10) for x in (0, 10, 20, 30) for y in (0, 30)))
