@@ -6,7 +6,6 @@ Heavy to import (NumPy, GeoPandas): nothing else in this wing needs it.
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
@@ -20,7 +19,7 @@ from extractors.database.parcels import PID_AT, PROBLEM_AT, TOO_MANY_VERTICES, W
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
-from extractors.signatures import NAMES, ChunkResult, Signatures
+from extractors.signatures import ChunkResult, Signatures
 
 NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
@@ -31,13 +30,15 @@ WITHOUT_AREA = 1
 PROBLEMS = {WITHOUT_AREA: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
 # Points, lines and collections of all kinds, as shapely numbers them.
 OTHER_TYPES = (0, 1, 2, 4, 5, 7)
+# Statistics that are numbers of pixels, and may stand in columns of integers.
+WHOLE = {"count", "pixels", "nodata"}
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 
 
 def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
-    """Parcels as `Parcels.select` gives them, in the CRS of this number; those that cannot be used are counted by
-    reason."""
+    """Parcels as `Parcels.select` gives them, in the CRS of this number; the numbers of those that cannot be
+    used are given by reason."""
     fixed = np.frombuffer(b"".join([row[:WKB_AT] for row in rows]), dtype="u1").reshape(len(rows), WKB_AT)
     pid = np.ascontiguousarray(fixed[:, PID_AT : PID_AT + 8]).view(">i8")[:, 0].astype(np.int64)
     problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0].copy()
@@ -51,9 +52,10 @@ def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
     usable &= problem == 0
-    unusable = Counter(PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist())
+    why = np.array([PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist()], dtype=object)
+    unusable = {reason: pid[~usable][why == reason] for reason in sorted(set(why))}
     parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(srid))
-    return ParcelChunk(parcels, dict(sorted(unusable.items())))
+    return ParcelChunk(parcels, unusable)
 
 
 def _decoded(shapes: list[bytes | None]) -> NDArray[np.object_]:
@@ -120,7 +122,7 @@ def _binary(table: ResultsTable, obsid: int, part: Signatures) -> NDArray[np.uin
     rows["fields"] = len(kinds)
     for name, kind in kinds.items():
         rows[f"size of {name}"] = np.dtype(kind).itemsize
-    values = {"pid": part.pid, "obsid": np.array([obsid])} | dict(zip(NAMES, part.table.T, strict=True))
+    values = {"pid": part.pid, "obsid": np.array([obsid])} | dict(zip(table.statistics, part.table.T, strict=True))
     for name, value in values.items():
         dtype = np.dtype(kinds[name])
         if dtype.kind == "i" and value.size and value.max() > np.iinfo(dtype).max:
@@ -137,8 +139,9 @@ def _csv(table: ResultsTable, obsid: int, part: Signatures) -> list[str]:
     """The line of each row."""
     text = io.StringIO()
     values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
-    values |= dict(zip(NAMES, part.table.T.tolist(), strict=True))
-    values["count"] = [int(count) for count in values["count"]]
+    values |= dict(zip(table.statistics, part.table.T.tolist(), strict=True))
+    for name in WHOLE & values.keys():
+        values[name] = [int(number) for number in values[name]]
     csv.writer(text).writerows(zip(*(values[name] for name in table.table.columns), strict=True))
     return text.getvalue().splitlines(keepends=True)
 
