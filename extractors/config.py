@@ -212,7 +212,9 @@ class Tables(Section):
     parcel_table: Table = Field(examples=["table_with_parcels"])
     results_table: Table = Field(examples=["table_with_extracted_signatures"])
     catalogue_table: Table = Field(default=TableName("dias_catalogue"), examples=["dias_catalogue"])
+    clear_results_table: Table | None = Field(default=None, examples=["table_with_signatures_of_clear_pixels"])
     hists_table: Table | None = Field(default=None, examples=["table_with_scl_histograms"])
+    gaps_table: Table | None = Field(default=None, examples=["table_with_reasons"])
     parcel_id: ColumnName = Field(default="ogc_fid", examples=["ogc_fid"])
     parcel_geometry: ColumnName = Field(default="wkb_geometry", examples=["wkb_geometry"])
 
