@@ -100,8 +100,8 @@ class Start:
         """Open the session; returns where."""
         config, name = self.config, str(self.options.db_config)
         self.database = Database(config, name)
-        histograms = self.card.categorical is not None
-        self._reader = TableReader(self.database, config, name, self.labels, histograms)
+        classes = self.card.categorical is not None
+        self._reader = TableReader(self.database, config, name, self.labels, classes)
         may_be_empty = self.options.watch_seconds is not None
         self._database_checks = DatabaseChecks(self.database, self._reader, config, self.card.code, may_be_empty)
         return f"{config.connection.host}:{config.connection.port}, database {config.connection.dbname}"

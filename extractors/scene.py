@@ -18,7 +18,7 @@ from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
 from extractors.database.places import PLACES_TABLE, Places
 from extractors.database.plausibility import Plausibility
-from extractors.database.results import ResultsTable, Rows
+from extractors.database.results import Rows
 from extractors.database.slots import download_slot
 from extractors.errors import (
     ConfigurationError,
@@ -84,11 +84,12 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         check_place(images.bands, parcels.footprint_bounds(scene, srid))
         request = harmonised(product, folder, resources.request, counts)
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
+            rows.selected = selection.total
             rows.pids.extend(selection.pids)
             chunks = (parcel_chunk(block, srid) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, request), selection.total, scene):
                 counts.add(chunk)
-                add_result(rows, ResultsTable(resources.tables.results), scene.id, chunk)
+                add_result(rows, resources.tables.of_results, scene.id, chunk)
         on_failure.pop_all()
     say_computed(counts)
     return rows

@@ -38,11 +38,11 @@ class Advice:
     def owners(self) -> str:
         """Who else may have something run with this user's rights."""
         reader = self._reader
-        tables = [reader.parcels, reader.catalogue, reader.aois, reader.log, reader.results, reader.hists]
+        tables = [reader.parcels, reader.catalogue, reader.aois, reader.log, *reader.of_results.values()]
         with self._database.transaction("looking at owners") as cursor:
             cursor.execute(statement("connection.user"))
             user, is_superuser = cursor.fetchone() or ("", False)
-            names = [table.identifier.as_string(cursor) for table in tables if table is not None and not table.absent]
+            names = [table.identifier.as_string(cursor) for table in tables if not table.absent]
             cursor.execute(statement("checks.strangers"), {"tables": names})
             found = [f"{what} {whose}" for what, whose in cursor.fetchall()]
         if is_superuser:
@@ -66,8 +66,8 @@ class Advice:
         ]
         wanted += [
             (table, [table.columns["obsid"].name], "USING brin (obsid)")
-            for table in (reader.results, reader.hists)
-            if table is not None and not table.absent
+            for table in reader.of_results.values()
+            if not table.absent
         ]
         with self._database.transaction("looking at indexes") as cursor:
             lacking = [

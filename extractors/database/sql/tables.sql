@@ -53,6 +53,10 @@ CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, band {band_ty
 -- Pixel counts per scene class (SCL): one row per parcel and scene.
 CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, hist json)
 
+-- :create_gaps
+-- Why parcels have no row in the signatures table: one row per parcel, scene and reason, with the bands concerned.
+CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, reason text, bands text)
+
 -- :index_obsid
 -- Rows of a scene are found through it when they are replaced. It costs nothing: a scene's rows lie together.
 CREATE INDEX ON {table} USING brin (obsid)
