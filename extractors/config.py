@@ -46,6 +46,10 @@ LABEL = rf"[!-~]{{1,{labels.LONGEST_LABEL}}}"
 # Settings that change the numbers of a CARD; and which band each label stands for.
 SOURCES = "sources"
 NUMBERS_DEPEND_ON = {"s2": ("radiometry",), "c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
+# Those that say which parcels have numbers at all, and which part of them: of every CARD, and of histograms as well.
+PARCEL_RULES = ("inward_buffer_m", "min_area_m2", "min_pixels")
+# Those of clear pixels only.
+OF_CLEAR_ROWS = ("clear_classes",)
 
 
 @dataclass(frozen=True)
@@ -254,6 +258,10 @@ class CardSettings(Section):
     cores: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
+    # Parcel rules, of which parcels count and which part of them; 0: all, and as they are.
+    inward_buffer_m: Annotated[float, Field(ge=0, le=10_000)] = Field(default=0, examples=[10])
+    min_area_m2: Annotated[float, Field(ge=0)] = Field(default=0, examples=[3000])
+    min_pixels: Annotated[int, Field(ge=0)] = Field(default=0, examples=[8])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
     max_attempts: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
     retry_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=30, examples=[30])
@@ -312,7 +320,8 @@ class Extraction(Sentinel2Settings):
         """The settings that the numbers of a CARD depend on, as JSON takes them. Numbers with different ones do not
         belong into one table."""
         sources = {label: band for band, label in self.layers(code)}
-        return {name: getattr(self, name) for name in NUMBERS_DEPEND_ON.get(code, ())} | {SOURCES: sources}
+        names = (*NUMBERS_DEPEND_ON.get(code, ()), *PARCEL_RULES)
+        return {name: getattr(self, name) for name in names} | {SOURCES: sources}
 
     def for_card(self, code: str) -> Self:
         """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""

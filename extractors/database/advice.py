@@ -1,7 +1,7 @@
 """What helps and is not necessary: what `--check` says besides."""
 
 from extractors.database.connection import Database
-from extractors.database.schema import indexes, is_indexed
+from extractors.database.schema import Table, indexes, is_indexed
 from extractors.database.sql import statement
 from extractors.database.tables import TableReader
 from extractors.model import Check
@@ -57,12 +57,13 @@ class Advice:
         """Which indexes are lacking, as the statements that make them."""
         reader = self._reader
         geometry = reader.parcels.columns["geometry"].name
-        wanted = [
+        wanted: list[tuple[Table, list[str | None], str]] = [
             (reader.parcels, [geometry], f"USING gist ({geometry})"),
             (reader.catalogue, ["card", "obstime"], "(card, obstime, id) WHERE status = 'ingested'"),
             (reader.log, ["obsid"], "(obsid)"),
             (reader.log, ["retry_after"], "(retry_after) WHERE retry_after IS NOT NULL"),
             (reader.log, ["results", "card"], "(results, card, obsid, run_id) WHERE outcome = 'extracted'"),
+            (reader.log, [None], "USING gin ((settings -> 'tables')) WHERE settings ? 'tables'"),
         ]
         wanted += [
             (table, [table.columns["obsid"].name], "USING brin (obsid)")

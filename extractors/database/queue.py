@@ -318,6 +318,7 @@ class Queue:
                     written[name] = into.copy(cursor, rows.of[name])
                 check_accounts(counts, rows.selected, written)
             counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept[RESULTS]}
+            counts.settings |= self._tables.other_results
             if not self._attempts.finish(cursor, scene, outcome, counts):
                 raise ClaimLostError(
                     "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"

@@ -115,6 +115,12 @@ class Tables:
         return self.of_results[RESULTS]
 
     @property
+    def other_results(self) -> dict[str, dict[str, str]]:
+        """The others of OUTPUTS, as the log has them among its settings; nothing if there are none."""
+        others = {name: str(table) for name, table in self.of_results.items() if name != RESULTS}
+        return {"tables": others} if others else {}
+
+    @property
     def pid_type(self) -> str:
         """Type of the parcels' ids."""
         return self.parcels.columns["id"].type
@@ -344,18 +350,14 @@ def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()
         of_results = {}
         for name, table in tables.of_results.items():
             if find(cursor, table.name, table.key).absent:
-                _make_result(cursor, table, statement(OUTPUTS[name].made_by, table=table.identifier, **columns))
+                cursor.execute(statement(OUTPUTS[name].made_by, table=table.identifier, **columns))
+                cursor.execute(statement("tables.index_obsid", table=table.identifier))
+                cursor.execute(statement("tables.identify_rows", table=table.identifier))
+                cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
             of_results[name] = _checked(find(cursor, table.name, table.key), OUTPUTS[name].types)
             _check_labels(of_results[name], labels)
         log = _checked_log(find(cursor, tables.log.name, tables.log.key))
         return replace(tables, log=log, of_results=of_results)
-
-
-def _make_result(cursor: "PgCursor", table: Table, definition: sql.Composable) -> None:
-    cursor.execute(definition)
-    cursor.execute(statement("tables.index_obsid", table=table.identifier))
-    cursor.execute(statement("tables.identify_rows", table=table.identifier))
-    cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
 
 
 def _make_log(cursor: "PgCursor", log: Table) -> None:
@@ -364,6 +366,7 @@ def _make_log(cursor: "PgCursor", log: Table) -> None:
     cursor.execute(statement("tables.index_open_attempts", log=log.identifier))
     cursor.execute(statement("tables.index_pauses", log=log.identifier))
     cursor.execute(statement("tables.index_results", log=log.identifier))
+    cursor.execute(statement("tables.index_tables", log=log.identifier))
 
 
 def _checked_log(log: Table) -> Table:

@@ -120,6 +120,10 @@ CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_a
 -- What the numbers of a results table mean is looked up before the first claim.
 CREATE INDEX IF NOT EXISTS extraction_log_results ON {log} (results, card, obsid, run_id) WHERE outcome = 'extracted'
 
+-- :index_tables
+-- So is what the numbers in other tables of results mean.
+CREATE INDEX IF NOT EXISTS extraction_log_tables ON {log} USING gin ((settings -> 'tables')) WHERE settings ? 'tables'
+
 -- :indexes
 -- The indexes of a table that can be used: kind, columns, whether unique, and whether for a part of the rows only.
 SELECT m.amname,
