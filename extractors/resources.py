@@ -19,6 +19,7 @@ from extractors.database.places import Places
 from extractors.database.queue import Queue
 from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
+from extractors.indices import DECIBEL, Formula
 from extractors.labels import SIDES, resolution
 from extractors.model import Check, Layer, Limits, StatisticsRequest
 from extractors.products.card import Card
@@ -89,7 +90,23 @@ class Start:
             )
         # One histogram, however many labels the band has.
         first = bands.index(categorical) if histograms and categorical else None
-        return tuple(Layer(band, label, histogram=place == first) for place, (band, label) in enumerate(wanted))
+        layers = [Layer(band, label, histogram=place == first) for place, (band, label) in enumerate(wanted)]
+        if self.card.code == "bs" and self.config.extraction.backscatter_unit == "db":
+            layers = [_made(label, Formula(DECIBEL, (band,))) for band, label in wanted]
+        return (*layers, *self._indices())
+
+    def _indices(self) -> list[Layer]:
+        name, code, settings = self.options.db_config, self.card.code, self.config.extraction
+        try:
+            formulas = settings.formulas(code)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: extraction.indices: {error}") from error
+        if formulas and code == "s2" and settings.radiometry != "harmonised":
+            raise ConfigurationError(
+                f"{name}: extraction.indices: with offsets that differ between products they mean nothing; write "
+                '"radiometry": "harmonised", or remove the indices'
+            )
+        return [_made(label, formula) for label, formula in formulas]
 
     def close(self) -> None:
         """End the session, if there is one."""
@@ -133,7 +150,7 @@ class Resources:
         self.start = start
         self.card, self.options = start.card, start.options
         self.config, self.store_config = start.config, start.store_config
-        bands = {layer.band for layer in start.layers} if self.card.code == "s2" else set()
+        bands = self.config.extraction.bands_needed(self.card.code) if self.card.code == "s2" else ()
         self.limits = limits(self.config.extraction, cores, memory, bands)
         self.database = start.database
         tables = start.reader.all()
@@ -147,6 +164,8 @@ class Resources:
             self.options.engine or self.config.extraction.engine,
             self.config.extraction.verified_parcels,
             start.layers,
+            self.config.extraction.statistics,
+            self.config.extraction.clear_classes,
         )
 
     @classmethod
@@ -179,6 +198,11 @@ class Resources:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _made(label: str, formula: Formula) -> Layer:
+    """A layer of values that are made of pixels."""
+    return Layer(str(formula), label, formula=formula)
 
 
 def limits(settings: Extraction, cores: int, memory: int | None, bands: Collection[str] = ()) -> Limits:

@@ -21,7 +21,7 @@ from extractors.database.schema import Table
 from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, RESULTS
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
-from extractors.signatures import NAMES, ChunkResult, Signatures
+from extractors.signatures import ChunkResult, Signatures
 
 NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
@@ -34,6 +34,8 @@ WITHOUT_AREA = 1
 PROBLEMS = {WITHOUT_AREA: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
 # Points, lines and collections of all kinds, as shapely numbers them.
 OTHER_TYPES = (0, 1, 2, 4, 5, 7)
+# Statistics that are numbers of pixels, and may stand in columns of integers.
+WHOLE = {"count", "pixels", "nodata"}
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 
@@ -149,7 +151,7 @@ def _binary(table: ResultsTable, obsid: int, part: Signatures) -> NDArray[np.uin
     rows["fields"] = len(kinds)
     for name, kind in kinds.items():
         rows[f"size of {name}"] = np.dtype(kind).itemsize
-    values = {"pid": part.pid, "obsid": np.array([obsid])} | dict(zip(NAMES, part.table.T, strict=True))
+    values = {"pid": part.pid, "obsid": np.array([obsid])} | dict(zip(table.statistics, part.table.T, strict=True))
     for name, value in values.items():
         dtype = np.dtype(kinds[name])
         if dtype.kind == "i" and value.size and value.max() > np.iinfo(dtype).max:
@@ -166,8 +168,9 @@ def _csv(table: ResultsTable, obsid: int, part: Signatures) -> list[str]:
     """The line of each row."""
     text = io.StringIO()
     values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
-    values |= dict(zip(NAMES, part.table.T.tolist(), strict=True))
-    values["count"] = [int(count) for count in values["count"]]
+    values |= dict(zip(table.statistics, part.table.T.tolist(), strict=True))
+    for name in WHOLE & values.keys():
+        values[name] = [int(number) for number in values[name]]
     csv.writer(text).writerows(zip(*(values[name] for name in table.table.columns), strict=True))
     return text.getvalue().splitlines(keepends=True)
 

@@ -17,7 +17,7 @@ from extractors.database.connection import scalar
 from extractors.database.schema import Table
 from extractors.database.spool import END, HEADER, Spool
 from extractors.database.sql import statement
-from extractors.database.tables import CLEAR_RESULTS, OUTPUTS, RESULT_TYPES, RESULTS, TEXTS
+from extractors.database.tables import CLEAR_RESULTS, KEY_COLUMNS, OUTPUTS, RESULTS, TEXTS
 from extractors.errors import AccountingError, ConfigurationError, one_line
 from extractors.model import CLEAR, ParcelCounts
 
@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 # Rows of one COPY. Not all at once: where the table has foreign keys, the server keeps a note of every row until the
 # statement ends.
 ROWS_AT_ONCE = 50_000
-# Columns that say of which parcel, scene and band a row is, or why there is none.
-KEY_COLUMNS = {"pid", "obsid", "band", "reason"}
 # Types whose binary form is known, as NumPy calls them.
 BINARY_TYPES = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8"}
 
@@ -63,10 +61,15 @@ class ResultsTable:
     table: Table
 
     @property
+    def statistics(self) -> list[str]:
+        """The names of the statistics that are written, in their order."""
+        return [name for name in self.table.columns if name not in KEY_COLUMNS]
+
+    @property
     def is_binary(self) -> bool:
         """Whether COPY takes the rows in its binary form (the quicker one), else as CSV."""
         types = {column.type for column in self.table.columns.values()}
-        return self.table.columns.keys() == RESULT_TYPES.keys() and types <= BINARY_TYPES.keys() | TEXTS
+        return "band" in self.table.columns and types <= BINARY_TYPES.keys() | TEXTS
 
     def clear(self, cursor: "PgCursor", obsid: int, before: bool, pids: "array[int]") -> int:
         """Delete the scene's rows of the parcels that are selected now; returns how many rows of other parcels stay.

@@ -5,19 +5,19 @@ Whether this worker may do with them what it has to do is a matter of its own: `
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2 import sql
 
-from extractors.config import DatabaseFile, TableName
+from extractors.config import DatabaseFile, Extraction, TableName
 from extractors.database.connection import Database, scalar
 from extractors.database.schema import GEOGRAPHY, MADE_HERE, Column, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
 from extractors.labels import DEFAULT, PRESETS, label
-from extractors.signatures import NAMES
+from extractors.signatures import EXTRA_NAMES, NAMES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -55,24 +55,27 @@ SETTINGS = "settings"
 RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS} | {
     name: INTEGERS | FLOATS if name == "count" else FLOATS for name in NAMES
 }
+# Columns of statistics that are written only if they are asked for.
+EXTRA_TYPES = {name: INTEGERS | FLOATS if name in {"pixels", "nodata"} else FLOATS for name in EXTRA_NAMES}
 HIST_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "hist": {"json", "jsonb", "text"}}
 GAP_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "reason": TEXTS, "bands": TEXTS}
 # The labels of the bands that are extracted unless others are asked for; those of both presets fit into what we make.
 USUAL_LABELS = {label(code, band, preset) for code in DEFAULT for band in DEFAULT[code] for preset in PRESETS}
 LABELS_ROOM = 3
+# Columns that say of which parcel, scene and band a row is.
+KEY_COLUMNS = {"pid", "obsid", "band", "reason"}
 # Some established tables spell it so.
 OTHER_SPELLING = {"std": "stdev"}
 # How the columns of a table are declared that is made here; ids as those of the parcels.
 ID_TYPES = {"int8": sql.SQL("bigint")}
-STATISTIC_COLUMNS = sql.SQL(", ").join(sql.SQL("{} real").format(sql.Identifier(name)) for name in NAMES)
 
 
 class Output(NamedTuple):
-    """A table of results: the configuration's key, the columns that are written and the types that can hold them, the
-    statement that makes it, and whether it takes classes of pixels, which only some CARDs have."""
+    """A table of results: the configuration's key, the columns that are written and the types that can hold them (None:
+    `result_types`), the statement that makes it, and whether it takes classes of pixels, which only some CARDs have."""
 
     key: str
-    types: Mapping[str, set[str]]
+    types: Mapping[str, set[str]] | None
     made_by: str
     of_classes: bool = False
 
@@ -80,8 +83,8 @@ class Output(NamedTuple):
 RESULTS, CLEAR_RESULTS, HISTS, GAPS = "results", "clear_results", "hists", "gaps"
 # The tables of results: all that a scene's rows go into, in one transaction. This is the only list of them.
 OUTPUTS = {
-    RESULTS: Output("results_table", RESULT_TYPES, "tables.create_results"),
-    CLEAR_RESULTS: Output("clear_results_table", RESULT_TYPES, "tables.create_results", of_classes=True),
+    RESULTS: Output("results_table", None, "tables.create_results"),
+    CLEAR_RESULTS: Output("clear_results_table", None, "tables.create_results", of_classes=True),
     HISTS: Output("hists_table", HIST_TYPES, "tables.create_hists", of_classes=True),
     GAPS: Output("gaps_table", GAP_TYPES, "tables.create_gaps"),
 }
@@ -94,7 +97,7 @@ class Tables:
     footprint_srid: of the catalogue; in_degrees: whether that is longitude and latitude. aoi_field: the column of the
     AOI table in which the name is looked up. parcel_srid: as it is now; None while there are no parcels. of_results:
     those of OUTPUTS that are wanted. fixes_by_structure: whether this PostGIS has the quick way of making geometries
-    valid.
+    valid. result_types: the columns of results that are written, and the types that can hold them.
     """
 
     catalogue: Table
@@ -108,6 +111,7 @@ class Tables:
     log: Table
     of_results: Mapping[str, Table]
     fixes_by_structure: bool
+    result_types: Mapping[str, set[str]] = field(default_factory=lambda: RESULT_TYPES)
 
     @property
     def results(self) -> Table:
@@ -148,6 +152,7 @@ class TableReader:
         self._key, self._args_key = f"{config_name}: database.tables", f"{config_name}: database.args"
         self.labels = labels
         self._classes = classes
+        self._result_types = result_types(config.extraction)
 
     @cached_property
     def parcels(self) -> Table:
@@ -241,7 +246,7 @@ class TableReader:
                 continue
             key = f"{self._key}.{output.key}"
             with self._database.transaction(f"checking the table {wanted} ({key})") as cursor:
-                table = _checked(find(cursor, wanted, key), output.types)
+                table = _checked(find(cursor, wanted, key), output.types or self._result_types)
             _check_labels(table, self.labels)
             for other, its in found.items():
                 if its.name == table.name:
@@ -269,6 +274,7 @@ class TableReader:
             log=self.log,
             of_results=self.of_results,
             fixes_by_structure=self.fixes_by_structure,
+            result_types=self._result_types,
         )
 
     def _require(
@@ -326,6 +332,18 @@ class TableReader:
         return srid, definition is not None and bool(definition[0])
 
 
+def result_types(settings: Extraction) -> dict[str, set[str]]:
+    """The columns of results that are written with these settings, and the types that can hold them."""
+    wanted = {statistic.name for statistic in settings.statistics}
+    return RESULT_TYPES | {name: types for name, types in EXTRA_TYPES.items() if name in wanted}
+
+
+def statistic_columns(types: Collection[str]) -> sql.Composed:
+    """How the columns of statistics, among these, are declared."""
+    names = [name for name in types if name not in KEY_COLUMNS]
+    return sql.SQL(", ").join(sql.SQL("{} real").format(sql.Identifier(name)) for name in names)
+
+
 def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()) -> Tables:
     """Create the tables that are absent, and the log's column `settings`, all of it or nothing; whoever else starts now
     finds them made. labels: what will be written into the column `band`.
@@ -345,7 +363,8 @@ def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()
         # Another worker may have been quicker.
         if find(cursor, tables.log.name, tables.log.key).absent:
             _make_log(cursor, tables.log)
-        columns = {"pid_type": ID_TYPES.get(tables.pid_type, sql.SQL("integer")), "statistics": STATISTIC_COLUMNS}
+        statistics = statistic_columns(tables.result_types)
+        columns = {"pid_type": ID_TYPES.get(tables.pid_type, sql.SQL("integer")), "statistics": statistics}
         columns["band_type"] = sql.SQL("varchar({})").format(sql.Literal(max(LABELS_ROOM, *map(len, ("", *labels)))))
         of_results = {}
         for name, table in tables.of_results.items():
@@ -354,7 +373,7 @@ def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()
                 cursor.execute(statement("tables.index_obsid", table=table.identifier))
                 cursor.execute(statement("tables.identify_rows", table=table.identifier))
                 cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
-            of_results[name] = _checked(find(cursor, table.name, table.key), OUTPUTS[name].types)
+            of_results[name] = _checked(find(cursor, table.name, table.key), OUTPUTS[name].types or tables.result_types)
             _check_labels(of_results[name], labels)
         log = _checked_log(find(cursor, tables.log.name, tables.log.key))
         return replace(tables, log=log, of_results=of_results)
@@ -383,6 +402,13 @@ def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
     """A table to write into, with just the columns that are written; `types`: their names, and the types allowed."""
     if table.absent:
         return table
+    lacking = [name for name in types if name in EXTRA_TYPES and name not in table.columns]
+    if lacking:
+        columns = ", ".join(f"ADD COLUMN {name} real" for name in lacking)
+        raise ConfigurationError(
+            f"{table.key}: table {table} has no column {', '.join(lacking)} (extraction.extra_statistics); ALTER TABLE "
+            f"{table} {columns}, or write the name of another table"
+        )
     ours = {}
     for name, allowed in types.items():
         own = OTHER_SPELLING.get(name, name)
@@ -422,5 +448,9 @@ def _check_labels(results: Table, labels: Collection[str]) -> None:
         raise ConfigurationError(
             f"{results.key}: column band of table {results} holds {room} characters, but the labels have {longest}; "
             f"widen it (ALTER TABLE {results} ALTER COLUMN {results.columns['band'].name} TYPE varchar({longest})), or "
-            + ("write shorter ones in extraction.bands" if unusual else "write extraction.band_labels = classic")
+            + (
+                "write shorter ones in extraction.bands (or indices)"
+                if unusual
+                else "write extraction.band_labels = classic"
+            )
         )

@@ -76,9 +76,7 @@ class ChunkTask:
             return
         request, bands = self._request, here.bands.bands
         nodata = bands[0].nodata
-        zones, tables, recomputed = verified(
-            request.engine, part.polygons, part.arrays, nodata, request.verified_parcels
-        )
+        zones, tables, recomputed = verified(request, part.polygons, part.arrays, nodata)
         result.recomputed |= recomputed
         of_band = {each[0].name: each for each in zip(bands, part.arrays, tables, strict=True)}
         # Of each band, how many infinite pixels each parcel has: those are left out.
@@ -89,7 +87,8 @@ class ChunkTask:
         for layer in here.layers:
             band, array, table = of_band[layer.band]
             counts, left_out = table[:, COUNT], infinite.get(layer.band)
-            rows = rescaled(table[counts > 0], band.scale, band.offset + layer.shift)
+            shift = request.shifts.get(layer.band, 0.0)
+            rows = rescaled(table[counts > 0], band.scale, band.offset + shift, request.statistics)
             result.signatures.append(Signatures(layer.label, pid[counts > 0], rows))
             _add(result.without_row, layer.label, _numbers(pid, reasons(polygons, zones, counts, left_out)))
             if left_out is not None:

@@ -3,7 +3,7 @@
 It is the definition of the statistics; the other engine is checked against it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,8 @@ import rasterio.features
 import rasterstats
 import shapely
 
-from extractors.signatures import COUNT, STATISTICS, check_classes
+from extractors.signatures import COUNT, INVALID, PIXELS, STATISTICS, Statistic, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
-
-# What rasterstats calls the statistics.
-NAMES = [statistic.reference for statistic in STATISTICS]
 
 # rasterstats allocates a parcel's whole bounding box. It is not given one with so many pixels more than the raster.
 LARGEST_OVERHANG_PIXELS = 4_000_000
@@ -25,7 +22,8 @@ LARGEST_OVERHANG_PIXELS = 4_000_000
 class RasterstatsZones:
     """Parcels on a grid."""
 
-    def __init__(self, polygons: PolygonsOnGrid) -> None:
+    def __init__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> None:
+        self._names = [statistic.reference for statistic in wanted]
         self._grid = polygons.grid
         self._geometries = polygons.polygons.geometries
         # Only parcels near the grid are asked for: an empty box (a parcel without extent on a pixel's edge) is an
@@ -46,11 +44,15 @@ class RasterstatsZones:
         return pixels
 
     def statistics(self, array: Array, nodata: float) -> Floats:
-        """Parcels x STATISTICS; count 0 and NaN elsewhere for a parcel without a valid pixel."""
-        table = np.full((len(self._geometries), len(STATISTICS)), np.nan)
+        """Parcels x statistics; count 0 and NaN elsewhere for a parcel without a valid pixel."""
+        table = np.full((len(self._geometries), len(self._names)), np.nan)
         table[:, COUNT] = 0
-        for index, row in self._rows(array, nodata, stats=NAMES):
-            table[index] = [row[name] for name in NAMES]
+        # Its own statistic `nodata` counts pixels beyond the raster as well, and no NaN.
+        own = {PIXELS, INVALID}.intersection(self._names)
+        for index, row in self._rows(array, nodata, stats=[name for name in self._names if name not in own]):
+            if own and row["count"]:
+                row |= {PIXELS: self.pixels[index], INVALID: self.pixels[index] - row["count"]}
+            table[index] = [row.get(name) for name in self._names]
         return table
 
     def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:

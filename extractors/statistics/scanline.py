@@ -11,7 +11,7 @@ Only polygons with an edge exactly on a centre line are left to GDAL itself, whi
 differently there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.signatures import COUNT, STATISTICS, check_classes
+from extractors.signatures import COUNT, STATISTICS, Statistic, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, Polygons, PolygonsOnGrid
 
 # Pixels processed at once: limits the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
@@ -61,8 +61,9 @@ class Spans:
 class ScanlineZones:
     """Parcels on a grid."""
 
-    def __init__(self, polygons: PolygonsOnGrid) -> None:
+    def __init__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> None:
         self._spans = rasterize(polygons)
+        self._wanted = wanted
 
     @cached_property
     def pixels(self) -> Integers:
@@ -71,8 +72,8 @@ class ScanlineZones:
         return np.bincount(spans.zone, spans.length, spans.zones).astype(np.int64)
 
     def statistics(self, array: Array, nodata: float) -> Floats:
-        """Parcels x STATISTICS; count 0 and NaN elsewhere for a parcel without a valid pixel."""
-        return statistics(self._spans, array, nodata)
+        """Parcels x statistics; count 0 and NaN elsewhere for a parcel without a valid pixel."""
+        return statistics(self._spans, array, nodata, self._wanted)
 
     def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
         """Pixels per value for each parcel."""
@@ -246,25 +247,27 @@ def _replaced(spans: Spans, zones: Integers, by: list[Spans]) -> Spans:
     ).sorted()
 
 
-def statistics(spans: Spans, array: Array, nodata: float) -> Floats:
+def statistics(spans: Spans, array: Array, nodata: float, wanted: Sequence[Statistic] = STATISTICS) -> Floats:
     """Statistics of every zone in one array of the rows and columns that the spans were made for.
 
-    Returns zones x STATISTICS; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are exact;
+    Returns zones x statistics; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are exact;
     mean and std of floats are computed in float64, their percentiles in the array's own type, as numpy does it.
     """
-    table = np.full((spans.zones, len(STATISTICS)), np.nan)
+    table = np.full((spans.zones, len(wanted)), np.nan)
     table[:, COUNT] = 0
-    for zones, values, counts in _valid_values(spans, array, nodata):
+    for zones, values, counts, pixels in _valid_values(spans, array, nodata):
         filled = np.flatnonzero(counts)
         if filled.size:
-            table[zones.start + filled] = SortedZones(_sorted_by_zone(values, counts[filled]), counts[filled]).table()
+            number = counts[filled]
+            by_zone = SortedZones(_sorted_by_zone(values, number), number, pixels[filled])
+            table[zones.start + filled] = np.column_stack([statistic.of(by_zone) for statistic in wanted])
     return table
 
 
 def histograms(spans: Spans, array: Array, nodata: float) -> list[dict[str, int]]:
     """Pixels per value in each zone, values as text; {} for a zone without a valid pixel."""
     result: list[dict[str, int]] = []
-    for _, values, counts in _valid_values(spans, array, nodata):
+    for _, values, counts, _ in _valid_values(spans, array, nodata):
         ends = np.cumsum(counts)
         for begin, end in zip(ends - counts, ends, strict=True):
             found, pixels = np.unique(values[begin:end], return_counts=True)
@@ -273,13 +276,13 @@ def histograms(spans: Spans, array: Array, nodata: float) -> list[dict[str, int]
     return result
 
 
-def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[slice, Array, Integers]]:
-    """Batches of zones: which ones, their valid values zone after zone, and how many each has."""
+def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[slice, Array, Integers, Integers]]:
+    """Batches of zones: which ones, their valid values zone after zone, how many each has, and how many pixels."""
     flat = array.reshape(-1)
     for zones, part in _batches(spans):
         values = values_under(flat, spans.first[part], spans.length[part])
         pixels = np.bincount(spans.zone[part] - zones.start, spans.length[part], zones.stop - zones.start)
-        counts = pixels.astype(np.int64)
+        counts = pixels = pixels.astype(np.int64)
         invalid = values == nodata
         if values.dtype.kind == "f":
             invalid |= np.isnan(values)
@@ -288,7 +291,7 @@ def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[s
                 zone = np.repeat(np.arange(counts.size), counts)[~invalid]
             values = values[~invalid]
             counts = np.bincount(zone, minlength=counts.size) if counts.size > 1 else np.array([values.size])
-        yield zones, values, counts
+        yield zones, values, counts, pixels
 
 
 def values_under(flat: Array, first: Integers, length: Integers) -> Array:
@@ -369,27 +372,25 @@ def _ordered_bits(values: Array) -> tuple[Array, Callable[[Array], Array]]:
 class SortedZones:
     """The valid values of zones, each with at least one, sorted within the zones: see `signatures.SortedValues`."""
 
-    def __init__(self, values: Array, counts: Integers) -> None:
+    def __init__(self, values: Array, counts: Integers, pixels: Integers) -> None:
         ends = np.cumsum(counts)
         self._values = values
         self._begin = ends - counts
         self.counts = counts
+        self.pixels = pixels
         self.lowest: Array = values[self._begin]
         self.highest: Array = values[ends - 1]
 
-    def table(self) -> Floats:
-        """Zones x STATISTICS."""
-        return np.column_stack([statistic.of(self) for statistic in STATISTICS])
-
     @cached_property
-    def _sums(self) -> Array:
+    def sums(self) -> Array:
+        """Sum of each zone."""
         kind = np.float64 if self._values.dtype.kind == "f" else np.int64
         return np.add.reduceat(self._values, self._begin, dtype=kind)
 
     @cached_property
     def means(self) -> Floats:
         """Mean of each zone."""
-        return self._sums / self.counts
+        return self.sums / self.counts
 
     @cached_property
     def deviations(self) -> Floats:
@@ -399,7 +400,7 @@ class SortedZones:
             # No rounding before the end, and a fifth of the time.
             squares = np.multiply(values, values, dtype=np.dtype(f"{values.dtype.kind}{2 * values.dtype.itemsize}"))
             sums_of_squares = np.add.reduceat(squares, self._begin, dtype=np.int64)
-            deviations: Floats = np.sqrt(counts * sums_of_squares - self._sums * self._sums) / counts
+            deviations: Floats = np.sqrt(counts * sums_of_squares - self.sums * self.sums) / counts
         elif counts.size == 1:
             # Piece by piece: a very large zone has many pixels.
             pieces = (values[at : at + BATCH_PIXELS] - self.means for at in range(0, values.size, BATCH_PIXELS))
@@ -410,15 +411,44 @@ class SortedZones:
             deviations = np.sqrt(np.add.reduceat(distances, self._begin) / counts)
         return deviations
 
+    @cached_property
+    def commonest(self) -> Array:
+        """The value that most pixels of each zone have; of several, the smallest."""
+        values = self._values
+        if self.counts.size > 1 or values.size <= BATCH_PIXELS:
+            return _commonest(values, self._begin)[0]
+        # Piece by piece, each with all pixels of its values: a very large zone has many.
+        found, begin = [], 0
+        while begin < values.size:
+            end = int(np.searchsorted(values, values[min(begin + BATCH_PIXELS, values.size) - 1], side="right"))
+            found.append(_commonest(values[begin:end], np.zeros(1, dtype=np.int64)))
+            begin = end
+        candidates, pixels = (np.concatenate(several) for several in zip(*found, strict=True))
+        return candidates[[pixels.argmax()]]
+
     def percentile(self, fraction: float) -> Array:
         """Linear interpolation between the two nearest ranks, rounded as `numpy.percentile` rounds it."""
         kind = self._values.dtype.type if self._values.dtype.kind == "f" else np.float64
-        rank = (self.counts - 1) * kind(fraction)
+        rank = (self.counts - 1) * fraction
         below = np.floor(rank).astype(np.int64)
-        weight = (rank - below).astype(kind)
+        weight = rank - below
         low = self._values[self._begin + below]
         high = self._values[self._begin + np.minimum(below + 1, self.counts - 1)]
         # Sorted, so the difference of unsigned integers does not wrap.
         difference = high - low
-        result: Array = np.where(weight >= 0.5, high - difference * (1 - weight), low + difference * weight)
+        from_high, from_low = difference * (1 - weight).astype(kind), difference * weight.astype(kind)
+        result: Array = np.where(weight >= 0.5, high - from_high, low + from_low)
         return result
+
+
+def _commonest(values: Array, begin: Integers) -> tuple[Array, Integers]:
+    """Of zones that begin at these positions, with sorted values: the one that most pixels have (of several, the
+    smallest), and how many these are."""
+    is_new = np.append(True, values[1:] != values[:-1])
+    is_new[begin] = True
+    run = np.flatnonzero(is_new)
+    length = np.diff(run, append=values.size)
+    first_run = np.searchsorted(run, begin)
+    longest = np.maximum.reduceat(length, first_run)
+    as_long = np.flatnonzero(length == np.repeat(longest, np.diff(first_run, append=run.size)))
+    return values[run[as_long[np.searchsorted(as_long, first_run)]]], longest

@@ -6,14 +6,15 @@ that grid; zones take the pixels of a band and return its table of statistics.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from extractors.signatures import COUNT, NAMES, STATISTICS
+from extractors.model import StatisticsRequest
+from extractors.signatures import COUNT, HIGHEST, LOWEST, STATISTICS, Statistic
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 from extractors.statistics.rasterstats import RasterstatsZones
 from extractors.statistics.scanline import ScanlineZones
@@ -37,9 +38,6 @@ TOLERANCE_FLOAT32 = 1e-5
 LARGEST_JUDGED_PIXELS = 4_000_000
 MOST_JUDGED_VERTICES = 200_000
 
-EXACT = np.array([statistic.exact for statistic in STATISTICS])
-LOWEST, HIGHEST = NAMES.index("min"), NAMES.index("max")
-
 
 class Zones(Protocol):
     """The parcels of a chunk on one grid, ready for the bands that have this grid."""
@@ -49,13 +47,20 @@ class Zones(Protocol):
         """How many pixel centres of the grid lie in each parcel, valid or not."""
 
     def statistics(self, array: Array, nodata: float) -> Floats:
-        """Parcels x STATISTICS for an array of the grid's shape; count 0 and NaN elsewhere without a valid pixel."""
+        """Parcels x the statistics wanted, for an array of the grid's shape; count 0 and NaN elsewhere without a valid
+        pixel."""
 
     def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
         """Pixels per value for each parcel, for an array of classes; {} without a valid pixel."""
 
 
-Engine = Callable[[PolygonsOnGrid], Zones]
+class Engine(Protocol):
+    """What makes zones: of polygons, and for some statistics."""
+
+    def __call__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS, /) -> Zones:
+        """The zones of these polygons."""
+
+
 REFERENCE = "rasterstats"
 ENGINES: Mapping[str, Engine] = {"scanline": ScanlineZones, REFERENCE: RasterstatsZones}
 
@@ -80,15 +85,16 @@ def reasons(
 
 
 def verified(
-    engine: str, polygons: PolygonsOnGrid, arrays: Sequence[Array], nodata: float, sample: int
+    request: StatisticsRequest, polygons: PolygonsOnGrid, arrays: Sequence[Array], nodata: float
 ) -> tuple[Zones, list[Floats], bool]:
-    """Zones and the statistics of each array by the engine, checked against rasterstats.
+    """Zones and the statistics of each array by the engine of a request, checked against rasterstats.
 
-    `sample` parcels, spread over those given that are not too much for rasterstats, are computed by it as well, each in
-    one of the arrays. On any
-    difference everything given here is recomputed with rasterstats, and the last value returned is True.
+    Some parcels (the request says how many), spread over those given that are not too much for rasterstats, are
+    computed by it as well, each in one of the arrays. On any difference everything given here is recomputed with
+    rasterstats, and the last value returned is True.
     """
-    zones = ENGINES[engine](polygons)
+    engine, sample, wanted = request.engine, request.verified_parcels, request.statistics
+    zones = ENGINES[engine](polygons, wanted)
     tables = [zones.statistics(array, nodata) for array in arrays]
     if engine == REFERENCE or sample == 0 or not len(polygons):
         return zones, tables, False
@@ -102,8 +108,8 @@ def verified(
         checked = chosen[turn :: len(arrays)]
         if not checked.size:
             continue
-        expected = ENGINES[REFERENCE](polygons[checked]).statistics(array, nodata)
-        wrong = np.flatnonzero(~agree(table[checked], expected, array.dtype))
+        expected = ENGINES[REFERENCE](polygons[checked], wanted).statistics(array, nodata)
+        wrong = np.flatnonzero(~agree(table[checked], expected, array.dtype, wanted))
         if wrong.size:
             log.warning(
                 "engine %s: %s for a parcel of %d vertices where rasterstats has %s; recomputing these %d parcels "
@@ -114,17 +120,21 @@ def verified(
                 expected[wrong[0]].tolist(),
                 len(polygons),
             )
-            zones = ENGINES[REFERENCE](polygons)
+            zones = ENGINES[REFERENCE](polygons, wanted)
             return zones, [zones.statistics(array, nodata) for array in arrays], True
     return zones, tables, False
 
 
-def agree(table: Floats, expected: Floats, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+def agree(
+    table: Floats, expected: Floats, dtype: np.dtype[Any], wanted: Sequence[Statistic] = STATISTICS
+) -> NDArray[np.bool_]:
     """Which rows of statistics are the same: exact statistics equal, the others but for rounding."""
+    exact, adds_up = (np.array(marks) for marks in zip(*((each.exact, each.adds_up) for each in wanted), strict=True))
     same = (table == expected) | (np.isnan(table) & np.isnan(expected))
     tolerance = TOLERANCE_FLOAT32 if dtype == np.float32 else TOLERANCE
     scale = np.fmax(np.abs(expected[:, LOWEST]), np.abs(expected[:, HIGHEST]))[:, None]
+    scale = np.where(adds_up, scale * expected[:, COUNT, None], scale)
     close = np.abs(table - expected) <= tolerance * scale
     empty = (expected[:, COUNT] == 0)[:, None]
-    result: NDArray[np.bool_] = np.where(EXACT, same, close | empty).all(axis=1)
+    result: NDArray[np.bool_] = np.where(exact, same, close | empty).all(axis=1)
     return result

@@ -10,7 +10,7 @@ from psycopg2 import sql
 from extractors.database.rights import LOG_INSERTED, LOG_UPDATED
 from extractors.database.schema import MADE_HERE
 from extractors.database.sql import statement
-from extractors.database.tables import CATALOGUE_COLUMNS, OUTPUTS, STATISTIC_COLUMNS
+from extractors.database.tables import CATALOGUE_COLUMNS, OUTPUTS, RESULT_TYPES, statistic_columns
 from tests.support.environment import ROOT
 
 SCRIPT = (ROOT / "swarm" / "worker_role.sql").read_text()
@@ -52,7 +52,7 @@ def test_tables() -> None:
         "table": sql.SQL("x"),
         "pid_type": sql.SQL(":pid"),
         "band_type": sql.SQL("varchar(3)"),
-        "statistics": STATISTIC_COLUMNS,
+        "statistics": statistic_columns(RESULT_TYPES),
     }
     log = text(statement("tables.create_log", log=sql.SQL("x"))).partition("CREATE")[2]
     assert made("log") == in_words(log)
