@@ -21,7 +21,7 @@ from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
 from extractors.indices import DECIBEL, Formula
 from extractors.labels import SIDES, resolution
-from extractors.model import Check, Layer, Limits, StatisticsRequest
+from extractors.model import Check, Layer, Limits, ParcelRules, StatisticsRequest
 from extractors.products.card import Card
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ class Resources:
         self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
         self.places = Places(self.database, self.tables.catalogue)
+        settings = self.config.extraction
+        self.rules = ParcelRules(settings.inward_buffer_m, settings.min_area_m2, settings.min_pixels)
         # Whether the checks have passed that wait until there is a scene to claim.
         self.proven = False
         self.request = StatisticsRequest(
