@@ -71,20 +71,15 @@ def with_enough_pixels(result: ChunkResult, rules: ParcelRules) -> ChunkResult:
 
 
 def true_areas(shapes: Geometries, crs: pyproj.CRS) -> Floats:
-    """Square metres on the ellipsoid; NaN for what has no place there. The shapes are valid, None gives NaN."""
-    ellipsoid, radians, to_degrees = _on_ellipsoid(crs)
-    a, e = ellipsoid
-    coordinates, owner = shapely.get_coordinates(shapes, return_index=True)
-    if to_degrees is not None:
-        coordinates = np.column_stack(to_degrees.transform(*coordinates.T))
-    longitude, latitude = coordinates.T * radians
-    # From each shape's first corner, so that none is torn apart at 180 degrees.
-    first = longitude[np.searchsorted(owner, owner)]
-    longitude = (longitude - first + np.pi) % (2 * np.pi) - np.pi
-    # The cylindrical projection that keeps areas.
-    sine = np.sin(latitude)
-    height = (1 - e**2) * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
-    areas: Floats = shapely.area(shapely.set_coordinates(shapes.copy(), a * np.column_stack([longitude, height / 2])))
+    """Square metres on the ellipsoid, by the scale in each shape's middle. The shapes are valid; None gives NaN."""
+    x, y = shapely.get_coordinates(_points(shapely.centroid(shapes))).T
+    if crs.is_geographic:
+        scale = np.prod(_metres_per_unit(y, crs), axis=0)
+    else:
+        projection = _projection(crs)
+        factors = projection.get_factors(*projection(x, y, inverse=True))
+        scale = crs.axis_info[0].unit_conversion_factor ** 2 / factors.areal_scale
+    areas: Floats = np.where(shapely.is_empty(shapes), 0, shapely.area(shapes) * scale)
     return areas
 
 
@@ -92,7 +87,9 @@ def drawn_in(shapes: Geometries, crs: pyproj.CRS, metres: float) -> tuple[Geomet
     """Valid shapes without what is closer than so many metres to their outline; and why there is nothing left of some
     ("" for the others)."""
     unit = crs.axis_info[0].unit_conversion_factor
-    scale = np.column_stack(_metres_per_unit(shapes, crs)) if crs.is_geographic else np.full((len(shapes), 2), unit)
+    south, north = shapely.bounds(shapes)[:, [1, 3]].T
+    latitude = (south + north) / 2
+    scale = np.column_stack(_metres_per_unit(latitude, crs) if crs.is_geographic else [np.full(len(shapes), unit)] * 2)
     plane = _scaled(shapes, scale)
     why: Reasons = np.full(len(shapes), "", dtype=object)
     for place, shape in enumerate(plane):
@@ -157,26 +154,26 @@ def _scaled(shapes: Geometries, scale: Floats) -> Geometries:
     return result
 
 
-def _metres_per_unit(shapes: Geometries, crs: pyproj.CRS) -> tuple[Floats, Floats]:
-    """How long a unit of longitude and of latitude is where each shape lies."""
-    (a, e), radians, _ = _on_ellipsoid(crs)
-    _, south, _, north = shapely.bounds(shapes).T
-    latitude = (south + north) / 2 * radians
-    flat = 1 - (e * np.sin(latitude)) ** 2
-    return radians * a * np.cos(latitude) / np.sqrt(flat), radians * a * (1 - e**2) / flat**1.5
+def _points(shapes: Geometries) -> Geometries:
+    """The same with a point, that is nowhere, for each empty or missing one: so there is one for each."""
+    result = shapes.copy()
+    result[shapely.is_missing(shapes) | shapely.is_empty(shapes)] = shapely.Point(np.nan, np.nan)
+    return result
+
+
+def _metres_per_unit(latitude: Floats, crs: pyproj.CRS) -> tuple[Floats, Floats]:
+    """How long a unit of longitude and of latitude is at these latitudes of a geographic CRS."""
+    geodetic: Any = crs.geodetic_crs
+    a, b = geodetic.ellipsoid.semi_major_metre, geodetic.ellipsoid.semi_minor_metre
+    radians, flattened = geodetic.axis_info[0].unit_conversion_factor, 1 - (b / a) ** 2
+    angle = latitude * radians
+    curved = 1 - flattened * np.sin(angle) ** 2
+    return radians * a * np.cos(angle) / np.sqrt(curved), radians * a * (1 - flattened) / curved**1.5
 
 
 @cache
-def _on_ellipsoid(crs: pyproj.CRS) -> tuple[tuple[float, float], float, pyproj.Transformer | None]:
-    """The ellipsoid of a CRS (half its long axis, and eccentricity), the radians of its unit of angles, and what brings
-    coordinates to longitude and latitude, unless they are that already."""
-    geodetic: Any = crs.geodetic_crs
-    ellipsoid = geodetic.ellipsoid
-    a, b = ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre
-    # A sphere's eccentricity would divide zero by zero.
-    shape = float(a), max(float(np.sqrt(1 - (b / a) ** 2)), 1e-6)
-    transformer = None if crs.is_geographic else pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
-    return shape, geodetic.axis_info[0].unit_conversion_factor, transformer
+def _projection(crs: pyproj.CRS) -> pyproj.Proj:
+    return pyproj.Proj(crs)
 
 
 def _together(some: Mapping[str, Integers], more: Mapping[str, Integers]) -> dict[str, Integers]:
