@@ -195,7 +195,8 @@ def test_a_trigger_that_drops_gaps(workspace: Workspace) -> None:
 # A parcel that is lost
 
 LOSSY = """
-from extractors import model, scene, s2
+import sys
+from extractors import s2
 from extractors.signatures import Signatures
 def lossy(task):
     original = task.__call__
