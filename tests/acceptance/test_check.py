@@ -182,6 +182,7 @@ def described(workspace: Workspace) -> tuple[str | None, str]:
 def test_what_is_broken(name: str, workspace: Workspace, scene: Scene) -> None:
     case = CASES[name]
     case.broken(workspace)
+    workspace.write_config()  # the role and its tables
     before = described(workspace)
     files = workspace.files()
 
@@ -204,6 +205,7 @@ def test_a_sound_setup(card: str, workspace: Workspace) -> None:
     workspace.add_parcels(squares(6))
     add: dict[str, Callable[[], Scene]] = {"s2": workspace.add_s2, "bs": workspace.add_bs, "c6": workspace.add_c6}
     scene = add[card]()
+    workspace.write_config()  # the role and its tables
     before = described(workspace)
     asked = workspace.run(card, "--check")
     assert (asked.code, asked.stderr) == (0, "")

@@ -400,6 +400,7 @@ OBJECTS = "SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_class WHERE re
 def test_what_is_wrong_for_every_scene(name: str, workspace: Workspace, scene: Scene) -> None:
     case = CASES[name]
     case.broken(workspace)
+    workspace.write_config()  # the role and its tables
     before = workspace.one(CATALOGUE), workspace.one(OBJECTS)
 
     asked = workspace.run("s2", "--check")
@@ -423,6 +424,7 @@ def test_what_is_wrong_for_every_scene(name: str, workspace: Workspace, scene: S
     assert workspace.files() == []
 
 
+@pytest.mark.owner("the worker makes its tables, and --check does not")
 def test_a_sound_setup(workspace: Workspace, scene: Scene) -> None:
     """Nothing is made, claimed or warned of; the worker then makes its tables, and they are sound as well."""
     for tables in ("will be created", "a table"):

@@ -73,6 +73,10 @@ def worker_role(workspace: Workspace, *grants: str) -> Iterator[str]:
     before = dict(connection)
     if grants:
         workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(PASSWORD)))
+        # What everybody has in a database unless it is taken away, as `create_role` does.
+        everybody = "GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}"
+        workspace.query(sql.SQL(everybody).format(sql.Identifier(workspace.database), name))
+        grants = ("USAGE ON SCHEMA public", "SELECT ON spatial_ref_sys", *grants)
     else:
         create_role(workspace, role)
         run_script(workspace, role, workspace.tables)

@@ -33,7 +33,7 @@ class Workspace(Database, Bucket):
     # What pytest's options --engine and --without set for all tests.
     preset: ClassVar[dict[str, Any]] = {}
     without: ClassVar[str | None] = None
-    # Whether workers run under a role that has no right but those of swarm/worker_role.sql (--worker-role).
+    # Whether workers have no rights but those that swarm/worker_role.sql gives: see tests/acceptance/conftest.py.
     least_rights: ClassVar[bool] = False
 
     def __init__(
