@@ -112,6 +112,11 @@ def sql(*statements: str) -> Callable[[Workspace], None]:
     return broken
 
 
+def no_parcel_table(workspace: Workspace) -> None:
+    workspace.write_config()  # the role's script reads it
+    workspace.query("DROP TABLE parcels")
+
+
 def two_letters(workspace: Workspace) -> None:
     workspace.query(f"CREATE TABLE signatures {SIGNATURES}")
     workspace.extraction["band_labels"] = "api"
@@ -139,7 +144,7 @@ CASES: dict[str, Broken] = {
         sql("UPDATE aois SET wkb_geometry = NULL"), "area of interest", CONFIGURATION, ("my_aoi", "geometry")
     ),
     "no catalogue": Broken(sql("DROP TABLE dias_catalogue"), "catalogue", CONFIGURATION, ("dias_catalogue",)),
-    "no table of parcels": Broken(sql("DROP TABLE parcels"), "parcel table", CONFIGURATION, ("parcel_table",)),
+    "no table of parcels": Broken(no_parcel_table, "parcel table", CONFIGURATION, ("parcel_table",)),
     "a log that is not ours": Broken(
         sql("CREATE TABLE extraction_log (line text)"), "extraction log", CONFIGURATION, ("extraction_log", "run_id")
     ),

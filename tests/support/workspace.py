@@ -109,7 +109,9 @@ class Workspace(Database, Bucket):
                 self._role = f"worker_of_{self.database}"
                 create_role(self, self._role)
             run_script(self, self._role, self.tables, strict=False)
-            connection |= {"dbuser": self._role, "dbpasswd": PASSWORD}
+            connection["dbuser"] = self._role
+            if connection.get("dbpasswd") == self.postgis.password:
+                connection["dbpasswd"] = PASSWORD
         elif self._role is not None and connection.get("dbuser") == self._role:
             run_script(self, self._role, self.tables, strict=False)
         for name, content in (("db_config.json", self.db_config), ("s3_config.json", self.s3_config)):
