@@ -134,6 +134,11 @@ def log_of_others(workspace: Workspace) -> None:
     workspace.query("ALTER TABLE extraction_log ADD site text NOT NULL")
 
 
+def no_writes(workspace: Workspace) -> None:
+    workspace.write_config()  # the role and its tables
+    workspace.query(f"ALTER DATABASE {workspace.database} SET default_transaction_read_only = on")
+
+
 def in_a_schema(workspace: Workspace) -> None:
     """The right to the table is there, that to its schema is not."""
     made(workspace)
@@ -288,9 +293,7 @@ CASES: dict[str, Broken] = {
         ("wkb_geometry", "tables.parcel_geometry"),
     ),
     "a database that takes no writes": Broken(
-        lambda workspace: workspace.query(
-            f"ALTER DATABASE {workspace.one('SELECT current_database()')} SET default_transaction_read_only = on"
-        ),
+        no_writes,
         "writing",
         ("default_transaction_read_only",),
     ),
