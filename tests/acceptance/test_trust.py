@@ -234,7 +234,12 @@ def test_each_right_is_needed(workspace: Workspace, scene: Scene, number: int) -
     workspace.query("CREATE TABLE scene_source (obsid integer PRIMARY KEY, bucket text, prefix text)")
     with worker_role(workspace) as role:
         rights, where = GRANTS[number]
-        names = {":log": "extraction_log", ":catalogue": "dias_catalogue", ':"DBNAME"': workspace.database}
+        names = {
+            ":log": "extraction_log",
+            ":catalogue": "dias_catalogue",
+            ':"DBNAME"': workspace.database,
+            ':"postgis"': "public",
+        }
         for name in ("aois", "parcels", "hists"):
             names[f":{name}"] = name
         names |= {":results": "signatures", ":aoi_field": "name", ":parcel_id": "ogc_fid", ":places": "scene_source"}

@@ -54,8 +54,8 @@ def run_script(database: Database, role: str, tables: Mapping[str, str], *, stri
     done = subprocess.run(
         ["psql", "-X", "-q", *(("-1", "--set=ON_ERROR_STOP=1") if strict else ()), *variables, "-f", str(SCRIPT)],
         env={
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "PGHOST": server.host, "PGPORT": str(server.port),
-            "PGUSER": server.user, "PGPASSWORD": server.password,
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "PGCLIENTENCODING": "UTF8",
+            "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,
             "PGDATABASE": str(database.one("SELECT current_database()")),
         },
         capture_output=True, text=True, check=False,
