@@ -176,7 +176,7 @@ def outcome_of(
         return Outcome(ABSENT, "ingested", reason, retry_after=pause_for_product)
     if not cause.retryable or attempt >= settings.max_attempts:
         return Outcome(cause.status, cause.status, reason, cause.exit_code)
-    pause = Backoff(settings.retry_pause_seconds, LONGEST_RETRY_PAUSE_SECONDS).limit(attempt)
+    pause = max(Backoff(settings.retry_pause_seconds, LONGEST_RETRY_PAUSE_SECONDS).limit(attempt), cause.pause)
     return Outcome("error", "ingested", reason, cause.exit_code, retry_after=pause)
 
 

@@ -36,6 +36,8 @@ class ExtractionError(Exception):
     exit_code = 1
     # Whether the store has answered so to a request for one object: others may be served all the same.
     answered = False
+    # Seconds for which the store was still to be asked: the scene waits for them, and the worker does others.
+    pause = 0.0
 
 
 class UserError(ExtractionError):

@@ -263,7 +263,9 @@ def refused_alone(store: Source, start: Start) -> Iterator[None]:
     except (StoreUnavailableError, ConfigurationError) as error:
         if not error.answered or not store.serves_others(folder_of_scenes(start)):
             raise
-        raise SceneError(f"{error} (but other objects are served, so this is about the scene's alone)") from error
+        alone = SceneError(f"{error} (but other objects are served, so this is about the scene's alone)")
+        alone.pause = error.pause
+        raise alone from error
 
 
 @contextmanager

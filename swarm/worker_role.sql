@@ -11,7 +11,7 @@
 --     parcel_id (ogc_fid), parcel_geometry (wkb_geometry), places (scene_source, in the catalogue's schema; if there is
 --     one)      where they are called otherwise
 --
--- Schemas other than public: GRANT USAGE ON SCHEMA ... TO the role as well.
+-- Tables in schemas other than public: GRANT USAGE ON SCHEMA ... TO the role as well.
 \if :{?catalogue} \else \set catalogue dias_catalogue
 \endif
 \if :{?log} \else \set log extraction_log
@@ -28,6 +28,7 @@ SELECT to_regclass(:'results') IS NULL AS no_results, to_regclass(:'log') IS NUL
        to_regclass(:'places') IS NOT NULL AS has_places,
        CASE pg_typeof(max(:parcel_id))::text WHEN 'bigint' THEN 'bigint' ELSE 'integer' END AS pid
 FROM (SELECT :parcel_id FROM :parcels LIMIT 0) parcels \gset
+SELECT n.nspname AS postgis FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'postgis' \gset
 
 \if :no_log
 CREATE TABLE :log (
@@ -73,7 +74,8 @@ COMMENT ON TABLE :results IS 'Made by parcel-extraction: every scene in it is in
 
 GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO :"worker";
 GRANT USAGE ON SCHEMA public TO :"worker";
-GRANT SELECT ON spatial_ref_sys TO :"worker";
+GRANT USAGE ON SCHEMA :"postgis" TO :"worker";
+GRANT SELECT ON :"postgis".spatial_ref_sys TO :"worker";
 GRANT SELECT (id, obstime, reference, card, status, footprint), UPDATE (status) ON :catalogue TO :"worker";
 GRANT SELECT (:aoi_field, wkb_geometry) ON :aois TO :"worker";
 GRANT SELECT (:parcel_id, :parcel_geometry) ON :parcels TO :"worker";

@@ -54,8 +54,8 @@ def run_script(database: Database, role: str, tables: Mapping[str, str], *, stri
     done = subprocess.run(
         ["psql", "-X", "-q", *(("-1", "--set=ON_ERROR_STOP=1") if strict else ()), *variables, "-f", str(SCRIPT)],
         env={
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "PGHOST": server.host, "PGPORT": str(server.port),
-            "PGUSER": server.user, "PGPASSWORD": server.password,
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "PGCLIENTENCODING": "UTF8",
+            "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,
             "PGDATABASE": str(database.one("SELECT current_database()")),
         },
         capture_output=True, text=True, check=False,
@@ -73,6 +73,10 @@ def worker_role(workspace: Workspace, *grants: str) -> Iterator[str]:
     before = dict(connection)
     if grants:
         workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(PASSWORD)))
+        # What everybody has in a database unless it is taken away, as `create_role` does.
+        everybody = "GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}"
+        workspace.query(sql.SQL(everybody).format(sql.Identifier(workspace.database), name))
+        grants = ("USAGE ON SCHEMA public", "SELECT ON spatial_ref_sys", *grants)
     else:
         create_role(workspace, role)
         run_script(workspace, role, workspace.tables)

@@ -34,7 +34,7 @@ class Workspace(Database, Bucket):
     # What pytest's options --engine and --without set for all tests.
     preset: ClassVar[dict[str, Any]] = {}
     without: ClassVar[str | None] = None
-    # Whether workers run under a role that has no right but those of swarm/worker_role.sql (--worker-role).
+    # Whether workers have no rights but those that swarm/worker_role.sql gives: see tests/acceptance/conftest.py.
     least_rights: ClassVar[bool] = False
 
     def __init__(
@@ -110,7 +110,9 @@ class Workspace(Database, Bucket):
                 self._role = f"worker_of_{self.database}"
                 create_role(self, self._role)
             run_script(self, self._role, self.tables, strict=False)
-            connection |= {"dbuser": self._role, "dbpasswd": PASSWORD}
+            connection["dbuser"] = self._role
+            if connection.get("dbpasswd") == self.postgis.password:
+                connection["dbpasswd"] = PASSWORD
         elif self._role is not None and connection.get("dbuser") == self._role:
             run_script(self, self._role, self.tables, strict=False)
         for name, content in (("db_config.json", self.db_config), ("s3_config.json", self.s3_config)):
