@@ -279,6 +279,7 @@ class Sentinel2Settings(CardSettings):
     bands: Sentinel2Bands = Field(default=None, examples=[["B02", "B04", "B08", "SCL"]])
     radiometry: Literal["raw", "harmonised"] = Field(default="raw", examples=["harmonised"])
     radiometry_fallback: Literal["baseline"] | None = Field(default=None, examples=["baseline"])
+    duplicates: Literal["all", "newest"] = Field(default="all", examples=["newest"])
 
 
 class Extraction(Sentinel2Settings):
@@ -311,6 +312,10 @@ class Extraction(Sentinel2Settings):
         belong into one table."""
         sources = {label: band for band, label in self.layers(code)}
         return {name: getattr(self, name) for name in NUMBERS_DEPEND_ON.get(code, ())} | {SOURCES: sources}
+
+    def newest_only(self, code: str) -> bool:
+        """Whether of several products of one observation only the newest is to stay."""
+        return code == "s2" and self.duplicates == "newest"
 
     def for_card(self, code: str) -> Self:
         """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""
