@@ -1,5 +1,5 @@
-"""Several products of one observation, extracted by real workers: whatever the order in which they come, the table holds
-the rows of the newest, and of nothing else less than before."""
+"""Several products of one observation, extracted by real workers: whatever the order in which they come, the table
+holds the rows of the newest, and whatever else it held."""
 
 from __future__ import annotations
 

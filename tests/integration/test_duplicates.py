@@ -1,4 +1,4 @@
-"""Several products of one observation: which are siblings, and which of them is claimed, in whatever order they come."""
+"""Several products of one observation: which are siblings, and which is claimed, in whatever order they come."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def newest(ground: Ground) -> Ground:
 
 def claim(queue: Queue, reference: str | None = None) -> int | None:
     scene = queue.claim(reference)
-    return scene and scene.id
+    return None if scene is None else scene.id
 
 
 def end_all(queue: Queue, kind: str) -> list[str]:
