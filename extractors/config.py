@@ -346,6 +346,7 @@ class Sentinel2Settings(CardSettings):
     clear_classes: Classes = Field(default=None, examples=[[4, 5, 6, 7]])
     radiometry: Literal["raw", "harmonised"] = Field(default="raw", examples=["harmonised"])
     radiometry_fallback: Literal["baseline"] | None = Field(default=None, examples=["baseline"])
+    duplicates: Literal["all", "newest"] = Field(default="all", examples=["newest"])
 
 
 class Extraction(Sentinel2Settings):
@@ -409,6 +410,10 @@ class Extraction(Sentinel2Settings):
         clear = {"clear_classes": list(self.clear_classes)} if self.clear_classes else {}
         names = (*NUMBERS_DEPEND_ON.get(code, ()), *PARCEL_RULES)
         return {name: getattr(self, name) for name in names} | clear | {SOURCES: sources}
+
+    def newest_only(self, code: str) -> bool:
+        """Whether of several products of one observation only the newest is to stay."""
+        return code == "s2" and self.duplicates == "newest"
 
     def for_card(self, code: str) -> Self:
         """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""

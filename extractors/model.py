@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from extractors.signatures import ChunkResult, Integers
 
+# The status of a scene whose place a newer product of the same observation has taken, if only that is wanted.
+SUPERSEDED = "superseded"
 # All that the catalogue's column `status` is given.
-STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
+STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed", SUPERSEDED)
 # Which two polarisations an instrument records together.
 PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
 # The log's words for attempts that do not count: ended through no fault of the scene, or before its product was there.
@@ -85,7 +87,7 @@ class Outcome:
     @property
     def failed(self) -> bool:
         """Whether the attempt ended without a result, for reasons that lie in the scene."""
-        return self.counts and self.kind not in {"extracted", "no_parcels"}
+        return self.counts and self.kind not in {"extracted", "no_parcels", SUPERSEDED}
 
     @property
     def interrupted(self) -> bool:

@@ -92,9 +92,9 @@ class Attempts:
         cursor.execute(statement("attempts.lose", **self._names), values)
         return {status for (status,) in cursor.fetchall()}
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> bool:
+    def extracted_before(self, cursor: "PgCursor", obsid: int) -> bool:
         """Whether earlier attempts have written rows of this scene, into whatever table."""
-        cursor.execute(statement("attempts.extracted_before", **self._names), {"obsid": scene.id})
+        cursor.execute(statement("attempts.extracted_before", **self._names), {"obsid": obsid})
         return bool(scalar(cursor))
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, outcome: Outcome) -> bool:

@@ -4,9 +4,9 @@ import datetime as dt
 import logging
 import time
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from psycopg2 import sql
 from psycopg2.errors import ForeignKeyViolation, QueryCanceled
@@ -16,8 +16,9 @@ from extractors.config import DatabaseFile
 from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
+from extractors.database.duplicates import Duplicates, Sibling, in_words
 from extractors.database.results import ResultsTable, Rows, array_literal, check_accounts
-from extractors.database.schema import is_indexed
+from extractors.database.schema import Table, is_indexed
 from extractors.database.sql import statement
 from extractors.database.tables import RESULTS, Tables
 from extractors.errors import (
@@ -29,7 +30,7 @@ from extractors.errors import (
     TooSlowError,
     one_line,
 )
-from extractors.model import STATUSES, Outcome, ParcelCounts, Pending, Scene
+from extractors.model import STATUSES, SUPERSEDED, Outcome, ParcelCounts, Pending, Scene
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -41,6 +42,15 @@ Answer = TypeVar("Answer")
 A_MOMENT_SECONDS = 1.0
 # Locks named in an error.
 SHOWN_LOCKS = 3
+
+
+class _Written(NamedTuple):
+    """What was published: what came of the scene, how many of its rows are of other parcels and stay, and the siblings
+    whose place it has taken."""
+
+    outcome: Outcome
+    kept: int = 0
+    superseded: Sequence[Sibling] = ()
 
 
 class Queue:
@@ -71,7 +81,11 @@ class Queue:
             **tables.parcel_columns,
         }
         self._names["wanted"] = statement("queue.wanted", **self._names)
-        self._names["oldest"] = statement("queue.oldest", **self._names)
+        self._duplicates: Duplicates | None = None
+        if config.extraction.newest_only(card):
+            self._duplicates = Duplicates(tables, self._names, self._conditions(), self._attempts)
+        turn = self._duplicates.turn() if self._duplicates else sql.SQL("")
+        self._names["oldest"] = statement("queue.oldest", turn=turn, **self._names)
         self._unsettled: tuple[Scene, Outcome, ParcelCounts] | None = None
 
     # Taking scenes
@@ -114,11 +128,16 @@ class Queue:
                     break
                 obsid, taken, obstime, problem = row
                 failpoints.reach("claim_updated")
-                cursor.execute(statement("queue.lock"), {"obsid": obsid})
+                newer = self._duplicates and self._duplicates.replacement(cursor, obsid)
+                cursor.execute(statement("queue.lock_for_now" if newer else "queue.lock"), {"obsid": obsid})
                 if not scalar(cursor):
                     # Somebody has set it back to `ingested` while a worker is at it.
                     cursor.connection.rollback()
                     skip.append(obsid)
+                    continue
+                if self._duplicates and newer:
+                    self._duplicates.give_way(cursor, Sibling(obsid, taken), newer, self._results)
+                    log.info("scene %d %s is superseded: %s", obsid, taken, in_words(newer), extra={"scene": obsid})
                     continue
                 self._refuse_closed_partitions(cursor, obsid)
                 begun = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
@@ -158,7 +177,7 @@ class Queue:
 
     def _refuse_closed_partitions(self, cursor: "PgCursor", obsid: int) -> None:
         """Raise ConfigurationError if a table of results lacks the partition for this scene."""
-        tables = [table for table in self._tables.of_results.values() if table.kind == "p"]
+        tables = [table for table in self._results if table.kind == "p"]
         if not tables:
             return
         cursor.execute(statement("parcels.any_id", **self._tables.parcel_columns))
@@ -234,6 +253,7 @@ class Queue:
         with self._database.transaction("looking for a scene") as cursor:
             cursor.execute(statement("queue.explain", **self._names), self._conditions(reference))
             row = cursor.fetchone()
+            why = self._why_a_duplicate(cursor, reference)
         if row is None:
             return f"{reference} is not in {self._tables.catalogue}"
         status, right_card, in_dates, in_aoi = row
@@ -243,7 +263,16 @@ class Queue:
             return f"{reference} is not between startdate {self._args.startdate} and enddate {self._args.enddate}"
         if not in_aoi:
             return f"{reference} does not meet the AOI {self._args.name}"
-        return f"{reference} has the status '{status}'"
+        return why if why and status.strip() in {"ingested", SUPERSEDED} else f"{reference} has the status '{status}'"
+
+    def _why_a_duplicate(self, cursor: "PgCursor", reference: str) -> str | None:
+        """Why the scene with this reference has to wait for a newer sibling, or is superseded by one; None if not."""
+        conditions = self._conditions(reference)
+        if self._duplicates and (found := self._duplicates.first(cursor, conditions["references"])):
+            return f"{reference} waits, because {in_words(found[0])}, which is '{found[1]}': that one goes first"
+        cursor.execute(statement("duplicates.why", **self._names), conditions)
+        why = scalar(cursor)
+        return why and f"{reference} is superseded: {why}"
 
     def why_none(self) -> str | None:
         """Why no scene can ever be this worker's, whatever becomes of their statuses; None if there are some."""
@@ -280,16 +309,17 @@ class Queue:
 
     # What came of a scene
 
-    def publish(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> None:
+    def publish(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> Outcome:
         """Write all rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing.
+        Returns the outcome: this one, or that the scene is superseded, if only the newest of duplicates is wanted.
 
         They replace the rows of the parcels that were selected. Raises AccountingError if a parcel has neither a row in
-        a band nor a reason, ClaimLostError if somebody else has changed the
-        status or ended the attempt, ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile,
-        TooSlowError if a statement takes longer than it may, ConfigurationError if a table does not take all rows.
+        a band nor a reason, ClaimLostError if somebody else has changed the status or ended the attempt,
+        ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile, TooSlowError if a statement
+        takes longer than it may, ConfigurationError if a table does not take all rows.
         """
         try:
-            kept = self._write(scene, outcome, counts, rows)
+            written = self._write(scene, outcome, counts, rows)
         except ConfigurationError as error:
             if isinstance(error.__cause__, ForeignKeyViolation) and (gone := self._gone(rows.pids)):
                 raise ParcelsChangedError(
@@ -302,35 +332,57 @@ class Queue:
                 raise TooSlowError(self._what_is_slow(error.__cause__)) from error
             raise
         failpoints.reach("committed")
-        if kept:
-            log.warning("%d rows of parcels that are not selected now stay in %s", kept, self._tables.results)
+        if written.kept:
+            log.warning("%d rows of parcels that are not selected now stay in %s", written.kept, self._tables.results)
+        for older in written.superseded:
+            log.info("%s is superseded", older)
+        return written.outcome
 
-    def _write(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> int:
-        """Publish it; returns how many rows of the scene belong to other parcels, and stay."""
+    def _write(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> _Written:
+        """Publish it."""
+        superseded: list[Sibling] = []
         with self._database.transaction("writing the signatures") as cursor:
+            failpoints.reach("publish_begin")
+            if self._duplicates:
+                self._duplicates.lock(cursor, scene)
+                newer = self._duplicates.replacement(cursor, scene.id)
+                if newer:
+                    outcome = Outcome(SUPERSEDED, SUPERSEDED, in_words(newer))
+                    self._duplicates.clear(cursor, scene.id, newer, self._results)
+                    self._finish(cursor, scene, outcome, counts.without_rows())
+                    return _Written(outcome)
             with counts.step("publish"):
-                failpoints.reach("publish_begin")
-                before = self._attempts.extracted_before(cursor, scene)
+                before = self._attempts.extracted_before(cursor, scene.id)
                 kept, written = {}, {}
                 for name, table in self._tables.of_results.items():
                     into = ResultsTable(table)
                     kept[name] = into.clear(cursor, scene.id, before, rows.pids)
                     written[name] = into.copy(cursor, rows.of[name])
                 check_accounts(counts, rows.selected, written)
+                if self._duplicates and outcome.kind == "extracted":
+                    superseded = self._duplicates.replace(cursor, scene, rows.pids, self._results)
             counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept[RESULTS]}
             counts.settings |= self._tables.other_results
-            if not self._attempts.finish(cursor, scene, outcome, counts):
-                raise ClaimLostError(
-                    "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
-                )
-            failpoints.reach("before_commit")
-        return kept[RESULTS]
+            self._finish(cursor, scene, outcome, counts)
+        return _Written(outcome, kept[RESULTS], superseded)
+
+    def _finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> None:
+        """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""
+        if not self._attempts.finish(cursor, scene, outcome, counts):
+            raise ClaimLostError(
+                "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
+            )
+        failpoints.reach("before_commit")
+
+    @property
+    def _results(self) -> Collection[Table]:
+        """The tables of results."""
+        return self._tables.of_results.values()
 
     def _what_is_slow(self, reason: Exception) -> str:
         """Why it may have taken too long to write, and what helps."""
-        tables = self._tables.of_results.values()
         with self._database.transaction("looking at indexes") as cursor:
-            lacking = [table for table in tables if not is_indexed(cursor, table, [table.columns["obsid"].name])]
+            lacking = [table for table in self._results if not is_indexed(cursor, table, [table.columns["obsid"].name])]
         helps = [f"CREATE INDEX ON {table} USING brin (obsid), without which all of it is read" for table in lacking]
         helps.append("raise statement_timeout in extraction.server_settings")
         return (
@@ -347,7 +399,7 @@ class Queue:
 
     def published(self, scene: Scene) -> bool:
         """Whether the scene's attempt has ended well: the answer to its COMMIT may have been lost on the way."""
-        return self._attempts.outcome(scene) in {"extracted", "no_parcels"}
+        return self._attempts.outcome(scene) in {"extracted", "no_parcels", SUPERSEDED}
 
     def give_back(self, scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Say in catalogue and log how a claim ended that wrote nothing; in a new session if ours broke.

@@ -20,7 +20,7 @@ from tests.support.workspace import Workspace
 
 OUR_LOCKS = 1128418561
 """The first half of the key of every advisory lock that a worker takes."""
-WORDS = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed"}
+WORDS = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed", "superseded"}
 """The statuses that a worker sets."""
 REST_SECONDS = 10.0
 """How long a server may take to notice that a process has died whose connections are on the same machine."""
