@@ -160,6 +160,8 @@ def parse_bands(*codes: str) -> Any:
 
 def parse_statistics(given: Any) -> Any:
     """Names of statistics that can be added; raises ValueError for others."""
+    if given is None:
+        return None
     if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
         raise ValueError("not a list of names")
     for name in given:
@@ -179,7 +181,7 @@ Pairs = tuple[tuple[str, str | None], ...]
 Sentinel2Bands = Annotated[Pairs | None, BeforeValidator(parse_bands("s2"))]
 RadarBands = Annotated[Pairs | None, BeforeValidator(parse_bands("bs"))]
 AnyBands = Annotated[Pairs | None, BeforeValidator(parse_bands(*labels.BANDS))]
-Statistics = Annotated[tuple[str, ...], BeforeValidator(parse_statistics)]
+Statistics = Annotated[tuple[str, ...] | None, BeforeValidator(parse_statistics)]
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: "" if value is None else value)]
 
 
@@ -265,7 +267,7 @@ class CardSettings(Section):
     cores: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
     # Beside the established eight.
-    extra_statistics: Statistics = Field(default=(), examples=[["p10", "p90", "pixels"]])
+    extra_statistics: Statistics = Field(default=None, examples=[["p10", "p90", "pixels"]])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
     max_attempts: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
@@ -319,7 +321,7 @@ class Extraction(Sentinel2Settings):
     @property
     def statistics(self) -> tuple[signatures.Statistic, ...]:
         """What is computed of every parcel and band, in the order of the results."""
-        return signatures.with_extra(self.extra_statistics)
+        return signatures.with_extra(self.extra_statistics or ())
 
     def layers(self, code: str) -> labels.Layers:
         """What is extracted of a CARD: bands and their labels, in the order of the results. ValueError for a band that

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import geopandas
 
-    from extractors.signatures import ChunkResult
+    from extractors.signatures import ChunkResult, Integers
 
 # All that the catalogue's column `status` is given.
 STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
@@ -27,6 +27,8 @@ PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
 # The log's words for attempts that do not count: ended through no fault of the scene, or before its product was there.
 GIVEN_BACK = "given_back"
 ABSENT = "absent"
+# What the log appends to a label for the rows of clear pixels.
+CLEAR = " clear"
 
 
 @dataclass(frozen=True)
@@ -219,22 +221,24 @@ class ParcelChunk:
     """Neighbouring parcels, in the scene's CRS.
 
     parcels: column `pid` (ogc_fid) and the geometry: 2-D polygons and multipolygons, possibly invalid, never empty.
-    unusable: the selected parcels of this chunk that have no such geometry, counted by reason.
+    unusable: by reason, the numbers of the selected parcels of this chunk that have no such geometry; 0 for one that
+    has no number.
     """
 
     parcels: "geopandas.GeoDataFrame"
-    unusable: dict[str, int]
+    unusable: "dict[str, Integers]"
 
     def __len__(self) -> int:
-        return len(self.parcels) + sum(self.unusable.values())
+        return len(self.parcels) + sum(map(len, self.unusable.values()))
 
 
 @dataclass
 class ParcelCounts:
     """What came of a scene's parcels: for every band, parcels selected = rows written + parcels without a row.
 
-    bands: their labels. absent: bands that scenes of this kind may have and this one lacks. settings: what the numbers
-    depend on besides parcels and pixels, as JSON takes it. not_finite: infinite pixels left out, by label.
+    bands: their labels, followed by CLEAR for the rows of clear pixels. absent: bands that scenes of this kind may have
+    and this one lacks. settings: what the numbers depend on besides parcels and pixels, as JSON takes it. not_finite:
+    infinite pixels left out, by label.
     """
 
     bands: tuple[str, ...] = ()
@@ -255,10 +259,15 @@ class ParcelCounts:
         self.parcels_selected += result.parcels
         self.chunks_recomputed += result.recomputed
         self.not_finite.update(result.not_finite)
-        for part in result.signatures:
-            self.rows_written[part.label] += len(part.pid)
-        for label, without in result.without_row.items():
-            self.parcels_without_row.setdefault(label, Counter()).update(without)
+        for signatures, without_row, suffix in (
+            (result.signatures, result.without_row, ""),
+            (result.clear, result.clear_without_row, CLEAR),
+        ):
+            for part in signatures:
+                self.rows_written[part.label + suffix] += len(part.pid)
+            for label, by_reason in without_row.items():
+                counts = self.parcels_without_row.setdefault(label + suffix, Counter())
+                counts.update({reason: len(pids) for reason, pids in by_reason.items()})
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -171,13 +171,16 @@ class Signatures:
 @dataclass
 class ChunkResult:
     """What a chunk of parcels gave. parcels: how many; pid: the numbers of those that could be computed. without_row:
-    by label, parcels without a row by reason. hists: parcel and pixels per class. recomputed: rasterstats had to.
-    not_finite: by label, infinite pixels of these parcels, left out."""
+    by label and reason, the numbers of those without a row. clear, clear_without_row: the same as signatures and
+    without_row, of clear pixels only. hists: parcel and pixels per class. recomputed: rasterstats had to. not_finite:
+    by label, infinite pixels of these parcels, left out."""
 
     parcels: int
     pid: "Integers"
     signatures: list[Signatures] = field(default_factory=list)
-    without_row: dict[str, Counter[str]] = field(default_factory=dict)
+    without_row: "dict[str, dict[str, Integers]]" = field(default_factory=dict)
+    clear: list[Signatures] = field(default_factory=list)
+    clear_without_row: "dict[str, dict[str, Integers]]" = field(default_factory=dict)
     hists: list[tuple[int, dict[str, int]]] = field(default_factory=list)
     recomputed: bool = False
     not_finite: Counter[str] = field(default_factory=Counter)

@@ -6,7 +6,6 @@ Heavy to import (NumPy, GeoPandas): nothing else in this wing needs it.
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
@@ -38,8 +37,8 @@ FARTHEST = 1e9
 
 
 def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
-    """Parcels as `Parcels.select` gives them, in the CRS of this number; those that cannot be used are counted by
-    reason."""
+    """Parcels as `Parcels.select` gives them, in the CRS of this number; the numbers of those that cannot be
+    used are given by reason."""
     fixed = np.frombuffer(b"".join([row[:WKB_AT] for row in rows]), dtype="u1").reshape(len(rows), WKB_AT)
     pid = np.ascontiguousarray(fixed[:, PID_AT : PID_AT + 8]).view(">i8")[:, 0].astype(np.int64)
     problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0].copy()
@@ -53,9 +52,10 @@ def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
     usable &= problem == 0
-    unusable = Counter(PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist())
+    why = np.array([PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist()], dtype=object)
+    unusable = {reason: pid[~usable][why == reason] for reason in sorted(set(why))}
     parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(srid))
-    return ParcelChunk(parcels, dict(sorted(unusable.items())))
+    return ParcelChunk(parcels, unusable)
 
 
 def _decoded(shapes: list[bytes | None]) -> NDArray[np.object_]:

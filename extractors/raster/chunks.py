@@ -1,7 +1,6 @@
 """One chunk of parcels in all layers of a request."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +19,14 @@ LARGEST_PARCEL_PIXELS = 40_000_000
 
 @dataclass(frozen=True)
 class ChunkOnGrid:
-    """A chunk on one grid: the bands and layers there, its parcels that are not too large, and how many others are."""
+    """A chunk on one grid: the bands and layers there, its parcels that are not too large, and the numbers of
+    those that are."""
 
     bands: GridBands
     layers: tuple[Layer, ...]
     pid: Integers
     polygons: PolygonsOnGrid
-    too_large: int
+    too_large: Integers
 
 
 class ChunkTask:
@@ -46,12 +46,12 @@ class ChunkTask:
         return [tile for here in self._on_grids for tile in here.bands.tiles_under(here.polygons)]
 
     def __call__(self) -> ChunkResult:
-        """Compute it: each parcel gives a row in every layer or is counted under a reason."""
+        """Compute it: each parcel gives a row in every layer or stands under a reason."""
         result = ChunkResult(len(self._chunk), self._pid)
         for here in self._on_grids:
             for layer in here.layers:
-                without = result.without_row[layer.label] = Counter(self._chunk.unusable)
-                without.update([TOO_LARGE] * here.too_large)
+                _add(result.without_row, layer.label, self._chunk.unusable)
+                _add(result.without_row, layer.label, {TOO_LARGE: here.too_large})
             for part in here.bands.parts(here.polygons):
                 self._add_part(result, here, part)
         return result
@@ -61,19 +61,18 @@ class ChunkTask:
         layers = tuple(layer for layer in self._request.layers if layer.band in names)
         here = polygons.on(bands.grid)
         pixels = here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS))
-        fitting = np.flatnonzero((pixels <= LARGEST_PARCEL_PIXELS) & bands.fit(pixels, polygons.vertices))
-        too_large = len(here) - len(fitting)
-        if too_large:
-            return ChunkOnGrid(bands, layers, self._pid[fitting], here[fitting], too_large)
-        return ChunkOnGrid(bands, layers, self._pid, here, 0)
+        fits = (pixels <= LARGEST_PARCEL_PIXELS) & bands.fit(pixels, polygons.vertices)
+        # With what is computed of them already, if they are all.
+        fitting = here if fits.all() else here[np.flatnonzero(fits)]
+        return ChunkOnGrid(bands, layers, self._pid[fits], fitting, self._pid[~fits])
 
     def _add_part(self, result: ChunkResult, here: ChunkOnGrid, part: Part) -> None:
         """Add what part of the parcels give on one grid."""
         pid, polygons = here.pid[part.chosen], here.polygons[part.chosen]
         if part.polygons is None:
-            why = list(reasons(polygons, None, np.zeros(len(polygons))))
+            why = _numbers(pid, reasons(polygons, None, np.zeros(len(polygons))))
             for layer in here.layers:
-                result.without_row[layer.label].update(why)
+                _add(result.without_row, layer.label, why)
             return
         request, bands = self._request, here.bands.bands
         nodata = bands[0].nodata
@@ -90,9 +89,22 @@ class ChunkTask:
             counts, left_out = table[:, COUNT], infinite.get(layer.band)
             rows = rescaled(table[counts > 0], band.scale, band.offset + layer.shift, request.statistics)
             result.signatures.append(Signatures(layer.label, pid[counts > 0], rows))
-            result.without_row[layer.label].update(reasons(polygons, zones, counts, left_out))
+            _add(result.without_row, layer.label, _numbers(pid, reasons(polygons, zones, counts, left_out)))
             if left_out is not None:
                 result.not_finite[layer.label] += int(left_out.sum())
             if layer.histogram:
                 histograms = zip(pid.tolist(), zones.histograms(array, nodata), strict=True)
                 result.hists += [(number, histogram) for number, histogram in histograms if histogram]
+
+
+def _numbers(pid: Integers, positions: Mapping[str, Integers]) -> dict[str, Integers]:
+    """Numbers of parcels, by reason, for their positions."""
+    return {reason: pid[chosen] for reason, chosen in positions.items()}
+
+
+def _add(without_row: dict[str, dict[str, Integers]], label: str, numbers: Mapping[str, Integers]) -> None:
+    """Add the numbers of parcels without a row to those of the label, by reason."""
+    known = without_row.setdefault(label, {})
+    for reason, more in numbers.items():
+        if len(more):
+            known[reason] = np.concatenate([known[reason], more]) if reason in known else more

@@ -6,7 +6,7 @@ that grid; zones take the pixels of a band and return its table of statistics.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,22 +67,21 @@ ENGINES: Mapping[str, Engine] = {"scanline": ScanlineZones, REFERENCE: Rastersta
 
 def reasons(
     polygons: PolygonsOnGrid, zones: Zones | None, counts: Array, infinite: Array | None = None
-) -> Iterator[str]:
-    """Why each parcel without a valid pixel (counts == 0) has none: `outside` if it does not overlap the grid,
-    `no_pixel` if it holds no pixel centre (zones None: none of them does), `not_finite` if any of its pixels is
-    infinite (infinite: how many are), else `nodata`."""
+) -> dict[str, Integers]:
+    """Why each parcel without a valid pixel (counts == 0) has none; their positions, by reason: `outside` if it does
+    not overlap the grid, `no_pixel` if it holds no pixel centre (zones None: none of them does), `not_finite` if any of
+    its pixels is infinite (infinite: how many are), else `nodata`."""
     without = np.flatnonzero(counts == 0)
     if not without.size:
-        return
+        return {}
     west, south, east, north = polygons.grid.bounds
-    pixels = np.zeros(len(polygons)) if zones is None else zones.pixels
-    for index in without:
-        left, bottom, right, top = polygons.polygons.bounds[index]
-        if left >= east or right <= west or bottom >= north or top <= south:
-            yield OUTSIDE
-        else:
-            without_value = NODATA if infinite is None or not infinite[index] else NOT_FINITE
-            yield without_value if pixels[index] else NO_PIXEL
+    left, bottom, right, top = polygons.polygons.bounds[without].T
+    why = np.full(len(without), NODATA, dtype=object)
+    if infinite is not None:
+        why[infinite[without] > 0] = NOT_FINITE
+    why[(np.zeros(len(polygons)) if zones is None else zones.pixels)[without] == 0] = NO_PIXEL
+    why[(left >= east) | (right <= west) | (bottom >= north) | (top <= south)] = OUTSIDE
+    return {reason: without[why == reason] for reason in dict.fromkeys(why)}
 
 
 def verified(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -387,9 +386,8 @@ def test_no_right_to_create(ground: Ground, database: Database) -> None:
 
 def filled(worker: Worker, scene: int, rows: Rows) -> ParcelCounts:
     """What a chunk of three parcels gave, of which the last one has no row."""
-    result = ChunkResult(
-        3, np.array([101, 102, 103]), [ROWS], {"B4": Counter(nodata=1)}, [(101, {"4": 3}), (103, {"8": 2})]
-    )
+    result = ChunkResult(3, np.array([101, 102, 103]), [ROWS], {"B4": {"nodata": np.array([103])}})
+    result.hists += [(101, {"4": 3}), (103, {"8": 2})]
     add_result(rows, ResultsTable(worker.tables.results), scene, result)
     rows.pids.extend([101, 102, 103])
     counts = ParcelCounts(bands=("B4",))
