@@ -42,10 +42,16 @@ NO_SECRET = SecretStr("")
 KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+PixelRule = Literal["centre", "all_touched", "fraction"]
 LABEL = rf"[!-~]{{1,{labels.LONGEST_LABEL}}}"
 # Settings that change the numbers of a CARD; and which band each label stands for.
 SOURCES = "sources"
-NUMBERS_DEPEND_ON = {"s2": ("radiometry",), "c6": ("coherence_band_order",), "c1": ("coherence_band_order",)}
+NUMBERS_DEPEND_ON = {
+    "s2": ("radiometry", "pixel_rule"),
+    "bs": ("pixel_rule",),
+    "c6": ("coherence_band_order", "pixel_rule"),
+    "c1": ("coherence_band_order", "pixel_rule"),
+}
 
 
 @dataclass(frozen=True)
@@ -268,6 +274,7 @@ class CardSettings(Section):
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
     # Beside the established eight.
     extra_statistics: Statistics = Field(default=None, examples=[["p10", "p90", "pixels"]])
+    pixel_rule: PixelRule = Field(default="centre", examples=["all_touched"])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
     max_attempts: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])

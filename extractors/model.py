@@ -208,12 +208,13 @@ class Layer:
 @dataclass(frozen=True)
 class StatisticsRequest:
     """What is to be computed of every parcel: by which engine, for which layers (those of bands that the scene has),
-    and how many parcels of each chunk rasterstats computes as well; and which statistics."""
+    how many parcels of each chunk rasterstats computes as well, which statistics, and which pixels are a parcel's."""
 
     engine: str
     verified_parcels: int
     layers: tuple[Layer, ...]
     statistics: tuple[Statistic, ...] = STATISTICS
+    pixel_rule: str = "centre"
 
 
 @dataclass(frozen=True)

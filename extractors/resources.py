@@ -148,6 +148,7 @@ class Resources:
             self.config.extraction.verified_parcels,
             start.layers,
             self.config.extraction.statistics,
+            self.config.extraction.pixel_rule,
         )
 
     @classmethod

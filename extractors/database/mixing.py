@@ -30,6 +30,7 @@ LONGEST_LOOK_SECONDS = 5
 # are not named here they may have any value.
 UNSAID: dict[str, Any] = {
     "radiometry": "raw",
+    "pixel_rule": "centre",
     SOURCES: {label: band for code in DEFAULT for preset in PRESETS for band, label in layers(code, preset)},
 }
 # In the place of a log that is still to be made.

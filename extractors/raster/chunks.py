@@ -59,7 +59,7 @@ class ChunkTask:
     def _on_grid(self, polygons: Polygons, bands: GridBands) -> ChunkOnGrid:
         names = {band.name for band in bands.bands}
         layers = tuple(layer for layer in self._request.layers if layer.band in names)
-        here = polygons.on(bands.grid)
+        here = polygons.on(bands.grid, self._request.pixel_rule)
         pixels = here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS))
         fits = (pixels <= LARGEST_PARCEL_PIXELS) & bands.fit(pixels, polygons.vertices)
         # With what is computed of them already, if they are all.

@@ -13,7 +13,7 @@ import rasterstats
 import shapely
 
 from extractors.signatures import COUNT, INVALID, PIXELS, STATISTICS, Statistic, check_classes
-from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
+from extractors.statistics.grid import ALL_TOUCHED, Array, Floats, Integers, PolygonsOnGrid
 
 # rasterstats allocates a parcel's whole bounding box. It is not given one with so many pixels more than the raster.
 LARGEST_OVERHANG_PIXELS = 4_000_000
@@ -25,6 +25,7 @@ class RasterstatsZones:
     def __init__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> None:
         self._names = [statistic.reference for statistic in wanted]
         self._grid = polygons.grid
+        self._all_touched = polygons.rule == ALL_TOUCHED
         self._geometries = polygons.polygons.geometries
         # Only parcels near the grid are asked for: an empty box (a parcel without extent on a pixel's edge) is an
         # error in rasterstats, and one far away could be any size.
@@ -65,14 +66,18 @@ class RasterstatsZones:
 
     def _rows(self, array: Array, nodata: float, **options: Any) -> Iterator[tuple[int, dict[Any, Any]]]:
         """The position of each parcel near the grid, and what rasterstats has for it."""
-        common = {"affine": self._grid.transform, "nodata": nodata, **options}
+        common = {"affine": self._grid.transform, "nodata": nodata, "all_touched": self._all_touched, **options}
         shapes = list(self._geometries[self._near])
         yield from zip(self._near.tolist(), rasterstats.zonal_stats(shapes, array, **common), strict=True)
         for index in self._overhanging.tolist():
             # Its pixels by the same rasterisation, but on the grid alone; all others are set to nodata. So are those
             # outside its box, to which rasterstats does not look: the box is the shells', and holes may lie beside it.
             inside = rasterio.features.rasterize(
-                [(self._geometries[index], 1)], self._grid.shape, transform=self._grid.transform, dtype="uint8"
+                [(self._geometries[index], 1)],
+                self._grid.shape,
+                transform=self._grid.transform,
+                dtype="uint8",
+                all_touched=self._all_touched,
             )
             masked = np.full(array.shape, nodata, dtype=array.dtype)
             box = self._boxes.slices(index)

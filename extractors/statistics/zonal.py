@@ -1,8 +1,8 @@
 """Zonal statistics: the engines, how they are checked, and why a parcel has no statistics.
 
-A parcel's pixels are those whose centre lies inside it; pixels equal to nodata and NaN are left out. The numbers are
-by definition those of `rasterstats.zonal_stats`. An engine makes zones of polygons on a grid, once for all bands on
-that grid; zones take the pixels of a band and return its table of statistics.
+A parcel's pixels are those whose centre lies inside it, unless another rule is asked for; pixels equal to nodata and
+NaN are left out. The numbers are by definition those of `rasterstats.zonal_stats`. An engine makes zones of polygons on
+a grid, once for all bands on that grid; zones take the pixels of a band and return its table of statistics.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Zones(Protocol):
 
     @property
     def pixels(self) -> Integers:
-        """How many pixel centres of the grid lie in each parcel, valid or not."""
+        """How many pixels of the grid are each parcel's, valid or not."""
 
     def statistics(self, array: Array, nodata: float) -> Floats:
         """Parcels x the statistics wanted, for an array of the grid's shape; count 0 and NaN elsewhere without a valid
