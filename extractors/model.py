@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from extractors.errors import OutageError, UnusableSceneError
-from extractors.signatures import STATISTICS, Statistic
+from extractors.signatures import CENTRE, STATISTICS, Statistic
 from extractors.text import printable
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class StatisticsRequest:
     verified_parcels: int
     layers: tuple[Layer, ...]
     statistics: tuple[Statistic, ...] = STATISTICS
-    pixel_rule: str = "centre"
+    pixel_rule: str = CENTRE
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ class ChunkTask:
         layers = tuple(layer for layer in self._request.layers if layer.band in names)
         here = polygons.on(bands.grid, self._request.pixel_rule)
         pixels = here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS))
-        fits = (pixels <= LARGEST_PARCEL_PIXELS) & bands.fit(pixels, polygons.vertices)
+        most = LARGEST_PARCEL_PIXELS if here.divisible else LARGEST_WINDOW_PIXELS
+        fits = (pixels <= most) & bands.fit(pixels, polygons.vertices) & here.usable
         # With what is computed of them already, if they are all.
         fitting = here if fits.all() else here[np.flatnonzero(fits)]
         return ChunkOnGrid(bands, layers, self._pid[fits], fitting, self._pid[~fits])

@@ -12,12 +12,14 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from extractors.signatures import CENTRE, FRACTION
+
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 Geometries = NDArray[np.object_]
-# Which pixels are a polygon's: those whose centre lies in it, all that it touches, or each with its covered share.
-CENTRE, ALL_TOUCHED, FRACTION = "centre", "all_touched", "fraction"
+# Of one that crosses itself, so many vertices can be put right within seconds.
+MOST_VERTICES_FIXED = 500
 # Which of some polygons: a range, their positions, or a mark for each.
 Chosen = slice | Integers | NDArray[np.bool_]
 
@@ -154,6 +156,15 @@ class PolygonsOnGrid:
     def divisible(self) -> bool:
         """Whether the pixels of one can be computed piece by piece, as each is a pixel like any other."""
         return self.rule != FRACTION
+
+    @cached_property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which ones the rule can be applied to: shares need polygons that are valid or can be made so."""
+        if self.rule != FRACTION:
+            return np.ones(len(self), dtype=bool)
+        few: NDArray[np.bool_] = self.polygons.vertices <= MOST_VERTICES_FIXED
+        few[~few] = shapely.is_valid(self.polygons.geometries[~few])
+        return few
 
     @cached_property
     def boxes_within(self) -> Boxes:

@@ -12,8 +12,8 @@ import rasterio.features
 import rasterstats
 import shapely
 
-from extractors.signatures import COUNT, INVALID, PIXELS, STATISTICS, Statistic, check_classes
-from extractors.statistics.grid import ALL_TOUCHED, Array, Floats, Integers, PolygonsOnGrid
+from extractors.signatures import ALL_TOUCHED, COUNT, INVALID, PIXELS, STATISTICS, Statistic, check_classes
+from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 
 # rasterstats allocates a parcel's whole bounding box. It is not given one with so many pixels more than the raster.
 LARGEST_OVERHANG_PIXELS = 4_000_000

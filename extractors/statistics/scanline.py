@@ -20,8 +20,8 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.signatures import COUNT, STATISTICS, Statistic, check_classes
-from extractors.statistics.grid import ALL_TOUCHED, Array, Floats, Integers, Polygons, PolygonsOnGrid
+from extractors.signatures import ALL_TOUCHED, COUNT, STATISTICS, Statistic, check_classes
+from extractors.statistics.grid import Array, Floats, Integers, Polygons, PolygonsOnGrid
 
 # Pixels processed at once: limits the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000

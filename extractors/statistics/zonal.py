@@ -7,17 +7,26 @@ a grid, once for all bands on that grid; zones take the pixels of a band and ret
 
 import logging
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from extractors.errors import ConfigurationError, one_line
 from extractors.model import StatisticsRequest
-from extractors.signatures import COUNT, HIGHEST, LOWEST, STATISTICS, Statistic
+from extractors.signatures import COUNT, FRACTION, HIGHEST, LOWEST, STATISTICS, Statistic
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 from extractors.statistics.rasterstats import RasterstatsZones
 from extractors.statistics.scanline import ScanlineZones
+
+try:
+    from extractors.statistics.fraction import FractionZones
+except ImportError as missing:
+    FractionZones, MISSING = None, one_line(missing)  # type: ignore[assignment, misc]
+else:
+    MISSING = ""
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +52,8 @@ class Zones(Protocol):
     """The parcels of a chunk on one grid, ready for the bands that have this grid."""
 
     @property
-    def pixels(self) -> Integers:
-        """How many pixels of the grid are each parcel's, valid or not."""
+    def pixels(self) -> Array:
+        """How many pixels of the grid are each parcel's, valid or not; the sum of their shares, if these count."""
 
     def statistics(self, array: Array, nodata: float) -> Floats:
         """Parcels x the statistics wanted, for an array of the grid's shape; count 0 and NaN elsewhere without a valid
@@ -63,6 +72,23 @@ class Engine(Protocol):
 
 REFERENCE = "rasterstats"
 ENGINES: Mapping[str, Engine] = {"scanline": ScanlineZones, REFERENCE: RasterstatsZones}
+
+
+def check_fractions() -> str:
+    """That the library for shares of pixels is there; raises ConfigurationError."""
+    if FractionZones is None:
+        raise ConfigurationError(
+            f"extraction.pixel_rule: fraction needs the library exactextract, which cannot be loaded "
+            f'({MISSING}); install "parcel-extraction[fraction]", or write another pixel_rule'
+        )
+    return f"exactextract {metadata.version('exactextract')}"
+
+
+def zones_of(engine: str, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> Zones:
+    """Zones by an engine, or by shares if that is the polygons' rule."""
+    if polygons.rule == FRACTION:
+        return FractionZones(polygons, wanted)
+    return ENGINES[engine](polygons, wanted)
 
 
 def reasons(
@@ -91,12 +117,12 @@ def verified(
 
     Some parcels (the request says how many), spread over those given that are not too much for rasterstats, are
     computed by it as well, each in one of the arrays. On any difference everything given here is recomputed with
-    rasterstats, and the last value returned is True.
+    rasterstats, and the last value returned is True. Shares of pixels have no judge.
     """
     engine, sample, wanted = request.engine, request.verified_parcels, request.statistics
-    zones = ENGINES[engine](polygons, wanted)
+    zones = zones_of(engine, polygons, wanted)
     tables = [zones.statistics(array, nodata) for array in arrays]
-    if engine == REFERENCE or sample == 0 or not len(polygons):
+    if engine == REFERENCE or polygons.rule == FRACTION or sample == 0 or not len(polygons):
         return zones, tables, False
     modest = (polygons.boxes.areas <= LARGEST_JUDGED_PIXELS) & (polygons.polygons.vertices <= MOST_JUDGED_VERTICES)
     judged = np.flatnonzero(modest)

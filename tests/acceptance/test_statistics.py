@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterstats
 from affine import Affine
+from exactextract import exact_extract
+from exactextract.raster import NumPyRasterSource
+from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from tests.support.ground import GRID, Array, cell, optical, squares
@@ -164,3 +168,118 @@ def test_statistics_that_there_are_not(workspace: Workspace, given: Any, words: 
     (line,) = outcome.errors
     assert "db_config.json: extraction.bs.extra_statistics: " in line
     assert words in line
+
+
+# Which pixels are a parcel's
+
+
+SHIFTED = [cell(2 + 8 * i + 0.3, 3.4, 5.3, 4.2, inset=0) for i in range(6)]
+"""Their edges cross pixels."""
+OTHERS = [SHIFTED[0].boundary.buffer(3), cell(-5, 20, 8, 3), cell(20.2, 20.2, 0.3, 0.3, inset=0), PARCELS[-1]]
+"""A ring with a hole, one across the image's edge, one within a pixel that holds no centre, one without data in part."""
+
+
+def by_rule(workspace: Workspace, rule: str, card: str = "s2", **more: Any) -> tuple[dict[int, BaseGeometry], Scene]:
+    parcels = workspace.add_parcels([*SHIFTED, *OTHERS])
+    scene: Scene = getattr(workspace, f"add_{card}")()
+    workspace.extraction[card] = {"pixel_rule": rule, "extra_statistics": ["pixels"], "verified_parcels": 100, **more}
+    finished(workspace, card)
+    assert workspace.log(scene)[0]["settings"]["pixel_rule"] == rule
+    assert workspace.log(scene)[0]["chunks_recomputed"] == 0
+    return parcels, scene
+
+
+def signatures(workspace: Workspace, scene: Scene, label: str) -> dict[int, tuple[float, ...]]:
+    columns = "count, mean, std, min, max, p25, p50, p75, pixels"
+    rows = workspace.query(
+        f"SELECT pid, {columns} FROM signatures WHERE obsid = %s AND rtrim(band) = %s", scene.id, label
+    )
+    return {pid: tuple(map(float, numbers)) for pid, *numbers in rows}
+
+
+@pytest.mark.parametrize("engine", ["scanline", "rasterstats"])
+@pytest.mark.parametrize("card", ["s2", "bs"])
+def test_all_pixels_that_a_parcel_touches(workspace: Workspace, card: str, engine: str) -> None:
+    if card == "s2":
+        workspace.tables["hists_table"] = "hists"
+    parcels, scene = by_rule(workspace, "all_touched", card, engine=engine)
+    stats = ["count", "mean", "std", "min", "max", "percentile_25", "percentile_50", "percentile_75"]
+    for name, array in scene.bands.items():
+        pixel = 20 if name == "SCL" else 10
+        everywhere = rasterstats_of(parcels, np.ones_like(array), pixel, stats="count", all_touched=True)
+        rows = rasterstats_of(parcels, array, pixel, stats=stats, all_touched=True)
+        expected = {pid: (*(row[stat] for stat in stats), everywhere[pid]["count"]) for pid, row in rows.items()}
+        assert len(expected) == len(parcels)
+        assert_equal(signatures(workspace, scene, LABELS.get(name, name)), expected)
+        if name == "SCL":
+            classes = rasterstats_of(parcels, array, pixel, stats="count", categorical=True, all_touched=True)
+            found = dict(workspace.query("SELECT pid, hist FROM hists WHERE obsid = %s", scene.id))
+            wanted = {
+                pid: {str(value): n for value, n in row.items() if value != "count"} for pid, row in classes.items()
+            }
+            assert found == wanted
+
+
+@pytest.mark.parametrize("card", ["s2", "bs"])
+def test_shares_of_pixels(workspace: Workspace, card: str) -> None:
+    parcels, scene = by_rule(workspace, "fraction", card)
+    names = ["count", "mean", "stdev", "min", "max", "quantile(q=0.25)", "quantile(q=0.5)", "quantile(q=0.75)"]
+    features = [{"type": "Feature", "properties": {}, "geometry": mapping(parcel)} for parcel in parcels.values()]
+    for name, array in scene.bands.items():
+        side = 600.0
+        box = (GRID.left, GRID.top - side, GRID.left + side, GRID.top)
+
+        def ask(pixels: Array, *names: str, box: tuple[float, ...] = box) -> Any:
+            source = NumPyRasterSource(pixels, *box, nodata=0)
+            return exact_extract(source, features, list(names), output="pandas").to_numpy(float)
+
+        numbers = np.column_stack([ask(array, *names), ask(np.ones_like(array), "count")])
+        expected = {pid: tuple(row.tolist()) for pid, row in zip(parcels, numbers, strict=True)}
+        assert_equal(signatures(workspace, scene, LABELS.get(name, name)), expected)
+    (log,) = workspace.log(scene)
+    assert log["settings"]["engine"] == "exactextract"
+    assert "exactextract" in log["versions"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"hists": True}, "hists_table: histograms count whole pixels, and with extraction.pixel_rule fraction"),
+        ({"engine": "rasterstats"}, "extraction.pixel_rule: the engine rasterstats knows no fractions of pixels"),
+        ({"column": "count int"}, "column count of table public.signatures has the type int4, which cannot hold it"),
+        ({"rule": "half"}, 'extraction.s2.pixel_rule: "half" cannot be used'),
+    ],
+    ids=["histograms", "the reference engine", "a column of integers", "no rule"],
+)
+def test_what_does_not_go_with_shares(workspace: Workspace, settings: dict[str, Any], words: str) -> None:
+    workspace.add_parcels(squares(4))
+    scene = workspace.add_s2()
+    workspace.extraction["s2"] = {"pixel_rule": settings.get("rule", "fraction")}
+    if "hists" in settings:
+        workspace.tables["hists_table"] = "hists"
+    if "engine" in settings:
+        workspace.extraction["engine"] = settings["engine"]
+    if "column" in settings:
+        workspace.query(f"CREATE TABLE signatures ({FIRST.replace('count real', settings['column'])} p75 real)")
+    outcome = workspace.run()
+    assert outcome.code == 2
+    (line,) = outcome.errors
+    assert words in line
+    assert workspace.status(scene) == "ingested"
+
+
+def test_shares_without_the_library(workspace: Workspace, tmp_path: Path) -> None:
+    """As where the package is installed without its extra."""
+    workspace.add_parcels(squares(4))
+    scene = workspace.add_s2()
+    workspace.extraction["pixel_rule"] = "fraction"
+    (tmp_path / "exactextract.py").write_text("raise ImportError('not installed here')\n")
+    for options in ((), ("--check",)):
+        outcome = workspace.run("s2", *options, env={"PYTHONPATH": str(tmp_path)})
+        assert outcome.code == 2, outcome.output
+        assert "fraction needs the library exactextract, which cannot be loaded (" in outcome.output
+        assert "not installed here" in outcome.output
+    assert workspace.status(scene) == "ingested"
+    # Who does not ask for shares does not need it.
+    workspace.extraction.clear()
+    finished(workspace)

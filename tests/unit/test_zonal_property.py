@@ -24,10 +24,10 @@ from extractors.model import StatisticsRequest
 from extractors.raster import bands
 from extractors.raster.bands import Band, GridBands
 from extractors.raster.images import DecodedBand, StoredBand
-from extractors.signatures import COUNT, EXTRA_NAMES, INVALID, PIXELS, with_extra
+from extractors.signatures import ALL_TOUCHED, CENTRE, COUNT, EXTRA_NAMES, INVALID, PIXELS, with_extra
 from extractors.statistics import rasterstats as reference
 from extractors.statistics import scanline
-from extractors.statistics.grid import ALL_TOUCHED, CENTRE, Floats, Grid, Polygons, PolygonsOnGrid
+from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
 from extractors.statistics.zonal import ENGINES, agree, reasons, verified
 
 PIXEL = 10.0
