@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from exactextract.raster import NumPyRasterSource
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
+from tests.support.environment import ROOT
 from tests.support.ground import GRID, Array, cell, optical, squares
 from tests.support.running import Outcome
 from tests.support.scenes import LABELS, Scene
@@ -176,7 +178,7 @@ def test_statistics_that_there_are_not(workspace: Workspace, given: Any, words: 
 SHIFTED = [cell(2 + 8 * i + 0.3, 3.4, 5.3, 4.2, inset=0) for i in range(6)]
 """Their edges cross pixels."""
 OTHERS = [SHIFTED[0].boundary.buffer(3), cell(-5, 20, 8, 3), cell(20.2, 20.2, 0.3, 0.3, inset=0), PARCELS[-1]]
-"""A ring with a hole, one across the image's edge, one within a pixel that holds no centre, one without data in part."""
+"""A ring with a hole, one across the image's edge, one within a pixel without its centre, one partly without data."""
 
 
 def by_rule(workspace: Workspace, rule: str, card: str = "s2", **more: Any) -> tuple[dict[int, BaseGeometry], Scene]:
@@ -275,7 +277,7 @@ def test_shares_without_the_library(workspace: Workspace, tmp_path: Path) -> Non
     workspace.extraction["pixel_rule"] = "fraction"
     (tmp_path / "exactextract.py").write_text("raise ImportError('not installed here')\n")
     for options in ((), ("--check",)):
-        outcome = workspace.run("s2", *options, env={"PYTHONPATH": str(tmp_path)})
+        outcome = workspace.run("s2", *options, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
         assert outcome.code == 2, outcome.output
         assert "fraction needs the library exactextract, which cannot be loaded (" in outcome.output
         assert "not installed here" in outcome.output

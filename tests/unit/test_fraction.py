@@ -130,7 +130,9 @@ def test_any_polygon_has_its_area(random: Random, dtype: str, places: Any) -> No
     table = zones.statistics(array, 0)
     valid = shapely.make_valid(as_object_array(shapes), method="structure", keep_collapsed=False)
     areas = shapely.area(shapely.intersection(valid, shapely.box(*grid.bounds))) / 100
-    np.testing.assert_allclose(table[:, COUNT], areas, rtol=1e-5, atol=1e-4)
+    # What was repaired may run along edges and through corners of pixels, within rounding errors of them.
+    off = np.where(shapely.is_valid(as_object_array(shapes)) | (places is anywhere), 1e-4, 2)
+    assert (np.abs(table[:, COUNT] - areas) <= off).all()
     np.testing.assert_allclose(zones.pixels, table[:, COUNT])
 
 
