@@ -54,6 +54,10 @@ NUMBERS_DEPEND_ON = {
 # Classes of SCL, and those that count as clear unless others are named: vegetation, bare soil, water, unclassified.
 MOST_CLASSES = 12
 CLEAR_CLASSES = (4, 5, 6, 7)
+# Those that say which parcels have numbers at all, and which part of them: of every CARD, and of histograms as well.
+PARCEL_RULES = ("inward_buffer_m", "min_area_m2", "min_pixels")
+# Those of clear pixels only.
+OF_CLEAR_ROWS = ("clear_classes",)
 
 
 @dataclass(frozen=True)
@@ -257,8 +261,9 @@ class Tables(Section):
     parcel_table: Table = Field(examples=["table_with_parcels"])
     results_table: Table = Field(examples=["table_with_extracted_signatures"])
     catalogue_table: Table = Field(default=TableName("dias_catalogue"), examples=["dias_catalogue"])
-    hists_table: Table | None = Field(default=None, examples=["table_with_scl_histograms"])
     clear_results_table: Table | None = Field(default=None, examples=["table_with_signatures_of_clear_pixels"])
+    hists_table: Table | None = Field(default=None, examples=["table_with_scl_histograms"])
+    gaps_table: Table | None = Field(default=None, examples=["table_with_reasons"])
     parcel_id: ColumnName = Field(default="ogc_fid", examples=["ogc_fid"])
     parcel_geometry: ColumnName = Field(default="wkb_geometry", examples=["wkb_geometry"])
 
@@ -300,6 +305,10 @@ class CardSettings(Section):
     # Beside the established eight.
     extra_statistics: Statistics = Field(default=(), examples=[["p10", "p90", "pixels"]])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
+    # Parcel rules, of which parcels count and which part of them; 0: all, and as they are.
+    inward_buffer_m: Annotated[float, Field(ge=0, le=10_000)] = Field(default=0, examples=[10])
+    min_area_m2: Annotated[float, Field(ge=0)] = Field(default=0, examples=[3000])
+    min_pixels: Annotated[int, Field(ge=0)] = Field(default=0, examples=[8])
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(default=60, examples=[60])
     max_attempts: Annotated[int, Field(ge=1)] = Field(default=5, examples=[5])
     retry_pause_seconds: Annotated[float, Field(ge=0)] = Field(default=30, examples=[30])
@@ -398,7 +407,8 @@ class Extraction(Sentinel2Settings):
         sources = {label: band for band, label in self.layers(code)}
         sources |= {label: str(formula) for label, formula in self.formulas(code)}
         clear = {"clear_classes": list(self.clear_classes)} if self.clear_classes else {}
-        return {name: getattr(self, name) for name in NUMBERS_DEPEND_ON.get(code, ())} | clear | {SOURCES: sources}
+        names = (*NUMBERS_DEPEND_ON.get(code, ()), *PARCEL_RULES)
+        return {name: getattr(self, name) for name in names} | clear | {SOURCES: sources}
 
     def for_card(self, code: str) -> Self:
         """The settings of one CARD: its own, which go before those for all; an object counts as a whole."""

@@ -235,6 +235,16 @@ class StatisticsRequest:
 
 
 @dataclass(frozen=True)
+class ParcelRules:
+    """Which parcels get statistics, and of which part of them; 0: all of them, as they are. inward_buffer_m: what is
+    closer than that to its outline is no part of a parcel. min_area_m2: of a parcel. min_pixels: of each row."""
+
+    inward_buffer_m: float = 0
+    min_area_m2: float = 0
+    min_pixels: int = 0
+
+
+@dataclass(frozen=True)
 class ParcelChunk:
     """Neighbouring parcels, in the scene's CRS.
 

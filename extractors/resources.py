@@ -21,7 +21,7 @@ from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
 from extractors.indices import DECIBEL, Formula
 from extractors.labels import SIDES, resolution
-from extractors.model import Check, Layer, Limits, StatisticsRequest
+from extractors.model import Check, Layer, Limits, ParcelRules, StatisticsRequest
 from extractors.products.card import Card
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ class Start:
         """Open the session; returns where."""
         config, name = self.config, str(self.options.db_config)
         self.database = Database(config, name)
-        histograms = self.card.categorical is not None
-        self._reader = TableReader(self.database, config, name, self.labels, histograms)
+        classes = self.card.categorical is not None
+        self._reader = TableReader(self.database, config, name, self.labels, classes)
         may_be_empty = self.options.watch_seconds is not None
         self._database_checks = DatabaseChecks(self.database, self._reader, config, self.card.code, may_be_empty)
         return f"{config.connection.host}:{config.connection.port}, database {config.connection.dbname}"
@@ -158,6 +158,8 @@ class Resources:
         self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
         self.places = Places(self.database, self.tables.catalogue)
+        settings = self.config.extraction
+        self.rules = ParcelRules(settings.inward_buffer_m, settings.min_area_m2, settings.min_pixels)
         # Whether the checks have passed that wait until there is a scene to claim.
         self.proven = False
         self.request = StatisticsRequest(

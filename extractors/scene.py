@@ -18,7 +18,7 @@ from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
 from extractors.database.places import PLACES_TABLE, Places
 from extractors.database.plausibility import Plausibility
-from extractors.database.results import ResultsTable, Rows
+from extractors.database.results import Rows
 from extractors.database.slots import download_slot
 from extractors.errors import (
     ConfigurationError,
@@ -39,6 +39,7 @@ from extractors.raster.decoding import Decoding
 from extractors.raster.libraries import check_driver, check_proj, transformation_used
 from extractors.resources import Resources, Start
 from extractors.signatures import ChunkResult
+from extractors.statistics.rules import shaped, with_enough_pixels
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +85,13 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         check_place(images.bands, parcels.footprint_bounds(scene, srid))
         request = harmonised(product, folder, resources.request, counts)
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
+            rows.selected = selection.total
             rows.pids.extend(selection.pids)
-            chunks = (parcel_chunk(block, srid) for block in selection.blocks)
+            chunks = (shaped(parcel_chunk(block, srid), resources.rules) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, request), selection.total, scene):
+                with_enough_pixels(chunk, resources.rules)
                 counts.add(chunk)
-                add_result(rows, ResultsTable(resources.tables.results), scene.id, chunk)
+                add_result(rows, resources.tables.of_results, scene.id, chunk)
         on_failure.pop_all()
     say_computed(counts)
     return rows
