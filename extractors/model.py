@@ -4,12 +4,13 @@ import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from extractors.errors import OutageError, UnusableSceneError
+from extractors.indices import CLASSES, Formula
 from extractors.signatures import CENTRE, STATISTICS, Statistic
 from extractors.text import printable
 
@@ -196,25 +197,53 @@ class Product:
 
 @dataclass(frozen=True)
 class Layer:
-    """One band as it goes into the results: its label there, whether its class histograms are wanted as well, and what
-    is added to its values."""
+    """One band, or values made of the pixels of some (formula; then band is its text), as it goes into the results: its
+    label there, and whether its class histograms are wanted as well."""
 
     band: str
     label: str
     histogram: bool = False
-    shift: float = 0.0
+    formula: Formula | None = None
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Of which pixels are needed."""
+        return (self.band,) if self.formula is None else self.formula.bands
 
 
 @dataclass(frozen=True)
 class StatisticsRequest:
     """What is to be computed of every parcel: by which engine, for which layers (those of bands that the scene has),
-    how many parcels of each chunk rasterstats computes as well, which statistics, and which pixels are a parcel's."""
+    how many parcels of each chunk rasterstats computes as well, which statistics, and which pixels are a parcel's.
+    clear: also of pixels in these classes only, for all layers but those of classes; None: not. shifts: what is added
+    to the values of a band."""
 
     engine: str
     verified_parcels: int
     layers: tuple[Layer, ...]
     statistics: tuple[Statistic, ...] = STATISTICS
     pixel_rule: str = CENTRE
+    clear: tuple[int, ...] | None = None
+    shifts: Mapping[str, float] = field(default_factory=dict)
+
+    def is_cleared(self, layer: Layer) -> bool:
+        """Whether there are statistics of its clear pixels."""
+        return self.clear is not None and layer.band.partition("_")[0] != CLASSES
+
+    def labels(self, layers: Sequence[Layer]) -> tuple[str, ...]:
+        """How the log calls the rows of these layers."""
+        labels = [layer.label for layer in layers]
+        return (*labels, *(layer.label + CLEAR for layer in layers if self.is_cleared(layer)))
+
+
+@dataclass(frozen=True)
+class ParcelRules:
+    """Which parcels get statistics, and of which part of them; 0: all of them, as they are. inward_buffer_m: what is
+    closer than that to its outline is no part of a parcel. min_area_m2: of a parcel. min_pixels: of each row."""
+
+    inward_buffer_m: float = 0
+    min_area_m2: float = 0
+    min_pixels: int = 0
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ class DatabaseChecks:
 
     def results(self) -> str:
         """The tables of results, or the places where they will be made; and that they take a scene's rows."""
-        tables = [table for table in (self._reader.results, self._reader.hists) if table is not None]
+        tables = self._reader.of_results.values()
         for table in tables:
             with self._database.transaction(f"checking the table {table} ({table.key})") as cursor:
                 rights.check_results(cursor, table)

@@ -6,7 +6,7 @@ Heavy to import (NumPy, GeoPandas): nothing else in this wing needs it.
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import geopandas
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from extractors.database.parcels import PID_AT, PROBLEM_AT, TOO_MANY_VERTICES, WITHOUT_ID, WKB_AT
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
-from extractors.database.tables import WHOLE
+from extractors.database.schema import Table
+from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, RESULTS, WHOLE
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
 from extractors.signatures import ChunkResult, Signatures
@@ -26,6 +27,8 @@ NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
 NO_ID = "no_id"
 TOO_LARGE = "too_large"
+# Reasons that the table of gaps leaves out.
+UNTOLD = {"outside", NO_ID}
 # Why PostGIS has no shape or no number for a parcel: the numbers that `parcels.stream` gives.
 WITHOUT_AREA = 1
 PROBLEMS = {WITHOUT_AREA: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
@@ -76,11 +79,29 @@ def _without_empty_parts(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
     return geometry
 
 
-def add_result(rows: Rows, table: ResultsTable, obsid: int, result: ChunkResult) -> None:
-    """Add what a chunk of parcels gave to the rows of its scene; `table` is the one for signatures."""
-    parts = result.signatures
-    rows.signatures.add(encode_signatures(table, obsid, *parts), sum(len(part.pid) for part in parts))
-    rows.hists.add(encode_hists(obsid, result.hists), len(result.hists))
+def add_result(rows: Rows, tables: Mapping[str, Table], obsid: int, result: ChunkResult) -> None:
+    """Add what a chunk of parcels gave to the rows of its scene, for each of these tables of results."""
+    for name, parts in ((RESULTS, result.signatures), (CLEAR_RESULTS, result.clear)):
+        if name in tables:
+            encoded = encode_signatures(ResultsTable(tables[name]), obsid, *parts)
+            rows.of[name].add(encoded, sum(len(part.pid) for part in parts))
+    if HISTS in tables:
+        rows.of[HISTS].add(encode_hists(obsid, result.hists), len(result.hists))
+    if GAPS in tables:
+        gaps = gaps_of(result)
+        rows.of[GAPS].add(encode_gaps(obsid, gaps), len(gaps))
+
+
+def gaps_of(result: ChunkResult) -> list[tuple[int, str, str]]:
+    """Why parcels of a chunk have no row in the results table: number, reason, and the labels of the bands concerned.
+    Nothing is said of parcels outside the image, nor of those without a number."""
+    labels: dict[tuple[int, str], list[str]] = {}
+    for label, by_reason in result.without_row.items():
+        for reason, pids in by_reason.items():
+            if reason not in UNTOLD:
+                for pid in pids.tolist():
+                    labels.setdefault((pid, reason), []).append(label)
+    return [(pid, reason, ",".join(bands)) for (pid, reason), bands in sorted(labels.items())]
 
 
 def encode_signatures(table: ResultsTable, obsid: int, *parts: Signatures) -> bytes:
@@ -105,6 +126,13 @@ def encode_hists(obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> byt
     """A scene's class histograms (parcel, pixels per class) in the form in which their table takes them."""
     text = io.StringIO()
     csv.writer(text).writerows((pid, obsid, json.dumps(hist)) for pid, hist in hists)
+    return text.getvalue().encode()
+
+
+def encode_gaps(obsid: int, gaps: Iterable[tuple[int, str, str]]) -> bytes:
+    """Why a scene's parcels have no row (parcel, reason, bands), in the form in which the table takes that."""
+    text = io.StringIO()
+    csv.writer(text).writerows((pid, obsid, reason, bands) for pid, reason, bands in gaps)
     return text.getvalue().encode()
 
 

@@ -10,10 +10,11 @@ import exactextract
 import numpy as np
 import shapely
 from exactextract.feature import Feature, FeatureSource
-from exactextract.raster import NumPyRasterSource
+from exactextract.raster import RasterSource
 
 from extractors.signatures import COUNT, INVALID, PIXELS, STATISTICS, Statistic
-from extractors.statistics.grid import Array, Floats, Geometries, PolygonsOnGrid
+from extractors.statistics.grid import Array, Floats, Geometries, Grid, PolygonsOnGrid
+from extractors.statistics.pixels import Marked, Pixels, Stored, as_pixels
 
 # More pixels than a parcel's box has: working piece by piece, it ends the process over rectangles (exactextract 0.3).
 MOST_CELLS = 10_000_000
@@ -37,15 +38,15 @@ class FractionZones:
         """The sum of the shares of pixels of the grid that are each parcel's."""
         pixels = np.zeros(self._zones)
         everywhere = np.broadcast_to(np.uint8(1), self._grid.shape)
-        pixels[self._there] = self._computed(everywhere, 0, ["count"])[:, 0]
+        pixels[self._there] = self._computed(Stored(everywhere, 0), ["count"])[:, 0]
         return pixels
 
-    def statistics(self, array: Array, nodata: float) -> Floats:
+    def statistics(self, values: Pixels | Array, nodata: float = 0) -> Floats:
         """Parcels x statistics; count 0 and NaN elsewhere for a parcel without a valid pixel."""
         table = np.full((self._zones, len(self._names)), np.nan)
         own = {PIXELS, INVALID}.intersection(self._names)
         asked = [column for column, name in enumerate(self._names) if name not in own]
-        computed = self._computed(array, nodata, [self._names[column] for column in asked])
+        computed = self._computed(as_pixels(values, nodata), [self._names[column] for column in asked])
         table[self._there[:, None], asked] = computed
         counted = table[:, COUNT] > 0
         table[~counted] = np.nan
@@ -56,17 +57,51 @@ class FractionZones:
                 table[counted, column] = (self.pixels if name == PIXELS else missing)[counted]
         return table
 
-    def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
+    def histograms(self, values: Pixels | Array, nodata: float = 0) -> list[dict[str, int]]:
         """None: shares of pixels are no numbers of pixels. (Refused before the first claim.)"""
         raise NotImplementedError
 
-    def _computed(self, array: Array, nodata: float, names: list[str]) -> Floats:
+    def both(self, values: Pixels, marks: Pixels) -> tuple[Floats, Floats]:
+        """Statistics of all pixels, and of those with a mark."""
+        return self.statistics(values), self.statistics(Marked(values, marks))
+
+    def _computed(self, pixels: Pixels, names: list[str]) -> Floats:
         if not self._there.size:
             return np.empty((0, len(names)))
-        source = NumPyRasterSource(array, *self._grid.bounds, nodata=array.dtype.type(nodata).item())
+        source = _Source(pixels, self._grid)
         found = exactextract.exact_extract(source, self._shapes, names, output="pandas", max_cells_in_memory=MOST_CELLS)
         numbers: Floats = found.to_numpy(dtype=np.float64)
         return numbers
+
+
+class _Source(RasterSource):  # type: ignore[misc]
+    """Pixels as the library reads them, in windows."""
+
+    def __init__(self, pixels: Pixels, grid: Grid) -> None:
+        super().__init__()
+        self._pixels = pixels
+        self._grid = grid
+
+    def res(self) -> tuple[float, float]:
+        """Width and height of a pixel."""
+        return self._grid.transform.a, -self._grid.transform.e
+
+    def extent(self) -> tuple[float, float, float, float]:
+        """West, south, east, north."""
+        return self._grid.bounds
+
+    def nodata_value(self) -> float | int:
+        """What stands where there is no value, in their type."""
+        value: float | int = self._pixels.dtype.type(self._pixels.nodata).item()
+        return value
+
+    def srs_wkt(self) -> None:
+        """The polygons' own."""
+        return
+
+    def read_window(self, left: int, top: int, columns: int, rows: int) -> Array:
+        """The values in a window."""
+        return self._pixels.within(slice(top, top + rows), slice(left, left + columns))
 
 
 class _Shape(Feature):  # type: ignore[misc]

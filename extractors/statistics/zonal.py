@@ -7,6 +7,7 @@ a grid, once for all bands on that grid; zones take the pixels of a band and ret
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from extractors.errors import ConfigurationError, one_line
 from extractors.model import StatisticsRequest
 from extractors.signatures import COUNT, FRACTION, HIGHEST, LOWEST, STATISTICS, Statistic
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
+from extractors.statistics.pixels import Marked, Pixels
 from extractors.statistics.rasterstats import RasterstatsZones
 from extractors.statistics.scanline import ScanlineZones
 
@@ -36,6 +38,7 @@ NO_PIXEL = "no_pixel"
 NODATA = "nodata"
 NOT_FINITE = "not_finite"
 TOO_LARGE = "too_large"
+NOT_CLEAR = "not_clear"
 
 # How far statistics that are not exact may be from rasterstats', relative to the parcel's largest value. rasterstats
 # sums float32 pixels in float32, so there its own rounding limits the comparison.
@@ -55,12 +58,15 @@ class Zones(Protocol):
     def pixels(self) -> Array:
         """How many pixels of the grid are each parcel's, valid or not; the sum of their shares, if these count."""
 
-    def statistics(self, array: Array, nodata: float) -> Floats:
-        """Parcels x the statistics wanted, for an array of the grid's shape; count 0 and NaN elsewhere without a valid
-        pixel."""
+    def statistics(self, values: Pixels | Array, nodata: float = 0) -> Floats:
+        """Parcels x the statistics wanted, for pixels, or an array of the grid's shape and its nodata; count 0 and NaN
+        elsewhere without a valid pixel."""
 
-    def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
-        """Pixels per value for each parcel, for an array of classes; {} without a valid pixel."""
+    def histograms(self, values: Pixels | Array, nodata: float = 0) -> list[dict[str, int]]:
+        """Pixels per value for each parcel, for classes; {} without a valid pixel."""
+
+    def both(self, values: Pixels, marks: Pixels) -> tuple[Floats, Floats]:
+        """Statistics of all pixels, and of those with a mark."""
 
 
 class Engine(Protocol):
@@ -110,45 +116,100 @@ def reasons(
     return {reason: without[why == reason] for reason in dict.fromkeys(why)}
 
 
-def verified(
-    request: StatisticsRequest, polygons: PolygonsOnGrid, arrays: Sequence[Array], nodata: float
-) -> tuple[Zones, list[Floats], bool]:
-    """Zones and the statistics of each array by the engine of a request, checked against rasterstats.
+@dataclass(frozen=True)
+class Question:
+    """What is asked of polygons on a grid: statistics of each of these pixels, and of those of them where there are
+    marks (of `marked`, by position); histograms of classes."""
+
+    pixels: Sequence[Pixels]
+    marks: Pixels | None = None
+    marked: Sequence[int] = ()
+    classes: Pixels | None = None
+
+    @property
+    def all_pixels(self) -> list[Pixels]:
+        """Those of which there are statistics: all, then those with marks."""
+        if self.marks is None:
+            return list(self.pixels)
+        return [*self.pixels, *(Marked(self.pixels[place], self.marks) for place in self.marked)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """To a question: zones, tables of statistics (as `Question.all_pixels`), a histogram for each polygon. recomputed:
+    rasterstats had to."""
+
+    zones: Zones
+    tables: list[Floats]
+    histograms: list[dict[str, int]]
+    recomputed: bool = False
+
+
+def answer(zones: Zones, question: Question) -> Answer:
+    """What zones say to a question."""
+    tables, of_marked = [], []
+    for place, pixels in enumerate(question.pixels):
+        if question.marks is not None and place in question.marked:
+            table, marked = zones.both(pixels, question.marks)
+            of_marked.append(marked)
+        else:
+            table = zones.statistics(pixels)
+        tables.append(table)
+    tables += of_marked
+    return Answer(zones, tables, [] if question.classes is None else zones.histograms(question.classes))
+
+
+def verified(request: StatisticsRequest, polygons: PolygonsOnGrid, question: Question) -> Answer:
+    """What the engine of a request says to a question, checked against rasterstats.
 
     Some parcels (the request says how many), spread over those given that are not too much for rasterstats, are
-    computed by it as well, each in one of the arrays. On any difference everything given here is recomputed with
-    rasterstats, and the last value returned is True. Shares of pixels have no judge.
+    computed by it as well: the histogram of each, and each in one of the tables, or more if there are fewer parcels. On
+    any difference everything given here is recomputed with rasterstats. Shares of pixels have no judge.
     """
     engine, sample, wanted = request.engine, request.verified_parcels, request.statistics
-    zones = zones_of(engine, polygons, wanted)
-    tables = [zones.statistics(array, nodata) for array in arrays]
+    found = answer(zones_of(engine, polygons, wanted), question)
     if engine == REFERENCE or polygons.rule == FRACTION or sample == 0 or not len(polygons):
-        return zones, tables, False
+        return found
     modest = (polygons.boxes.areas <= LARGEST_JUDGED_PIXELS) & (polygons.polygons.vertices <= MOST_JUDGED_VERTICES)
     judged = np.flatnonzero(modest)
     if not judged.size:
-        return zones, tables, False
+        return found
     chosen = judged[np.unique(np.linspace(0, len(judged) - 1, min(sample, len(judged))).astype(int))]
-    for turn, (array, table) in enumerate(zip(arrays, tables, strict=True)):
+    difference = _difference(found, polygons, question, (chosen, wanted))
+    if difference is None:
+        return found
+    log.warning(
+        "engine %s: %s where rasterstats has %s; recomputing these %d parcels with rasterstats",
+        *(engine, *difference, len(polygons)),
+    )
+    return replace(answer(ENGINES[REFERENCE](polygons, wanted), question), recomputed=True)
+
+
+def _difference(
+    found: Answer, polygons: PolygonsOnGrid, question: Question, what: tuple[Integers, Sequence[Statistic]]
+) -> tuple[str, object] | None:
+    """What an engine has and what rasterstats has instead, of the first of the chosen parcels where that differs; what:
+    which parcels, and statistics."""
+    chosen, wanted = what
+
+    def of(index: int) -> str:
+        return f"for a parcel of {shapely.get_num_coordinates(polygons.polygons.geometries[index])} vertices"
+
+    number = len(found.tables)
+    for turn, (pixels, table) in enumerate(zip(question.all_pixels, found.tables, strict=True)):
         # Each parcel in one of the bands, in turn: they share their pixels, and rasterstats is slow.
-        checked = chosen[turn :: len(arrays)]
-        if not checked.size:
-            continue
-        expected = ENGINES[REFERENCE](polygons[checked], wanted).statistics(array, nodata)
-        wrong = np.flatnonzero(~agree(table[checked], expected, array.dtype, wanted))
+        checked = chosen[turn::number] if turn < len(chosen) else chosen[[turn % len(chosen)]]
+        expected = ENGINES[REFERENCE](polygons[checked], wanted).statistics(pixels)
+        wrong = np.flatnonzero(~agree(table[checked], expected, pixels.dtype, wanted))
         if wrong.size:
-            log.warning(
-                "engine %s: %s for a parcel of %d vertices where rasterstats has %s; recomputing these %d parcels "
-                "with rasterstats",
-                engine,
-                table[checked][wrong[0]].tolist(),
-                shapely.get_num_coordinates(polygons.polygons.geometries[checked[wrong[0]]]),
-                expected[wrong[0]].tolist(),
-                len(polygons),
-            )
-            zones = ENGINES[REFERENCE](polygons, wanted)
-            return zones, [zones.statistics(array, nodata) for array in arrays], True
-    return zones, tables, False
+            index = checked[wrong[0]]
+            return f"{table[index].tolist()} {of(index)}", expected[wrong[0]].tolist()
+    if question.classes is not None:
+        histograms = ENGINES[REFERENCE](polygons[chosen], wanted).histograms(question.classes)
+        for index, histogram in zip(chosen, histograms, strict=True):
+            if found.histograms[index] != histogram:
+                return f"the classes {found.histograms[index]} {of(index)}", histogram
+    return None
 
 
 def agree(

@@ -21,9 +21,11 @@ from extractors.model import BandFile, ImageFormat, Layer, ParcelChunk, Statisti
 from extractors.raster import bands, chunks
 from extractors.raster.bands import GridBands, scene_bands
 from extractors.raster.chunks import ChunkTask
+from extractors.raster.plan import plan
 from extractors.signatures import ChunkResult
 from extractors.statistics import zonal
-from extractors.statistics.grid import PolygonsOnGrid
+from extractors.statistics.pixels import Pixels
+from extractors.statistics.rasterstats import RasterstatsZones
 
 FINE = Affine(10, 0, 500_000, 0, -10, 5_100_000)
 RED = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0], [13, 14, 0, 0]], dtype=np.uint16)
@@ -53,7 +55,8 @@ def chunk(*shapes: shapely.Geometry, unusable: dict[str, int] | None = None) -> 
 def compute(
     chunk: ParcelChunk, grids: list[GridBands], engine: str = "scanline", layers: tuple[Layer, ...] = LAYERS
 ) -> ChunkResult:
-    return ChunkTask(chunk, grids, StatisticsRequest(engine, 5, layers))()
+    request = StatisticsRequest(engine, 5, layers)
+    return ChunkTask(chunk, plan(grids, request), request)()
 
 
 @pytest.fixture
@@ -203,7 +206,8 @@ def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pyte
     with scene_bands([BandFile("B04", "B04.jp2")], tmp_path, ImageFormat("JP2OpenJPEG", 0)) as scene:
 
         def tiles(*shapes: shapely.Geometry) -> list[tuple[int, int]]:
-            task = ChunkTask(chunk(*shapes), scene.grids(), StatisticsRequest("scanline", 5, (Layer("B04", "B4"),)))
+            request = StatisticsRequest("scanline", 5, (Layer("B04", "B4"),))
+            task = ChunkTask(chunk(*shapes), plan(scene.grids(), request), request)
             return [need.tile for need in task.needs]
 
         assert tiles(square(100, 100), square(1, 1)) == [(1, 1), (0, 0)]
@@ -250,16 +254,9 @@ def test_an_engine_that_disagrees_with_rasterstats_is_overruled(
 ) -> None:
     right = zonal.ENGINES["rasterstats"]
 
-    class Wrong:
-        def __init__(self, polygons: PolygonsOnGrid, _: Any) -> None:
-            self._zones = right(polygons)
-            self.pixels = self._zones.pixels
-
-        def statistics(self, array: NDArray[Any], nodata: float) -> NDArray[np.float64]:
-            return self._zones.statistics(array, nodata) + 1
-
-        def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
-            return [{"11": 99}]
+    class Wrong(RasterstatsZones):
+        def statistics(self, values: Pixels | NDArray[Any], nodata: float = 0) -> NDArray[np.float64]:
+            return super().statistics(values, nodata) + 1
 
     monkeypatch.setattr(zonal, "ENGINES", {"rasterstats": right, "scanline": Wrong})
     result = compute(chunk(square(0, 0, 2)), grids)

@@ -28,7 +28,8 @@ from extractors.signatures import COUNT, EXTRA_NAMES, FRACTION, INVALID, PIXELS,
 from extractors.statistics import zonal
 from extractors.statistics.fraction import FractionZones
 from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
-from extractors.statistics.zonal import reasons, verified
+from extractors.statistics.pixels import Stored
+from extractors.statistics.zonal import Question, reasons, verified
 from tests.unit.test_zonal_property import (
     SHAPES,
     VALUES,
@@ -83,8 +84,9 @@ def worker_s(polygons: PolygonsOnGrid, in_memory: InMemory, tile: int | None) ->
     request = StatisticsRequest("exactextract", 5, (), WANTED, FRACTION)
     for part in group.parts(polygons):
         if part.polygons is not None:
-            _, (table[part.chosen],), recomputed = verified(request, part.polygons, part.arrays, 0)
-            assert not recomputed
+            found = verified(request, part.polygons, Question([Stored(part.arrays[0], 0)]))
+            (table[part.chosen],) = found.tables
+            assert not found.recomputed
     return table
 
 

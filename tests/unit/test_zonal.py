@@ -23,7 +23,10 @@ from extractors.model import StatisticsRequest
 from extractors.signatures import COUNT, EXTRA_NAMES, NAMES, rescaled, with_extra
 from extractors.statistics import zonal
 from extractors.statistics.grid import Floats, Grid, Integers, Polygons, PolygonsOnGrid
-from extractors.statistics.zonal import ENGINES, Zones, agree, reasons, verified
+from extractors.statistics.pixels import Pixels as Values
+from extractors.statistics.pixels import Stored
+from extractors.statistics.rasterstats import RasterstatsZones
+from extractors.statistics.zonal import ENGINES, Question, Zones, agree, reasons, verified
 
 TEN_METRES = Affine(10, 0, 0, 0, -10, 40)
 """Four rows of pixels of 10 m: x from 0 to the right, y from 40 downwards."""
@@ -398,13 +401,16 @@ class OneTooMany:
     def pixels(self) -> NDArray[np.int64]:
         return self.zones.pixels
 
-    def statistics(self, array: NDArray[Any], nodata: float) -> Floats:
-        table = self.zones.statistics(array, nodata)
+    def statistics(self, values: Values | NDArray[Any], nodata: float = 0) -> Floats:
+        table = self.zones.statistics(values, nodata)
         table[self.wrong, COUNT] += 1
         return table
 
-    def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
-        return self.zones.histograms(array, nodata)
+    def histograms(self, values: Values | NDArray[Any], nodata: float = 0) -> list[dict[str, int]]:
+        return self.zones.histograms(values, nodata)
+
+    def both(self, values: Values, marks: Values) -> tuple[Floats, Floats]:
+        return self.zones.both(values, marks)
 
 
 CORNERS = parcels(raster(SIXTEEN).grid, *(shapely.box(x, y, x + 10, y + 10) for x in (0, 10, 20, 30) for y in (0, 30)))
@@ -412,6 +418,14 @@ CORNERS = parcels(raster(SIXTEEN).grid, *(shapely.box(x, y, x + 10, y + 10) for 
 
 def judged(parcels: int) -> StatisticsRequest:
     return StatisticsRequest("scanline", parcels, ())
+
+
+def checked(
+    request: StatisticsRequest, polygons: PolygonsOnGrid, arrays: list[NDArray[Any]]
+) -> tuple[list[Floats], bool]:
+    """Tables for arrays in which 0 is nodata, and whether rasterstats had to compute them."""
+    found = verified(request, polygons, Question([Stored(array, 0) for array in arrays]))
+    return found.tables, found.recomputed
 
 
 def with_one_wrong(monkeypatch: pytest.MonkeyPatch, wrong: int) -> None:
@@ -426,7 +440,7 @@ def test_a_wrong_number_makes_rasterstats_compute_all(
     sample: int, wrong: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_one_wrong(monkeypatch, wrong)
-    _, (table,), recomputed = verified(judged(sample), CORNERS, [SIXTEEN], 0)
+    (table,), recomputed = checked(judged(sample), CORNERS, [SIXTEEN])
     assert recomputed
     assert table[:, COUNT].tolist() == [1] * 8
     (record,) = caplog.records
@@ -438,7 +452,7 @@ def test_a_wrong_number_makes_rasterstats_compute_all(
 def test_only_the_sample_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with_one_wrong(monkeypatch, 3)
     for sample in (0, 1, 2):
-        _, (table,), recomputed = verified(judged(sample), CORNERS, [SIXTEEN], 0)
+        (table,), recomputed = checked(judged(sample), CORNERS, [SIXTEEN])
         assert not recomputed
         assert table[3, COUNT] == 2
 
@@ -447,28 +461,21 @@ def test_every_band_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     # The parcels of the sample take turns with the bands: one band wrong about all of them is found out.
     infrared = SIXTEEN.astype(np.uint16) * 100
 
-    class WrongAboutOneBand:
-        def __init__(self, polygons: PolygonsOnGrid, _: Any) -> None:
-            self._zones = ENGINES["rasterstats"](polygons)
-            self.pixels = self._zones.pixels
-
-        def statistics(self, array: NDArray[Any], nodata: float) -> Floats:
-            return self._zones.statistics(array, nodata) + (array.dtype == np.uint16)
-
-        def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
-            return self._zones.histograms(array, nodata)
+    class WrongAboutOneBand(RasterstatsZones):
+        def statistics(self, values: Values | NDArray[Any], nodata: float = 0) -> Floats:
+            return super().statistics(values, nodata) + (values.dtype == np.uint16)
 
     monkeypatch.setattr(zonal, "ENGINES", {**ENGINES, "scanline": WrongAboutOneBand})
     both: list[NDArray[Any]] = [SIXTEEN, infrared]
     for arrays in (both, both[::-1]):
-        _, tables, recomputed = verified(judged(2), CORNERS, arrays, 0)
+        tables, recomputed = checked(judged(2), CORNERS, arrays)
         assert recomputed
         assert [table[:, COUNT].tolist() for table in tables] == [[1] * 8] * 2
 
 
 def test_right_numbers_stay(caplog: pytest.LogCaptureFixture) -> None:
     arrays: list[NDArray[Any]] = [SIXTEEN, SIXTEEN.astype(np.float32), np.zeros_like(SIXTEEN)]
-    _, tables, recomputed = verified(judged(8), CORNERS, arrays, 0)
+    tables, recomputed = checked(judged(8), CORNERS, arrays)
     assert not recomputed
     assert [table[:, COUNT].sum() for table in tables] == [8, 8, 0]
     assert caplog.messages == []
@@ -560,8 +567,8 @@ def test_additional_statistics_are_judged(
     column = [statistic.name for statistic in wanted].index(name)
 
     class Wrong(OneTooMany):
-        def statistics(self, array: NDArray[Any], nodata: float) -> Floats:
-            table = self.zones.statistics(array, nodata)
+        def statistics(self, values: Values | NDArray[Any], nodata: float = 0) -> Floats:
+            table = self.zones.statistics(values, nodata)
             table[self.wrong, column] += 1
             return table
 
@@ -571,7 +578,7 @@ def test_additional_statistics_are_judged(
         return Wrong(ENGINES["rasterstats"](polygons, names), 3)
 
     monkeypatch.setattr(zonal, "ENGINES", dict[str, Any](ENGINES, scanline=engine))
-    _, (table,), recomputed = verified(StatisticsRequest("scanline", 8, (), wanted), CORNERS, [SIXTEEN], 0)
+    (table,), recomputed = checked(StatisticsRequest("scanline", 8, (), wanted), CORNERS, [SIXTEEN])
     assert recomputed
     np.testing.assert_equal(table, right)
     assert len(caplog.messages) == 1
@@ -599,14 +606,16 @@ wanted = signatures.with_extra(["range"])
 
 from extractors.model import StatisticsRequest
 from extractors.statistics.grid import Grid, Polygons
-from extractors.statistics.zonal import ENGINES, verified
+from extractors.statistics.pixels import Stored
+from extractors.statistics.zonal import ENGINES, Question, verified
 
 grid = Grid(Affine(10, 0, 0, 0, -10, 40), (4, 4))
 shapes = [shapely.box(0, 0, 40, 40), shapely.box(0, 30, 20, 40), shapely.box(50, 0, 60, 10)]
 polygons = Polygons(np.array(shapes, dtype=object)).on(grid)
 pixels = np.arange(1, 17, dtype=np.uint16).reshape(4, 4)
 for engine in ENGINES:
-    _, (table,), recomputed = verified(StatisticsRequest(engine, 3, (), wanted), polygons, [pixels], 0)
+    found = verified(StatisticsRequest(engine, 3, (), wanted), polygons, Question([Stored(pixels, 0)]))
+    (table,), recomputed = found.tables, found.recomputed
     print(engine, recomputed, [row[[signatures.COUNT, 8]].tolist() for row in table])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

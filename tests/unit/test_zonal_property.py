@@ -28,7 +28,8 @@ from extractors.signatures import ALL_TOUCHED, CENTRE, COUNT, EXTRA_NAMES, INVAL
 from extractors.statistics import rasterstats as reference
 from extractors.statistics import scanline
 from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
-from extractors.statistics.zonal import ENGINES, agree, reasons, verified
+from extractors.statistics.pixels import Stored
+from extractors.statistics.zonal import ENGINES, Question, agree, reasons, verified
 
 PIXEL = 10.0
 # All that there are: established, and added.
@@ -189,8 +190,9 @@ def in_parts(engine: str, polygons: PolygonsOnGrid, in_memory: InMemory, tile: i
     for part in group.parts(polygons):
         zones, lost = None, None
         if part.polygons is not None:
-            zones, (table[part.chosen],), recomputed = verified(request, part.polygons, part.arrays, 0)
-            assert not recomputed
+            found = verified(request, part.polygons, Question([Stored(array, 0) for array in part.arrays]))
+            zones, (table[part.chosen],) = found.zones, found.tables
+            assert not found.recomputed
             if 0 in part.infinite:
                 lost = zones.statistics(part.infinite[0].astype(np.uint8), 0)[:, COUNT]
                 infinite[part.chosen] = lost
