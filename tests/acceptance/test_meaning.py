@@ -71,6 +71,9 @@ CASES = {
     "band behind a label": Case(
         "s2", {"bands": ["B04", "SCL"]}, {"bands": {"B08": "B4", "SCL": "SC"}}, ("B4 from B04", "B4 from B08")
     ),
+    "inward buffer": Case("s2", {}, {"inward_buffer_m": 10}, ("inward_buffer_m 0", "inward_buffer_m 10.0")),
+    "least area": Case("bs", {}, {"min_area_m2": 20.5}, ("min_area_m2 0", "min_area_m2 20.5")),
+    "least pixels": Case("c6", {"min_pixels": 2}, {}, ("min_pixels 2", "min_pixels 0")),
     "order of coherence bands": Case(
         "c6",
         {},
