@@ -32,6 +32,7 @@ LONGEST_LOOK_SECONDS = 5
 # are not named here they may have any value.
 UNSAID: dict[str, Any] = {
     "radiometry": "raw",
+    "pixel_rule": "centre",
     "backscatter_unit": "linear",
     "pixels": "all",
     "inward_buffer_m": 0,
