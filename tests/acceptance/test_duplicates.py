@@ -189,7 +189,7 @@ def test_the_newest_is_extracted_once_more_to_clean_up(case: Case) -> None:
 def test_asked_for_by_name(case: Case) -> None:
     old, newest = case.add(OLD, 1), case.add(NEWEST, 3)
     outcome = case.run("--scene", OLD)
-    assert f"{OLD} waits, because scene {newest.id} {NEWEST} is a newer product" in outcome.stderr
+    assert f"{OLD} waits for scene {newest.id} {NEWEST}, which is newer" in outcome.stderr
     assert case.statuses(old, newest) == ["ingested", "ingested"]
     case.run("--scene", NEWEST)
     outcome = case.run("--scene", OLD)
