@@ -1,7 +1,7 @@
 """What helps and is not necessary: what `--check` says besides."""
 
 from extractors.database.connection import Database
-from extractors.database.schema import indexes, is_indexed
+from extractors.database.schema import Table, indexes, is_indexed
 from extractors.database.sql import statement
 from extractors.database.tables import TableReader
 from extractors.model import Check
@@ -38,11 +38,11 @@ class Advice:
     def owners(self) -> str:
         """Who else may have something run with this user's rights."""
         reader = self._reader
-        tables = [reader.parcels, reader.catalogue, reader.aois, reader.log, reader.results, reader.hists]
+        tables = [reader.parcels, reader.catalogue, reader.aois, reader.log, *reader.of_results.values()]
         with self._database.transaction("looking at owners") as cursor:
             cursor.execute(statement("connection.user"))
             user, is_superuser = cursor.fetchone() or ("", False)
-            names = [table.identifier.as_string(cursor) for table in tables if table is not None and not table.absent]
+            names = [table.identifier.as_string(cursor) for table in tables if not table.absent]
             cursor.execute(statement("checks.strangers"), {"tables": names})
             found = [f"{what} {whose}" for what, whose in cursor.fetchall()]
         if is_superuser:
@@ -57,17 +57,18 @@ class Advice:
         """Which indexes are lacking, as the statements that make them."""
         reader = self._reader
         geometry = reader.parcels.columns["geometry"].name
-        wanted = [
+        wanted: list[tuple[Table, list[str | None], str]] = [
             (reader.parcels, [geometry], f"USING gist ({geometry})"),
             (reader.catalogue, ["card", "obstime"], "(card, obstime, id) WHERE status = 'ingested'"),
             (reader.log, ["obsid"], "(obsid)"),
             (reader.log, ["retry_after"], "(retry_after) WHERE retry_after IS NOT NULL"),
             (reader.log, ["results", "card"], "(results, card, obsid, run_id) WHERE outcome = 'extracted'"),
+            (reader.log, [None], "USING gin ((settings -> 'tables')) WHERE settings ? 'tables'"),
         ]
         wanted += [
             (table, [table.columns["obsid"].name], "USING brin (obsid)")
-            for table in (reader.results, reader.hists)
-            if table is not None and not table.absent
+            for table in reader.of_results.values()
+            if not table.absent
         ]
         with self._database.transaction("looking at indexes") as cursor:
             lacking = [

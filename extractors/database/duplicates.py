@@ -17,7 +17,6 @@ from extractors import failpoints
 from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.results import ResultsTable
-from extractors.database.schema import Table
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
 from extractors.model import STATUSES, SUPERSEDED, Scene
@@ -62,7 +61,7 @@ class Duplicates:
     def __init__(
         self, tables: Tables, names: Mapping[str, sql.Composable], conditions: Mapping[str, Any], attempts: Attempts
     ) -> None:
-        self._results = tables.results
+        self._tables = tables
         self._conditions = dict(conditions)
         self._attempts = attempts
         name = names["reference"]
@@ -103,7 +102,7 @@ class Duplicates:
         cursor.execute(statement("duplicates.lock", datatake=datatake), {"reference": scene.reference})
         failpoints.reach("siblings_locked")
 
-    def replace(self, cursor: "PgCursor", scene: Scene, pids: "array[int]", tables: Collection[Table]) -> list[Sibling]:
+    def replace(self, cursor: "PgCursor", scene: Scene, pids: "array[int]") -> list[Sibling]:
         """Put a scene whose rows are written into the place of its older siblings, whose rows go as those of an earlier
         extraction of its own would. Returns those that are superseded now."""
         older_ones = statement("duplicates.older", siblings=self._siblings(sql.Literal(scene.id)), **self._names)
@@ -112,7 +111,9 @@ class Duplicates:
         for obsid, reference, status in cursor.fetchall():
             older = Sibling(obsid, reference)
             before = self._attempts.extracted_before(cursor, obsid)
-            kept = [ResultsTable(table).clear(cursor, obsid, before, pids) for table in tables]
+            kept = [
+                ResultsTable(table).clear(cursor, obsid, before, pids) for table in self._tables.of_results.values()
+            ]
             if any(kept):
                 log.warning("%d rows of %s stay: their parcels are not selected now", sum(kept), older)
             if status in REPLACEABLE - {SUPERSEDED}:
@@ -121,20 +122,20 @@ class Duplicates:
         failpoints.reach("siblings_replaced")
         return superseded
 
-    def give_way(self, cursor: "PgCursor", older: Sibling, newer: Sibling, tables: Collection[Table]) -> None:
+    def give_way(self, cursor: "PgCursor", older: Sibling, newer: Sibling) -> None:
         """Set a scene `superseded` whose turn it was."""
-        self.clear(cursor, older.id, newer, tables)
+        self.clear(cursor, older.id, newer)
         self._supersede(cursor, older, newer)
         failpoints.reach("claim_superseded")
 
-    def clear(self, cursor: "PgCursor", obsid: int, newer: Sibling, tables: Collection[Table]) -> None:
+    def clear(self, cursor: "PgCursor", obsid: int, newer: Sibling) -> None:
         """Remove the rows of an earlier extraction of a scene, as far as its newer sibling has rows of the parcel."""
         before = self._attempts.extracted_before(cursor, obsid)
         values = {"obsid": obsid, "newer": newer.id}
-        for table in tables:
+        for table in self._tables.of_results.values():
             if before or not table.made_here:
                 cursor.execute(statement("results.use_indexes"))
-                names = {"table": table.identifier, "results": self._results.identifier}
+                names = {"table": table.identifier, "results": self._tables.results.identifier}
                 cursor.execute(statement("duplicates.delete_replaced", **names), values)
 
     def _supersede(self, cursor: "PgCursor", older: Sibling, newer: Sibling) -> None:

@@ -17,10 +17,10 @@ from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
 from extractors.database.duplicates import Duplicates, Sibling, in_words
-from extractors.database.results import ResultsTable, Rows, array_literal
-from extractors.database.schema import Table, is_indexed
+from extractors.database.results import ResultsTable, Rows, array_literal, check_accounts
+from extractors.database.schema import is_indexed
 from extractors.database.sql import statement
-from extractors.database.tables import Tables
+from extractors.database.tables import RESULTS, Tables
 from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
@@ -142,7 +142,7 @@ class Queue:
                     continue
                 if self._duplicates and newer:
                     older = Sibling(obsid, taken)
-                    self._duplicates.give_way(cursor, older, newer.sibling, self._results)
+                    self._duplicates.give_way(cursor, older, newer.sibling)
                     log.info("%s is superseded: %s", older, in_words(newer.sibling), extra={"scene": obsid})
                     continue
                 self._refuse_closed_partitions(cursor, obsid)
@@ -183,7 +183,7 @@ class Queue:
 
     def _refuse_closed_partitions(self, cursor: "PgCursor", obsid: int) -> None:
         """Raise ConfigurationError if a table of results lacks the partition for this scene."""
-        tables = [table for table in self._results if table.kind == "p"]
+        tables = [table for table in self._tables.of_results.values() if table.kind == "p"]
         if not tables:
             return
         cursor.execute(statement("parcels.any_id", **self._tables.parcel_columns))
@@ -324,9 +324,10 @@ class Queue:
         """Write all rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing.
         Returns the outcome: this one, or that the scene is superseded, if only the newest of duplicates is wanted.
 
-        They replace the rows of the parcels that were selected. Raises ClaimLostError if somebody else has changed the
-        status or ended the attempt, ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile,
-        TooSlowError if a statement takes longer than it may, ConfigurationError if a table does not take all rows.
+        They replace the rows of the parcels that were selected. Raises AccountingError if a parcel has neither a row in
+        a band nor a reason, ClaimLostError if somebody else has changed the status or ended the attempt,
+        ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile, TooSlowError if a statement
+        takes longer than it may, ConfigurationError if a table does not take all rows.
         """
         try:
             written = self._write(scene, outcome, counts, rows)
@@ -358,23 +359,23 @@ class Queue:
                 newer = self._duplicates.newer(cursor, scene.id)
                 if newer and newer.extracted:
                     outcome = Outcome(SUPERSEDED, SUPERSEDED, in_words(newer.sibling))
-                    self._duplicates.clear(cursor, scene.id, newer.sibling, self._results)
+                    self._duplicates.clear(cursor, scene.id, newer.sibling)
                     self._finish(cursor, scene, outcome, counts.without_rows())
                     return _Written(outcome)
             with counts.step("publish"):
                 before = self._attempts.extracted_before(cursor, scene.id)
-                results = ResultsTable(self._tables.results)
-                kept = results.clear(cursor, scene.id, before, rows.pids)
-                results.copy(cursor, rows.signatures)
-                if self._tables.hists is not None:
-                    hists = ResultsTable(self._tables.hists)
-                    hists.clear(cursor, scene.id, before, rows.pids)
-                    hists.copy(cursor, rows.hists)
+                kept, written = {}, {}
+                for name, table in self._tables.of_results.items():
+                    into = ResultsTable(table)
+                    kept[name] = into.clear(cursor, scene.id, before, rows.pids)
+                    written[name] = into.copy(cursor, rows.of[name])
+                check_accounts(counts, rows.selected, written)
                 if self._duplicates and outcome.kind == "extracted":
-                    superseded = self._duplicates.replace(cursor, scene, rows.pids, self._results)
-            counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept}
+                    superseded = self._duplicates.replace(cursor, scene, rows.pids)
+            counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept[RESULTS]}
+            counts.settings |= self._tables.other_results
             self._finish(cursor, scene, outcome, counts)
-        return _Written(outcome, kept, superseded)
+        return _Written(outcome, kept[RESULTS], superseded)
 
     def _finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> None:
         """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""
@@ -384,15 +385,11 @@ class Queue:
             )
         failpoints.reach("before_commit")
 
-    @property
-    def _results(self) -> list[Table]:
-        """The tables of results."""
-        return [table for table in (self._tables.results, self._tables.hists) if table is not None]
-
     def _what_is_slow(self, reason: Exception) -> str:
         """Why it may have taken too long to write, and what helps."""
+        tables = self._tables.of_results.values()
         with self._database.transaction("looking at indexes") as cursor:
-            lacking = [table for table in self._results if not is_indexed(cursor, table, [table.columns["obsid"].name])]
+            lacking = [table for table in tables if not is_indexed(cursor, table, [table.columns["obsid"].name])]
         helps = [f"CREATE INDEX ON {table} USING brin (obsid), without which all of it is read" for table in lacking]
         helps.append("raise statement_timeout in extraction.server_settings")
         return (

@@ -81,8 +81,8 @@ def indexes(cursor: "PgCursor", table: Table) -> list[Index]:
     return [Index(*row) for row in cursor.fetchall()]
 
 
-def is_indexed(cursor: "PgCursor", table: Table, columns: Sequence[str]) -> bool:
-    """Whether a table has an index that begins with these columns."""
+def is_indexed(cursor: "PgCursor", table: Table, columns: Sequence[str | None]) -> bool:
+    """Whether a table has an index that begins with these columns (None: with an expression)."""
     return any(index.columns[: len(columns)] == columns for index in indexes(cursor, table))
 
 

@@ -71,6 +71,15 @@ CASES = {
     "band behind a label": Case(
         "s2", {"bands": ["B04", "SCL"]}, {"bands": {"B08": "B4", "SCL": "SC"}}, ("B4 from B04", "B4 from B08")
     ),
+    "index behind a label": Case(
+        "s2",
+        {"radiometry": "harmonised", "radiometry_fallback": "baseline", "indices": {"I": "ndvi"}},
+        {"radiometry": "harmonised", "radiometry_fallback": "baseline", "indices": {"I": "B08 / B04"}},
+        ("I from nd(B08, B04)", "I from B08 / B04"),
+    ),
+    "unit of backscatter": Case(
+        "bs", {}, {"backscatter_unit": "db"}, ("backscatter_unit linear", "backscatter_unit db")
+    ),
     "order of coherence bands": Case(
         "c6",
         {},
