@@ -130,5 +130,7 @@ ORDER BY r.run_id DESC
 LIMIT 1
 
 -- :delete_replaced
--- Removes a scene's rows of the parcels of which its newer sibling has rows.
-DELETE FROM {table} WHERE obsid = %(obsid)s AND pid IN (SELECT pid FROM {results} WHERE obsid = %(newer)s)
+-- Removes a scene's rows of the parcels of which its newer sibling has rows, there or in the results table.
+DELETE FROM {table}
+WHERE obsid = %(obsid)s AND pid IN (SELECT pid FROM {results} WHERE obsid = %(newer)s
+                                    UNION SELECT pid FROM {table} WHERE obsid = %(newer)s)
