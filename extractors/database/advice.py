@@ -10,11 +10,9 @@ from extractors.model import Check
 class Advice:
     """The advice for one configuration's database."""
 
-    def __init__(self, database: Database, reader: TableReader, newest_only: bool = False) -> None:
-        """newest_only: whether scenes are looked for by their time whatever their status."""
+    def __init__(self, database: Database, reader: TableReader) -> None:
         self._database = database
         self._reader = reader
-        self._newest_only = newest_only
 
     def checks(self) -> list[Check]:
         """What can be said, in the form of checks; none of them fails."""

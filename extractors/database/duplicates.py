@@ -5,6 +5,7 @@ replace those of older ones, in its own transaction; and nothing is published an
 See *Duplicates* in `DESIGN.md`.
 """
 
+import datetime as dt
 import logging
 from array import array
 from collections.abc import Collection, Mapping
@@ -16,7 +17,6 @@ from extractors import failpoints
 from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.results import ResultsTable
-from extractors.database.schema import Table
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
 from extractors.model import STATUSES, SUPERSEDED, Scene
@@ -40,6 +40,18 @@ class Sibling(NamedTuple):
         return f"scene {self.id} {self.reference}"
 
 
+class Newer(NamedTuple):
+    """A newer sibling, and its status."""
+
+    sibling: Sibling
+    status: str
+
+    @property
+    def extracted(self) -> bool:
+        """Whether it has taken the older one's place already."""
+        return self.status == "extracted"
+
+
 class Duplicates:
     """The siblings of scenes. All functions are part of the caller's transaction.
 
@@ -49,7 +61,7 @@ class Duplicates:
     def __init__(
         self, tables: Tables, names: Mapping[str, sql.Composable], conditions: Mapping[str, Any], attempts: Attempts
     ) -> None:
-        self._results = tables.results
+        self._tables = tables
         self._conditions = dict(conditions)
         self._attempts = attempts
         name = names["reference"]
@@ -57,27 +69,32 @@ class Duplicates:
             "is_product": statement("duplicates.is_product", reference=name),
             "datatake": statement("duplicates.datatake", product=name),
             "age": statement("duplicates.age", product=name),
+            "alike": statement("duplicates.alike"),
+            "is_newer": statement("duplicates.is_newer"),
+            "awaited": statement("duplicates.awaited", **names),
             "usable": statement("duplicates.usable", problem=aoi.problem(tables), footprint=aoi.footprint(tables)),
-            "goes_first": statement("duplicates.goes_first", **names),
         }
 
-    def turn(self) -> sql.Composable:
-        """The condition of a claim that no newer sibling of the `candidate` goes first."""
-        siblings = self._siblings(sql.Identifier("candidate", "id"))
-        return statement("duplicates.turn", siblings=siblings, **self._names)
+    def newer(self, cursor: "PgCursor", obsid: int) -> Newer | None:
+        """The sibling that decides about a scene; None: the scene may be extracted."""
+        return self._newer(cursor, sql.Literal(obsid), {})
 
-    def first(self, cursor: "PgCursor", references: Collection[str]) -> tuple[Sibling, str] | None:
-        """The newest sibling that goes first, of a scene with one of these references; and its status."""
-        first = statement("duplicates.first", siblings=self._siblings(sql.Identifier("named", "id")), **self._names)
-        cursor.execute(first, self._conditions | {"references": list(references)})
-        row = cursor.fetchone()
-        return None if row is None else (Sibling(*row[:2]), row[2])
+    def newer_than_named(self, cursor: "PgCursor", references: Collection[str]) -> Newer | None:
+        """The same for the scene with one of these references."""
+        own = statement("duplicates.named", **self._names)
+        return self._newer(cursor, own, {"references": list(references)})
 
-    def replacement(self, cursor: "PgCursor", obsid: int) -> Sibling | None:
-        """The newer sibling that has been extracted, if there is one: then the scene itself is not."""
-        self._ask(cursor, "duplicates.replacement", obsid)
+    def _newer(self, cursor: "PgCursor", own: sql.Composable, values: Mapping[str, Any]) -> Newer | None:
+        newer = statement("duplicates.newer", siblings=self._siblings(own), **self._names)
+        cursor.execute(newer, {**self._conditions, **values})
         row = cursor.fetchone()
-        return None if row is None else Sibling(*row)
+        return None if row is None else Newer(Sibling(*row[:2]), row[2])
+
+    def passed_over(self, cursor: "PgCursor", obstime: dt.datetime) -> list[int]:
+        """Scenes observed from then on that have to wait for newer ones."""
+        values = {**self._conditions, "obstime": obstime}
+        cursor.execute(statement("duplicates.passed_over", **self._names), values)
+        return [int(row[0]) for row in cursor.fetchall()]
 
     def lock(self, cursor: "PgCursor", scene: Scene) -> None:
         """Wait until none of its siblings is being published, and keep them from it until the transaction ends."""
@@ -85,15 +102,18 @@ class Duplicates:
         cursor.execute(statement("duplicates.lock", datatake=datatake), {"reference": scene.reference})
         failpoints.reach("siblings_locked")
 
-    def replace(self, cursor: "PgCursor", scene: Scene, pids: "array[int]", tables: Collection[Table]) -> list[Sibling]:
+    def replace(self, cursor: "PgCursor", scene: Scene, pids: "array[int]") -> list[Sibling]:
         """Put a scene whose rows are written into the place of its older siblings, whose rows go as those of an earlier
         extraction of its own would. Returns those that are superseded now."""
-        self._ask(cursor, "duplicates.older", scene.id)
+        older_ones = statement("duplicates.older", siblings=self._siblings(sql.Literal(scene.id)), **self._names)
+        cursor.execute(older_ones, self._conditions)
         superseded = []
         for obsid, reference, status in cursor.fetchall():
             older = Sibling(obsid, reference)
             before = self._attempts.extracted_before(cursor, obsid)
-            kept = [ResultsTable(table).clear(cursor, obsid, before, pids) for table in tables]
+            kept = [
+                ResultsTable(table).clear(cursor, obsid, before, pids) for table in self._tables.of_results.values()
+            ]
             if any(kept):
                 log.warning("%d rows of %s stay: their parcels are not selected now", sum(kept), older)
             if status in REPLACEABLE - {SUPERSEDED}:
@@ -102,20 +122,20 @@ class Duplicates:
         failpoints.reach("siblings_replaced")
         return superseded
 
-    def give_way(self, cursor: "PgCursor", older: Sibling, newer: Sibling, tables: Collection[Table]) -> None:
+    def give_way(self, cursor: "PgCursor", older: Sibling, newer: Sibling) -> None:
         """Set a scene `superseded` whose turn it was."""
-        self.clear(cursor, older.id, newer, tables)
+        self.clear(cursor, older.id, newer)
         self._supersede(cursor, older, newer)
         failpoints.reach("claim_superseded")
 
-    def clear(self, cursor: "PgCursor", obsid: int, newer: Sibling, tables: Collection[Table]) -> None:
+    def clear(self, cursor: "PgCursor", obsid: int, newer: Sibling) -> None:
         """Remove the rows of an earlier extraction of a scene, as far as its newer sibling has rows of the parcel."""
         before = self._attempts.extracted_before(cursor, obsid)
         values = {"obsid": obsid, "newer": newer.id}
-        for table in tables:
+        for table in self._tables.of_results.values():
             if before or not table.made_here:
                 cursor.execute(statement("results.use_indexes"))
-                names = {"table": table.identifier, "results": self._results.identifier}
+                names = {"table": table.identifier, "results": self._tables.results.identifier}
                 cursor.execute(statement("duplicates.delete_replaced", **names), values)
 
     def _supersede(self, cursor: "PgCursor", older: Sibling, newer: Sibling) -> None:
@@ -124,10 +144,6 @@ class Duplicates:
         run_id, _, _ = self._attempts.begin(cursor, older.id, older.reference, card, area)
         cursor.execute(statement("duplicates.set_status", **self._names), {"obsid": older.id})
         cursor.execute(statement("duplicates.end", **self._names), {"run_id": run_id, "detail": in_words(newer)})
-
-    def _ask(self, cursor: "PgCursor", name: str, obsid: int) -> None:
-        siblings = self._siblings(sql.Placeholder("obsid"))
-        cursor.execute(statement(name, siblings=siblings, **self._names), self._conditions | {"obsid": obsid})
 
     def _siblings(self, own: sql.Composable) -> sql.Composed:
         return statement("duplicates.siblings", own=own, **self._names)

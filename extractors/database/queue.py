@@ -18,7 +18,7 @@ from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
 from extractors.database.duplicates import Duplicates, Sibling, in_words
 from extractors.database.results import ResultsTable, Rows, array_literal, check_accounts
-from extractors.database.schema import Table, is_indexed
+from extractors.database.schema import is_indexed
 from extractors.database.sql import statement
 from extractors.database.tables import RESULTS, Tables
 from extractors.errors import (
@@ -84,8 +84,7 @@ class Queue:
         self._duplicates: Duplicates | None = None
         if config.extraction.newest_only(card):
             self._duplicates = Duplicates(tables, self._names, self._conditions(), self._attempts)
-        turn = self._duplicates.turn() if self._duplicates else sql.SQL("")
-        self._names["oldest"] = statement("queue.oldest", turn=turn, **self._names)
+        self._names["oldest"] = statement("queue.oldest", **self._names)
         self._unsettled: tuple[Scene, Outcome, ParcelCounts] | None = None
 
     # Taking scenes
@@ -118,7 +117,8 @@ class Queue:
     def _rescue_and_claim(self, reference: str | None) -> Scene | None:
         self._rescue()
         self._unlock()
-        # Scenes that other sessions have locked.
+        # Scenes that other sessions have locked, and those as well that wait for a newer one.
+        locked: list[int] = []
         skip: list[int] = []
         while True:
             with self._database.transaction("claiming a scene") as cursor:
@@ -128,23 +128,29 @@ class Queue:
                     break
                 obsid, taken, obstime, problem = row
                 failpoints.reach("claim_updated")
-                newer = self._duplicates and self._duplicates.replacement(cursor, obsid)
+                newer = self._duplicates and self._duplicates.newer(cursor, obsid)
+                if self._duplicates and newer and not newer.extracted:
+                    skip += [obsid, *self._duplicates.passed_over(cursor, naive_utc(obstime))]
+                    cursor.connection.rollback()
+                    continue
                 cursor.execute(statement("queue.lock_for_now" if newer else "queue.lock"), {"obsid": obsid})
                 if not scalar(cursor):
                     # Somebody has set it back to `ingested` while a worker is at it.
                     cursor.connection.rollback()
+                    locked.append(obsid)
                     skip.append(obsid)
                     continue
                 if self._duplicates and newer:
-                    self._duplicates.give_way(cursor, Sibling(obsid, taken), newer, self._results)
-                    log.info("scene %d %s is superseded: %s", obsid, taken, in_words(newer), extra={"scene": obsid})
+                    older = Sibling(obsid, taken)
+                    self._duplicates.give_way(cursor, older, newer.sibling)
+                    log.info("%s is superseded: %s", older, in_words(newer.sibling), extra={"scene": obsid})
                     continue
                 self._refuse_closed_partitions(cursor, obsid)
                 begun = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
                 failpoints.reach("claim_locked")
             failpoints.reach("claim_committed")
             return Scene(obsid, taken, naive_utc(obstime), *begun, problem=problem)
-        self._refuse_strangers(skip)
+        self._refuse_strangers(locked)
         return None
 
     def _refuse_strangers(self, locked: list[int]) -> None:
@@ -177,7 +183,7 @@ class Queue:
 
     def _refuse_closed_partitions(self, cursor: "PgCursor", obsid: int) -> None:
         """Raise ConfigurationError if a table of results lacks the partition for this scene."""
-        tables = [table for table in self._results if table.kind == "p"]
+        tables = [table for table in self._tables.of_results.values() if table.kind == "p"]
         if not tables:
             return
         cursor.execute(statement("parcels.any_id", **self._tables.parcel_columns))
@@ -253,7 +259,7 @@ class Queue:
         with self._database.transaction("looking for a scene") as cursor:
             cursor.execute(statement("queue.explain", **self._names), self._conditions(reference))
             row = cursor.fetchone()
-            why = self._why_a_duplicate(cursor, reference)
+            why = None if row is None else self._why_a_duplicate(cursor, reference, str(row[0]).strip())
         if row is None:
             return f"{reference} is not in {self._tables.catalogue}"
         status, right_card, in_dates, in_aoi = row
@@ -263,16 +269,21 @@ class Queue:
             return f"{reference} is not between startdate {self._args.startdate} and enddate {self._args.enddate}"
         if not in_aoi:
             return f"{reference} does not meet the AOI {self._args.name}"
-        return why if why and status.strip() in {"ingested", SUPERSEDED} else f"{reference} has the status '{status}'"
+        return why or f"{reference} has the status '{status}'"
 
-    def _why_a_duplicate(self, cursor: "PgCursor", reference: str) -> str | None:
-        """Why the scene with this reference has to wait for a newer sibling, or is superseded by one; None if not."""
+    def _why_a_duplicate(self, cursor: "PgCursor", reference: str, status: str) -> str | None:
+        """Why the scene with this reference is superseded, or has to wait for a newer sibling; None if neither."""
         conditions = self._conditions(reference)
-        if self._duplicates and (found := self._duplicates.first(cursor, conditions["references"])):
-            return f"{reference} waits, because {in_words(found[0])}, which is '{found[1]}': that one goes first"
-        cursor.execute(statement("duplicates.why", **self._names), conditions)
-        why = scalar(cursor)
-        return why and f"{reference} is superseded: {why}"
+        if status == SUPERSEDED:
+            cursor.execute(statement("duplicates.why", **self._names), conditions)
+            why = scalar(cursor)
+            return why and f"{reference} is superseded: {why}"
+        if self._duplicates and status == "ingested":
+            newer = self._duplicates.newer_than_named(cursor, conditions["references"])
+            return (
+                newer and f"{reference} waits for {newer.sibling}, which is newer and has the status '{newer.status}'"
+            )
+        return None
 
     def why_none(self) -> str | None:
         """Why no scene can ever be this worker's, whatever becomes of their statuses; None if there are some."""
@@ -345,10 +356,10 @@ class Queue:
             failpoints.reach("publish_begin")
             if self._duplicates:
                 self._duplicates.lock(cursor, scene)
-                newer = self._duplicates.replacement(cursor, scene.id)
-                if newer:
-                    outcome = Outcome(SUPERSEDED, SUPERSEDED, in_words(newer))
-                    self._duplicates.clear(cursor, scene.id, newer, self._results)
+                newer = self._duplicates.newer(cursor, scene.id)
+                if newer and newer.extracted:
+                    outcome = Outcome(SUPERSEDED, SUPERSEDED, in_words(newer.sibling))
+                    self._duplicates.clear(cursor, scene.id, newer.sibling)
                     self._finish(cursor, scene, outcome, counts.without_rows())
                     return _Written(outcome)
             with counts.step("publish"):
@@ -360,7 +371,7 @@ class Queue:
                     written[name] = into.copy(cursor, rows.of[name])
                 check_accounts(counts, rows.selected, written)
                 if self._duplicates and outcome.kind == "extracted":
-                    superseded = self._duplicates.replace(cursor, scene, rows.pids, self._results)
+                    superseded = self._duplicates.replace(cursor, scene, rows.pids)
             counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept[RESULTS]}
             counts.settings |= self._tables.other_results
             self._finish(cursor, scene, outcome, counts)
@@ -374,15 +385,11 @@ class Queue:
             )
         failpoints.reach("before_commit")
 
-    @property
-    def _results(self) -> Collection[Table]:
-        """The tables of results."""
-        return self._tables.of_results.values()
-
     def _what_is_slow(self, reason: Exception) -> str:
         """Why it may have taken too long to write, and what helps."""
+        tables = self._tables.of_results.values()
         with self._database.transaction("looking at indexes") as cursor:
-            lacking = [table for table in self._results if not is_indexed(cursor, table, [table.columns["obsid"].name])]
+            lacking = [table for table in tables if not is_indexed(cursor, table, [table.columns["obsid"].name])]
         helps = [f"CREATE INDEX ON {table} USING brin (obsid), without which all of it is read" for table in lacking]
         helps.append("raise statement_timeout in extraction.server_settings")
         return (

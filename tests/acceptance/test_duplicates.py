@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+import shapely
 
-from tests.support.ground import footprint, ground, optical, squares
+from tests.support.ground import GRID, footprint, ground, optical, squares
 from tests.support.running import NOTHING_LEFT, Outcome
 from tests.support.scenes import Scene, assert_same, s2_reference
 from tests.support.workspace import Workspace
@@ -17,7 +18,7 @@ from tests.support.workspace import Workspace
 NOON = "2020-04-01T10:00:31"
 OLD = s2_reference(datetime.fromisoformat(NOON))
 NEWER, NEWEST = OLD.replace("_N0214_", "_N0300_"), OLD.replace("_N0214_", "_N0500_")
-TABLES = ("signatures", "hists")
+TABLES = ("signatures", "hists", "clear", "gaps")
 
 
 @dataclass
@@ -51,8 +52,9 @@ class Case:
 @pytest.fixture
 def case(workspace: Workspace) -> Case:
     workspace.extraction["duplicates"] = "newest"
-    workspace.tables["hists_table"] = "hists"
-    return Case(workspace, workspace.add_parcels(squares(4)))
+    workspace.tables.update({"hists_table": "hists", "clear_results_table": "clear", "gaps_table": "gaps"})
+    without_pixel = shapely.box(GRID.left + 1, GRID.top - 2, GRID.left + 2, GRID.top - 1)
+    return Case(workspace, workspace.add_parcels([*squares(4), without_pixel]))
 
 
 def test_the_newer_one_comes_later(case: Case) -> None:
@@ -189,7 +191,7 @@ def test_the_newest_is_extracted_once_more_to_clean_up(case: Case) -> None:
 def test_asked_for_by_name(case: Case) -> None:
     old, newest = case.add(OLD, 1), case.add(NEWEST, 3)
     outcome = case.run("--scene", OLD)
-    assert f"{OLD} waits, because scene {newest.id} {NEWEST} is a newer product" in outcome.stderr
+    assert f"{OLD} waits for scene {newest.id} {NEWEST}, which is newer" in outcome.stderr
     assert case.statuses(old, newest) == ["ingested", "ingested"]
     case.run("--scene", NEWEST)
     outcome = case.run("--scene", OLD)

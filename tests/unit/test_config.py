@@ -125,7 +125,7 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "spool_megabytes": 256, "memory_megabytes": None, "server_settings": {}, "radiometry": "raw",
         "radiometry_fallback": None, "bands": None, "extra_statistics": None, "pixel_rule": "centre",
         "indices": (), "clear_classes": None, "backscatter_unit": "linear",
-        "inward_buffer_m": 0, "min_area_m2": 0, "min_pixels": 0,
+        "inward_buffer_m": 0, "min_area_m2": 0, "min_pixels": 0, "duplicates": "all",
     }  # fmt: skip
     assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
 
@@ -158,7 +158,7 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
         "radiometry": "harmonised", "radiometry_fallback": "baseline", "bands": {"B02": "blue", "B11_60m": "B11"},
         "extra_statistics": ["p90", "pixels"], "pixel_rule": "all_touched",
         "indices": {"NDV": "ndvi"}, "clear_classes": [5, 4], "backscatter_unit": "db",
-        "inward_buffer_m": 10, "min_area_m2": 3000, "min_pixels": 8,
+        "inward_buffer_m": 10, "min_area_m2": 3000, "min_pixels": 8, "duplicates": "newest",
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")

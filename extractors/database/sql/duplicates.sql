@@ -12,13 +12,27 @@ concat(left({product}, 26), substr({product}, 33, 12))
 -- which are not ESA's own or never were in its archive, before all others), then the time of generation.
 ARRAY[CASE substr({product}, 29, 2) WHEN '99' THEN 'others' ELSE 'routine' END, substr({product}, 29, 4), substr({product}, 46, 15)]
 
+-- :usable
+-- The footprint of scene `d`, if it can be used.
+CASE WHEN {problem} IS NULL THEN {footprint} END
+
+-- :alike
+-- Whether two footprints overlap by 0.95 (intersection over union, which is the sum without the intersection): those of
+-- partial passes do not.
+ST_Area(own.footprint) > 0
+AND 1.95 * ST_Area(ST_Intersection(own.footprint, sibling.footprint))
+    >= 0.95 * (ST_Area(own.footprint) + ST_Area(sibling.footprint))
+
+-- :is_newer
+-- Of two of a datatake and tile, whether `sibling` is newer. If both are equally old, the one that came first counts as the
+-- newer one.
+(sibling.age, -sibling.id::bigint) > (own.age, -own.id::bigint)
+
 -- :siblings
--- The siblings of the scene with the number {own}, among the scenes that this worker is for; with the CTE `aoi`. They are
--- of the same datatake and tile, and their footprints overlap by 0.95 (intersection over union): those of partial passes
--- do not. Observed within an hour, as whoever fills catalogues may read times to the second or not; so an index on card
--- and obstime leads to them. Of two that are equally old, the one that came first counts as the newer one.
-SELECT sibling.id, sibling.reference, sibling.status, sibling.age,
-       (sibling.age, -sibling.id::bigint) > (own.age, -own.id::bigint) AS newer
+-- The siblings of a scene (`own`, its number), of those that this worker is for; with the CTE `aoi`. They are of the same
+-- datatake and tile, and have like footprints. Observed within an hour, as whoever fills catalogues may read times to the
+-- second or not; so an index on card and obstime leads to them.
+SELECT sibling.id, sibling.reference, sibling.status, sibling.age, {is_newer} AS newer
 FROM (SELECT d.id, d.obstime, {datatake} AS datatake, {age} AS age, {usable} AS footprint
       FROM {catalogue} d
       WHERE d.id = {own} AND {is_product} OFFSET 0) own
@@ -29,50 +43,56 @@ CROSS JOIN LATERAL (
       AND CASE WHEN {is_product} THEN {datatake} = own.datatake ELSE false END
       AND {wanted}
     OFFSET 0) sibling
--- Over 0.95 of the union, which is the sum without the intersection.
-WHERE ST_Area(own.footprint) > 0
-  AND 1.95 * ST_Area(ST_Intersection(own.footprint, sibling.footprint))
-      >= 0.95 * (ST_Area(own.footprint) + ST_Area(sibling.footprint))
+WHERE {alike}
 
--- :usable
--- The footprint of scene `d`, if it can be used.
-CASE WHEN {problem} IS NULL THEN {footprint} END
+-- :awaited
+-- Whether older ones have to wait for a sibling. One that the store does not have yet is not waited for: when it comes, it
+-- replaces what was extracted meanwhile.
+(sibling.status = 'inprogress'
+ OR sibling.status = 'ingested'
+    AND NOT EXISTS (SELECT FROM {log} r
+                    WHERE r.obsid = sibling.id AND r.outcome = 'absent' AND r.retry_after > now()))
 
--- :goes_first
--- Whether a sibling has to be done with before an older one may be taken. One that the store does not have yet is not
--- waited for: when it comes, it replaces what was extracted meanwhile.
-sibling.newer
-AND (sibling.status = 'inprogress'
-     OR sibling.status = 'ingested'
-        AND NOT EXISTS (SELECT FROM {log} r
-                        WHERE r.obsid = sibling.id AND r.outcome = 'absent' AND r.retry_after > now()))
-
--- :turn
--- A condition of `queue.oldest`: no newer sibling goes first.
-AND NOT EXISTS (SELECT FROM ({siblings}) sibling WHERE {goes_first} OFFSET 0)
-
--- :first
--- The newest of the siblings that go first.
+-- :newer
+-- The sibling that decides about a scene: the newest that is extracted; without one, the newest that it has to wait for.
 WITH aoi AS MATERIALIZED (
 {areas}
 )
 SELECT sibling.id, sibling.reference, sibling.status
-FROM (SELECT d.id FROM {catalogue} d WHERE {reference} = ANY (%(references)s::text[])) named
-CROSS JOIN LATERAL ({siblings}) sibling
-WHERE {goes_first}
-ORDER BY sibling.age DESC, sibling.id
+FROM ({siblings}) sibling
+WHERE sibling.newer AND (sibling.status = 'extracted' OR {awaited})
+ORDER BY sibling.status = 'extracted' DESC, sibling.age DESC, sibling.id
 LIMIT 1
 
--- :replacement
--- The newest of a scene's newer siblings that are extracted; no row if there is none.
+-- :passed_over
+-- All scenes that have to wait for a newer sibling, of those observed in the hours from this moment on: candidates come in
+-- that order, and each would have to be found out by a claim of its own.
 WITH aoi AS MATERIALIZED (
 {areas}
+),
+near AS MATERIALIZED (
+    SELECT d.id, btrim(d.status::text) AS status, {datatake} AS datatake, {age} AS age
+    FROM {catalogue} d
+    WHERE d.card = %(card)s AND d.status IN ('ingested', 'inprogress') AND {is_product}
+      AND d.obstime BETWEEN %(obstime)s::timestamp - interval '1 hour' AND %(obstime)s::timestamp + interval '4 hours'
+),
+pair AS MATERIALIZED (
+    SELECT own.id AS own, sibling.id AS sibling
+    FROM near own JOIN near sibling ON sibling.datatake = own.datatake
+    WHERE own.status = 'ingested' AND {is_newer} AND {awaited}
+),
+shape AS MATERIALIZED (
+    SELECT d.id, {usable} AS footprint
+    FROM {catalogue} d
+    WHERE d.id IN (SELECT own FROM pair UNION SELECT sibling FROM pair) AND {wanted}
 )
-SELECT sibling.id, sibling.reference
-FROM ({siblings}) sibling
-WHERE sibling.newer AND sibling.status = 'extracted'
-ORDER BY sibling.age DESC, sibling.id
-LIMIT 1
+SELECT DISTINCT own.id
+FROM pair JOIN shape own ON own.id = pair.own JOIN shape sibling ON sibling.id = pair.sibling
+WHERE {alike}
+
+-- :named
+-- The number of the scene with one of these references.
+(SELECT d.id FROM {catalogue} d WHERE {reference} = ANY (%(references)s::text[]) ORDER BY d.obstime, d.id LIMIT 1)
 
 -- :older
 -- A scene's older siblings, their rows locked, so that their statuses stay as they are read.
@@ -110,5 +130,7 @@ ORDER BY r.run_id DESC
 LIMIT 1
 
 -- :delete_replaced
--- Removes a scene's rows of the parcels of which its newer sibling has rows.
-DELETE FROM {table} WHERE obsid = %(obsid)s AND pid IN (SELECT pid FROM {results} WHERE obsid = %(newer)s)
+-- Removes a scene's rows of the parcels of which its newer sibling has rows, there or in the results table.
+DELETE FROM {table}
+WHERE obsid = %(obsid)s AND pid IN (SELECT pid FROM {results} WHERE obsid = %(newer)s
+                                    UNION SELECT pid FROM {table} WHERE obsid = %(newer)s)

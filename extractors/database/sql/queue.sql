@@ -14,7 +14,7 @@ coalesce(btrim(d.reference::text, E' \t\r\n'), '')
 -- The oldest ingested scene that this worker is for; with the CTE `aoi`. Candidates are gone through in their order, so
 -- that only those in front are held against the AOI: the quicker with an index on (card, obstime, id). Passed over are
 -- scenes that wait for their next attempt (unless asked for by name), and those found to be locked by another session
--- (`skip`). While there are no parcels, there is none. `turn`: whether it is a scene's turn among its duplicates.
+-- (`skip`). While there are no parcels, there is none.
 SELECT d.id
 FROM (SELECT d.id, d.obstime
       FROM {catalogue} d
@@ -29,7 +29,6 @@ WHERE d.status = 'ingested' AND {wanted}
   AND d.id <> ALL (%(skip)s::integer[])
   AND (%(references)s::text[] IS NOT NULL
        OR NOT EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.retry_after > now() OFFSET 0))
-  {turn}
 ORDER BY candidate.obstime, candidate.id
 LIMIT 1
 
