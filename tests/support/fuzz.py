@@ -1,5 +1,5 @@
-"""Inputs that are broken at random, and what must hold for each: `python -m tests.support.fuzz`, with minutes, the first
-seed, and kinds, if wanted.
+"""Inputs that are broken at random, and what must hold for each: `python -m tests.support.fuzz`, followed by minutes,
+the first seed, and kinds, if wanted.
 
 A check makes one input of a generator of random numbers, and fails if something other than an error of ours comes of
 it, or numbers that are not what was written. The unit tests run some of each kind, always the same; this command others
