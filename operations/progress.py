@@ -62,7 +62,7 @@ class Failure:
 class CardProgress:
     """The scenes of one CARD.
 
-    statuses: how many of this configuration have which; their sum is `scenes`. elsewhere: those of other dates or areas.
+    statuses: how many of this configuration have which; they sum up to `scenes`. elsewhere: of other dates or areas.
     waiting: those `ingested` that wait for their next attempt. alive, gone, foreign: those `inprogress` by workers that
     live, that have died, and by other programs. last_hour: how many got a status for good; active_seconds: for how long
     of that hour there was work. idle: seconds since an attempt began or ended; None: never.
@@ -115,16 +115,8 @@ class Progress:
 def read_progress(opened: Session, reader: EarlyReader, card: str | None = None) -> Progress:
     """Read it, of one CARD or of all; makes nothing."""
     tables = reader.all()
-    names = _names(tables, reader.has_area())
-    values = {
-        "start": opened.config.args.startdate,
-        "end": opened.config.args.enddate,
-        "aoi": opened.config.args.name,
-        "footprint_srid": tables.footprint_srid,
-        "cards": None if card is None else [card],
-        "outcomes": list(FAILURES),
-        "most": SHOWN_FAILURES,
-    }
+    names = names_of(tables, reader.has_area())
+    values = conditions_of(opened, tables, card) | {"outcomes": list(FAILURES), "most": SHOWN_FAILURES}
     with opened.database.transaction("looking how far the scenes are") as cursor:
         cursor.execute(statement("progress.begin"))
         cursor.execute(statement("progress.now"))
@@ -153,7 +145,20 @@ def read_progress(opened: Session, reader: EarlyReader, card: str | None = None)
     return Progress(moment, _cards(counted, under_way, workers, rates), workers, others, failures)
 
 
-def _names(tables: Tables, has_area: bool) -> dict[str, sql.Composable]:
+def conditions_of(opened: Session, tables: Tables, card: str | None) -> dict[str, Any]:
+    """The values of the same statements: dates and area of the configuration, and one CARD or all."""
+    args = opened.config.args
+    return {
+        "start": args.startdate,
+        "end": args.enddate,
+        "aoi": args.name,
+        "footprint_srid": tables.footprint_srid,
+        "cards": None if card is None else [card],
+    }
+
+
+def names_of(tables: Tables, has_area: bool) -> dict[str, sql.Composable]:
+    """What statements about scenes of a configuration are filled in with."""
     names: dict[str, sql.Composable] = {
         "catalogue": tables.catalogue.identifier,
         "log": tables.log.identifier,
