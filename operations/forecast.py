@@ -1,6 +1,6 @@
 """`python -m operations forecast`: what a burst will take, and, once scenes are done, what it has taken.
 
-The forecast comes from the catalogue, the parcels themselves, and figures that were measured (benchmarks/README.md); what
+The forecast comes from the catalogue, the parcels themselves, and measured figures (benchmarks/README.md); what
 happened comes from the log.
 """
 
@@ -14,13 +14,12 @@ from psycopg2 import sql
 
 from extractors.database import aoi
 from extractors.database.schema import Table
-from extractors.database.tables import Tables
 from extractors.errors import ConfigurationError
 from extractors.labels import BANDS, SIDES, resolution
 from extractors.text import say
 from operations.options import add_card
 from operations.progress import conditions_of, names_of
-from operations.session import EarlyReader, Session, session
+from operations.session import Session, session
 from operations.sql import statement
 
 # Bytes of a row: in a table of 100 million, and in its index on the parcels.
