@@ -26,5 +26,5 @@ UPDATE {catalogue} d SET status = 'ingested' WHERE id = %(obsid)s AND btrim(d.st
 -- :end_attempts
 -- Ends what attempts of dead workers are open at a scene that is set back.
 UPDATE {log} SET finished_at = clock_timestamp(), outcome = 'lost', status = 'ingested',
-                 detail = 'its worker died, or lost its database session; the scene was set back by `operations retry`'
+                 detail = 'its worker died, or lost its database session, and the scene was set back by `operations retry`'
 WHERE obsid = %(obsid)s AND finished_at IS NULL
