@@ -16,6 +16,7 @@ from psycopg2 import sql
 
 from operations import progress
 from operations.session import session
+from operations.sql import statement
 from tests.support.ground import squares
 from tests.support.running import Running, wait_until
 from tests.support.scenes import Scene
@@ -136,9 +137,8 @@ def test_all_is_of_one_moment(workspace: Workspace, monkeypatch: pytest.MonkeyPa
     workspace.add_parcels(squares(5))
     scene = workspace.add_s2()
     assert workspace.operate("setup").code == 0
-    of_file = progress.statement
 
-    def statement(name: str, **parts: sql.Composable) -> sql.Composed:
+    def with_a_claim(name: str, **parts: sql.Composable) -> sql.Composed:
         if name == "progress.under_way":
             workspace.query("UPDATE dias_catalogue SET status = 'inprogress'")
             workspace.query(
@@ -146,9 +146,9 @@ def test_all_is_of_one_moment(workspace: Workspace, monkeypatch: pytest.MonkeyPa
                 " VALUES (%s, %s, 's2', 'my_aoi', 'public.signatures', 'somebody')",
                 *(scene.id, scene.reference),
             )
-        return of_file(name, **parts)
+        return statement(name, **parts)
 
-    monkeypatch.setattr(progress, "statement", statement)
+    monkeypatch.setattr(progress, "statement", with_a_claim)
     found = look(workspace)
     assert found.workers == []
     assert found.cards["s2"].statuses["ingested"] == 1
