@@ -103,8 +103,8 @@ class CardProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """All CARDs, by code. area: which one; None: it is lacking, and scenes everywhere count. others: sessions of workers
-    that are at no scene."""
+    """All CARDs, by code. area: which one; None: it is lacking, and scenes everywhere count. others: sessions of
+    workers that are at no scene."""
 
     moment: dt.datetime
     area: str | None
