@@ -1,0 +1,104 @@
+"""What a verb works with: configuration, session, and readers of the tables; nothing of it makes anything."""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from psycopg2 import sql
+
+from extractors.config import DatabaseFile, read_database_config
+from extractors.database.connection import Database, scalar
+from extractors.database.schema import Table, find
+from extractors.database.tables import TableReader, Tables
+from extractors.labels import BANDS
+from operations.sql import statement
+
+APPLICATION = "parcel-extraction operations"
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open session. name: of the configuration's file, for messages."""
+
+    config: DatabaseFile
+    name: str
+    database: Database
+
+    def reader(self, card: str | None = None) -> "EarlyReader":
+        """What finds and checks the tables as workers of this CARD, or of all (None), need them."""
+        return EarlyReader(self.database, self.config, self.name, self.labels(card), card in {None, "s2"})
+
+    def labels(self, card: str | None = None) -> list[str]:
+        """What workers of a CARD, or of all, write into the column `band`."""
+        found: dict[str, None] = {}
+        for code in BANDS if card is None else [card]:
+            try:
+                found |= {label: None for _, label in self.config.for_card(code).extraction.layers(code)}
+            except ValueError:
+                # `bands` for all CARDs need not fit each of them; a worker says so.
+                continue
+        return list(found)
+
+    def reopen(self) -> None:
+        """Begin another session, as after PostGIS has been made: names are looked up where it is then."""
+        self.database.reopen()
+        self.introduce()
+
+    def introduce(self) -> None:
+        """Tell the server that this session is no worker's."""
+        with self.database.transaction("opening a session") as cursor:
+            cursor.execute(statement("session.introduce"), {"application": APPLICATION})
+
+
+class EarlyReader(TableReader):
+    """A reader for a database in which area and parcels may still be lacking."""
+
+    @cached_property
+    def parcels(self) -> Table:
+        """The parcel table; absent, if there is none."""
+        with self._database.transaction("looking for the parcel table") as cursor:
+            found = find(cursor, self._wanted.parcel_table, f"{self._key}.parcel_table")
+        return found if found.absent else super().parcels
+
+    @cached_property
+    def parcel_srid(self) -> int | None:
+        """The SRID that the parcels have; None while there are none."""
+        return None if self.parcels.absent else super().parcel_srid
+
+    @cached_property
+    def aoi_field(self) -> str:
+        """The column of the AOI table for names, whether the configured one is there or not."""
+        own, columns = self._args.aoi_field, self.aois.columns
+        if own in columns:
+            return own
+        return "name" if "name" in columns else super().aoi_field  # which says what to do
+
+    def has_area(self) -> bool:
+        """Whether there is the area that is configured. Raises ConfigurationError for a table that cannot be used."""
+        with self._database.transaction("looking for the area of interest") as cursor:
+            if find(cursor, self._wanted.aoi_table, "").absent:
+                return False
+            names = {"aois": self.aois.identifier, "field": sql.Identifier(self.aoi_field)}
+            cursor.execute(statement("session.any_area", **names), {"name": self._args.name})
+            return bool(scalar(cursor))
+
+
+@contextmanager
+def session(options: argparse.Namespace) -> Iterator[Session]:
+    """A session as `--db-config` describes it, which a signal interrupts. Raises ConfigurationError, OutageError."""
+    config = read_database_config(options.db_config)
+    with Database(config, str(options.db_config)) as database:
+        options.signals.cancel_with(database.cancel)
+        opened = Session(config, str(options.db_config), database)
+        opened.introduce()
+        yield opened
+
+
+def own_tables(tables: Tables) -> list[Table]:
+    """The tables into which workers write what they compute, whether they are there or not."""
+    others = {"catalogue", "aois", "parcels", "log"}
+    values = [getattr(tables, one.name) for one in fields(tables) if one.name not in others]
+    values += [table for value in values if isinstance(value, Mapping) for table in value.values()]
+    return [value for value in values if isinstance(value, Table)]
