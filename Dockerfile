@@ -3,7 +3,7 @@
 #     docker build --build-arg "$(grep ^BASE_IMAGE= images.lock)" -t parcel-extraction:0.1.0 .
 #
 # The package is installed in it. A directory that is mounted on /usr/src/app comes first: it needs only the two
-# configuration files, and code in it (extractors/) is used instead of the installed one.
+# configuration files, and code in it (extractors/, operations/) is used instead of the installed one.
 ARG BASE_IMAGE=debian:trixie-slim
 
 FROM ${BASE_IMAGE} AS build
@@ -18,6 +18,7 @@ RUN python3 -m venv /opt/build \
     && /opt/extraction/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE download_with_boto3.py ./
 COPY extractors extractors
+COPY operations operations
 # Tests of libraries are of no use here; pip itself would only be something to keep up to date.
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/extraction/bin/pip install --no-cache-dir --no-deps dist/*.whl \

@@ -19,7 +19,7 @@ LOG_FORMATS = ("text", "json")
 LONGEST_REFERENCE = 120
 # The fields of a line of JSON that say which scene it is about; also what a log call's `extra` may hold.
 SCENE = ("scene", "reference")
-PACKAGE_LOGGERS = ("extractors", "download_with_boto3", "__main__")
+PACKAGE_LOGGERS = ("extractors", "operations", "download_with_boto3", "__main__")
 
 
 class SceneContext(logging.Filter):

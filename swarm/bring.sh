@@ -8,7 +8,7 @@
 #     HOST              as ssh knows it, for instance vm_new1 from ~/.ssh/config
 #     --hosts FILE      a file with one host per line; blank lines and comments (#) are allowed
 #     --image NAME:TAG  bring this image (default: parcel-extraction with this version); a VM that has it already is left alone
-#     --code            copy extractors/ and download_with_boto3.py
+#     --code            copy extractors/, operations/ and download_with_boto3.py
 #     --config          copy db_config.json and s3_config.json (see below)
 #     --db-config FILE, --s3-config FILE   other configuration files to copy; they get the usual names
 #     --directory DIR   where to on the VM, from the home directory on if it does not begin with / (default: dk)
@@ -102,15 +102,15 @@ there_load_image() {
 
 bring_code() {
     if [ -n "$DRY_RUN" ]; then
-        say "$1" "would run: tar -cz extractors download_with_boto3.py | ssh $1 tar -xz (in $DIRECTORY)"
+        say "$1" "would run: tar -cz extractors operations download_with_boto3.py | ssh $1 tar -xz (in $DIRECTORY)"
     else
         steps_of "$1" send_code "$1"
     fi
 }
 
 send_code() {
-    tar -C "$PROJECT_ROOT" -cz --mode=u=rwX,go=rX --exclude=__pycache__ extractors download_with_boto3.py \
-        2>"$SCRATCH/sender" | ask_host "$1" there_receive "$DIRECTORY" extractors download_with_boto3.py
+    tar -C "$PROJECT_ROOT" -cz --mode=u=rwX,go=rX --exclude=__pycache__ extractors operations download_with_boto3.py \
+        2>"$SCRATCH/sender" | ask_host "$1" there_receive "$DIRECTORY" extractors operations download_with_boto3.py
 }
 
 bring_configuration() {

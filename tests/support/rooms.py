@@ -2,6 +2,8 @@
 
     commands -> worker -> attempt -> scene -> resources -> database, products, raster, statistics -> base files
 
+The package `operations` may import all of these, and none of them imports it.
+
 Heavy libraries are behind one door, which attempt.py opens when there is a scene to work on.
 """
 
@@ -16,6 +18,7 @@ from typing import Literal
 from tests.support.environment import ROOT
 
 PACKAGE = "extractors"
+OPERATIONS = "operations"
 DOWNLOAD = "download_with_boto3"
 COMMANDS = {f"{PACKAGE}.s2", f"{PACKAGE}.bs", f"{PACKAGE}.c6", f"{PACKAGE}.c1", DOWNLOAD}
 BASE = {"model", "errors", "text", "config", "logs", "backoff", "failpoints", "health", "signatures", "labels"}
@@ -34,11 +37,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attempt": WORKING | {"resources", "scene", "runtime"},
     "worker": WORKING | {"resources", "attempt", "runtime"},
     "command": WORKING | {"resources", "attempt", "worker", "runtime"},
+    "operations": WORKING | {"resources", "scene", "attempt", "worker", "runtime", "command"},
 }
 """Layer -> other layers that its modules may import. Modules of a wing, and base files, may import their own layer."""
 
 DOOR, HEAVY_CODE = f"{PACKAGE}.attempt", f"{PACKAGE}.scene"
 """The one import inside a function: where it stands, and what it opens."""
+OTHER_DOOR = f"{OPERATIONS}.doors"
+"""That of the other package, through which its verbs are loaded, and what few of them need."""
+HEAVY_OPERATIONS = {f"{OPERATIONS}.{name}" for name in ("outlines",)}
+"""Its modules that may load heavy libraries."""
 STARTS_AT_ONCE = f"{PACKAGE}.health"
 """Runs every few seconds in a container, and may load parts of the standard library only when it needs them."""
 HEAVY_LIBRARIES = {"numpy", "pandas", "geopandas", "shapely", "rasterio", "boto3", "botocore", "pyproj"}
@@ -96,7 +104,7 @@ def _imports(node: ast.AST, package: str, when: When) -> Iterator[Import]:
 def read_package() -> dict[str, list[Import]]:
     """The imports of all modules of the package, and of the command beside it."""
     found = {DOWNLOAD: imports_of((ROOT / f"{DOWNLOAD}.py").read_text(), DOWNLOAD)}
-    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+    for path in sorted([*(ROOT / PACKAGE).rglob("*.py"), *(ROOT / OPERATIONS).rglob("*.py")]):
         parts = path.relative_to(ROOT).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         module = ".".join(parts[:-1] if is_package else parts)
@@ -111,6 +119,8 @@ def layer(module: str) -> str:
     """The layer of one of our modules; empty if it has none."""
     if module in COMMANDS:
         return "command"
+    if module.partition(".")[0] == OPERATIONS:
+        return OPERATIONS
     first = module.split(".")[1] if "." in module else ""
     if module == PACKAGE or (first in BASE and module.count(".") == 1):
         return "base"
@@ -174,6 +184,8 @@ def imports_inside(imports: Imports) -> list[str]:
             inside = [name for name in inside if ours(imports, name) != HEAVY_CODE] + [
                 name for name in inside if ours(imports, name) == HEAVY_CODE
             ][1:]
+        if module == OTHER_DOOR:
+            inside = inside[1:]
         if module == STARTS_AT_ONCE:
             inside = [name for name in inside if name.split(".")[0] not in sys.stdlib_module_names]
         found += [f"{module} imports {name} inside a function" for name in inside]
@@ -183,9 +195,13 @@ def imports_inside(imports: Imports) -> list[str]:
 def is_light(module: str) -> bool:
     """Whether a module must load none of the heavy libraries."""
     return (
-        layer(module) in {"command", "worker", "attempt", "resources", "base", "runtime", "database"}
-        and module not in {DOWNLOAD, f"{PACKAGE}.database.copy"}
-    ) or module in {f"{PACKAGE}.products", f"{PACKAGE}.products.card", f"{PACKAGE}.products.layouts"}
+        (
+            layer(module) in {"command", "worker", "attempt", "resources", "base", "runtime", "database"}
+            and module not in {DOWNLOAD, f"{PACKAGE}.database.copy"}
+        )
+        or (layer(module) == OPERATIONS and module not in HEAVY_OPERATIONS)
+        or module in {f"{PACKAGE}.products", f"{PACKAGE}.products.card", f"{PACKAGE}.products.layouts"}
+    )
 
 
 def heavy_imports(imports: Imports) -> list[str]:

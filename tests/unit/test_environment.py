@@ -10,7 +10,10 @@ import pytest
 
 from tests.support.environment import OF_LIBRARIES, ROOT, WORKER_VARIABLES, environment
 
-SOURCES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("extractors/**/*.py"), ROOT / "download_with_boto3.py"])
+SOURCES = sorted(
+    path.relative_to(ROOT)
+    for path in [*ROOT.glob("extractors/**/*.py"), *ROOT.glob("operations/**/*.py"), ROOT / "download_with_boto3.py"]
+)
 READER = "environment"
 """What the package calls a function or a mapping that gives the values of variables."""
 

@@ -13,6 +13,8 @@ from tests.support.rooms import (
     CHECKS,
     DOWNLOAD,
     HEAVY_LIBRARIES,
+    OPERATIONS,
+    OTHER_DOOR,
     PACKAGE,
     Import,
     Imports,
@@ -40,7 +42,7 @@ def test_the_package(check: Callable[[Imports], list[str]]) -> None:
 def test_light_modules_load_nothing_heavy() -> None:
     """What the sources do not show: a light library might itself load a heavy one."""
     light = [module for module in read_package() if is_light(module)]
-    assert f"{PACKAGE}.s2" in light
+    assert {f"{PACKAGE}.s2", f"{OPERATIONS}.status"} <= {*light}
     assert loaded_by(light) == {}
 
 
@@ -116,6 +118,11 @@ SOUND: dict[str, list[Import]] = {
     "extractors.errors": [],
     "extractors.failpoints": [Import("extractors.errors.ConfigurationError")],
     "extractors.health": [Import("logging", "inside")],
+    "operations": [],
+    "operations.command": [Import("extractors.attempt.cause_of"), Import("operations.doors.module")],
+    "operations.doors": [Import("importlib.import_module"), Import("f'operations.{name}'", "inside")],
+    "operations.outlines": [Import("geopandas")],
+    "operations.status": [Import("extractors.database.connection.Database")],
 }
 
 
@@ -149,6 +156,9 @@ def test_a_sound_package_passes(check: Callable[[Imports], list[str]]) -> None:
         ("extractors.bs", "extractors.s2.CARD"),
         ("extractors.products.card", "download_with_boto3.ObjectStore"),
         (DOWNLOAD, "extractors.s2"),
+        ("extractors.worker", "operations.command"),
+        ("extractors.s2", "operations.status.run"),
+        ("extractors.errors", "operations"),
     ],
 )
 @pytest.mark.parametrize("when", ["loaded", "typing", "inside"])
@@ -185,6 +195,8 @@ def test_a_circle_is_found(when: When) -> None:
         ("extractors.health", "psutil"),
         ("extractors.health", "extractors.logs"),
         ("extractors.database.copy", "numpy"),
+        ("operations.status", "json"),
+        (OTHER_DOOR, "json"),
     ],
 )
 def test_an_import_inside_a_function_is_found(module: str, name: str) -> None:
@@ -203,10 +215,13 @@ def test_a_heavy_import_is_found() -> None:
         "extractors.worker -> extractors.attempt -> extractors.resources -> extractors.products.store -> boto3",
         "extractors.attempt -> extractors.resources -> extractors.products.store -> boto3",
         "extractors.resources -> extractors.products.store -> boto3",
+        "operations.command -> extractors.attempt -> extractors.resources -> extractors.products.store -> boto3",
     ]
     assert heavy_imports(and_also("extractors.database.connection", "extractors.database.copy.copy")) != []
     assert heavy_imports(and_also("extractors.attempt", "extractors.scene")) != []
     assert heavy_imports(and_also("extractors.products.store", "numpy")) == []  # it may
+    assert heavy_imports(and_also("operations.status", "operations.outlines.read")) != []
+    assert heavy_imports(and_also("operations.outlines", "shapely")) == []
 
 
 def test_statistics_with_files_or_tables_are_found() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections.abc import Callable
 from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
@@ -14,30 +15,40 @@ import pytest
 from psycopg2 import sql
 
 import extractors
+import operations
+import operations.sql
 from extractors.database.sql import BLOCK, statement
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = Path(extractors.__file__).parent
+PACKAGE, OPERATIONS = Path(extractors.__file__).parent, Path(operations.__file__).parent
 SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "places", "queue", "results", "slots", "tables")
+OPERATIONS_FILES = ("session",)
 
 
-def blocks() -> list[tuple[str, str]]:
+def blocks(package: str, names: tuple[str, ...]) -> list[tuple[str, str]]:
     """Every block as (file.name, text), read by hand."""
     found = []
-    for name in SQL_FILES:
-        text = (files("extractors.database.sql") / f"{name}.sql").read_text(encoding="utf-8")
+    for name in names:
+        text = (files(package) / f"{name}.sql").read_text(encoding="utf-8")
         parts = BLOCK.split(text)
         assert parts[0].strip() == "", f"{name}.sql has text before its first block"
         found += [(f"{name}.{block}", body) for block, body in zip(parts[1::2], parts[2::2], strict=True)]
     return found
 
 
-BLOCKS = blocks()
-each_block = pytest.mark.parametrize(("name", "text"), BLOCKS, ids=[name for name, _ in BLOCKS])
+BLOCKS = blocks("extractors.database.sql", SQL_FILES)
+OF_OPERATIONS = blocks("operations.sql", OPERATIONS_FILES)
+ALL_BLOCKS = [*BLOCKS, *OF_OPERATIONS]
+each_block = pytest.mark.parametrize(("name", "text"), ALL_BLOCKS, ids=[name for name, _ in ALL_BLOCKS])
 
 
 def without_comments(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+
+
+def statement_of(name: str) -> Callable[..., sql.Composed]:
+    """What loads a block."""
+    return operations.sql.statement if name.partition(".")[0] in OPERATIONS_FILES else statement
 
 
 def braces(text: str) -> set[str]:
@@ -46,16 +57,19 @@ def braces(text: str) -> set[str]:
 
 def test_the_files_are_those_of_the_package() -> None:
     assert {path.name.removesuffix(".sql") for path in PACKAGE.rglob("*.sql")} == set(SQL_FILES)
+    assert {path.name.removesuffix(".sql") for path in OPERATIONS.rglob("*.sql")} == set(OPERATIONS_FILES)
 
 
 def test_no_name_is_there_twice() -> None:
-    names = [name for name, _ in BLOCKS]
+    names = [name for name, _ in ALL_BLOCKS]
     assert sorted(names) == sorted(set(names))
 
 
 @each_block
 def test_a_block_loads_with_an_identifier_for_each_brace(name: str, text: str) -> None:
-    composed = statement(name, **{placeholder: sql.Identifier(f"<{placeholder}>") for placeholder in braces(text)})
+    composed = statement_of(name)(
+        name, **{placeholder: sql.Identifier(f"<{placeholder}>") for placeholder in braces(text)}
+    )
     # What is left after the identifiers went in holds no brace any more.
     rest = "".join(part.string for part in composed.seq if isinstance(part, sql.SQL))
     assert "{" not in rest
@@ -95,8 +109,8 @@ def test_an_unknown_block() -> None:
 
 
 def test_every_block_is_used() -> None:
-    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
-    assert set(re.findall(r'statement\(\s*"([a-z_.]+)"', code)) == {name for name, _ in BLOCKS}
+    code = "\n".join(path.read_text() for path in [*PACKAGE.rglob("*.py"), *OPERATIONS.rglob("*.py")])
+    assert set(re.findall(r'(?:statement|shared)\(\s*"([a-z_.]+)"', code)) == {name for name, _ in ALL_BLOCKS}
 
 
 def test_what_the_aoi_is_stands_in_one_place() -> None:
@@ -115,9 +129,9 @@ def test_what_the_aoi_is_stands_in_one_place() -> None:
 # No SQL is put together in the code
 
 LOADER = PACKAGE / "database" / "sql" / "__init__.py"
-MODULES = sorted({*PACKAGE.rglob("*.py")} - {LOADER})
+MODULES = sorted({*PACKAGE.rglob("*.py"), *OPERATIONS.rglob("*.py")} - {LOADER})
 RUNS_SQL = {"execute", "executemany", "copy_expert", "callproc", "mogrify", "execute_values", "execute_batch"}
-COMPOSERS = {"statement", "_selection"}
+COMPOSERS = {"statement", "shared", "_selection"}
 """What a call that runs SQL may be given: these return `psycopg2.sql.Composed`."""
 
 
@@ -148,7 +162,7 @@ def functions(path: Path) -> list[ast.FunctionDef]:
     return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_sql_comes_from_the_files(path: Path) -> None:
     in_functions = [(call, function) for function in functions(path) for call in calls(function, RUNS_SQL)]
     assert {call.lineno for call, _ in in_functions} == {
@@ -180,7 +194,7 @@ COMPUTED = {"query"}
 """The text that is computed: a statement whose values the driver has put in. It is looked at below."""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_raw_sql_is_a_constant(path: Path) -> None:
     # `sql.SQL(...)` puts its text into a statement unquoted.
     for call in calls(ast.parse(path.read_text()), {"SQL"}):
@@ -207,13 +221,15 @@ def setuptools() -> Any:
 
 def test_the_sql_files_are_packaged() -> None:
     patterns = setuptools()["package-data"]["extractors.database.sql"]
-    for name in SQL_FILES:
+    assert setuptools()["package-data"]["operations.sql"] == patterns
+    for name in (*SQL_FILES, *OPERATIONS_FILES):
         assert any(fnmatch(f"{name}.sql", pattern) for pattern in patterns)
 
 
 def test_every_package_is_found() -> None:
-    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
-    assert "extractors.database.sql" in packages
+    parts = [*PACKAGE.rglob("__init__.py"), *OPERATIONS.rglob("__init__.py")]
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in parts}
+    assert {"extractors.database.sql", "operations.sql"} <= packages
     include = setuptools()["packages"]["find"]["include"]
     assert all(any(fnmatch(package, pattern) for pattern in include) for package in packages)
 

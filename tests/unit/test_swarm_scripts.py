@@ -382,7 +382,7 @@ def test_code_and_configuration(world: World) -> None:
         outcome = world.run("bring.sh", "--code", "--config", *write_configuration(world), "vm1")
         assert (outcome.returncode, outcome.stderr) == (0, "")
     folder = world.home("vm1") / "dk"
-    names = ["db_config.json", "download_with_boto3.py", "extractors", "s3_config.json"]
+    names = ["db_config.json", "download_with_boto3.py", "extractors", "operations", "s3_config.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
     modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in names}
     assert modes == {

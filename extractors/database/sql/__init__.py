@@ -14,12 +14,17 @@ BLOCK = re.compile(r"^-- :(\w+)\n", re.MULTILINE)
 
 
 @cache
-def _blocks(file_name: str) -> dict[str, str]:
-    parts = BLOCK.split((files(__name__) / f"{file_name}.sql").read_text(encoding="utf-8"))
+def _blocks(package: str, file_name: str) -> dict[str, str]:
+    parts = BLOCK.split((files(package) / f"{file_name}.sql").read_text(encoding="utf-8"))
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def statement(name: str, **identifiers: Composable) -> Composed:
     """The statement `file.block` with its identifiers filled in; raises KeyError if there is none."""
+    return named(__name__, name, **identifiers)
+
+
+def named(package: str, name: str, /, **identifiers: Composable) -> Composed:
+    """The same of any package with such files."""
     file_name, block = name.split(".")
-    return SQL(_blocks(file_name)[block]).format(**identifiers)
+    return SQL(_blocks(package, file_name)[block]).format(**identifiers)
