@@ -123,9 +123,7 @@ class ObjectStore(Source):
 
         def piece() -> bytes:
             ranged = f"bytes={start}-{last}"
-            answer = self._client.get_object(
-                Bucket=self._settings.bucket, Key=item.key, Range=ranged, **self._payer
-            )
+            answer = self._client.get_object(Bucket=self._settings.bucket, Key=item.key, Range=ranged, **self._payer)
             with answer["Body"] as body:
                 content: bytes = body.read(last - start + 1)
             if len(content) != last - start + 1:

@@ -5,10 +5,12 @@ Longitudes of what lies across the meridian of 180 degrees go on beyond it (from
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import shapely
 from shapely import Polygon
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
 
 # What the workers take for a footprint has no more.
 MOST_VERTICES = 10_000
@@ -65,12 +67,11 @@ def of_rings(rings: Sequence[object]) -> Polygon:
     largest = max(parts, key=lambda part: float(part.area))
     middle = _middle(largest)
     whole = shapely.union_all([_moved(part, -_turns(_middle(part) - middle)) for part in parts])
-    if not isinstance(whole, Polygon):
-        whole = whole.convex_hull
-    west, south, east, north = whole.bounds
+    outline = whole if isinstance(whole, Polygon) else _hull(whole)
+    west, south, east, north = outline.bounds
     if east - west > WIDEST or north - south > HIGHEST:
         raise OutlineError(f"is {east - west:.0f} degrees wide and {north - south:.0f} degrees high")
-    return _moved(Polygon(whole.exterior), -_turns(_middle(whole)))
+    return _moved(Polygon(outline.exterior), -_turns(_middle(outline)))
 
 
 def _points(rings: Sequence[object]) -> list[Ring]:
@@ -107,12 +108,13 @@ def _enclosed(ring: Ring) -> Polygon:
         raise OutlineError("goes round a pole")
     points = zip(longitudes, (latitude for _, latitude in (*ring, ring[0])), strict=True)
     shape = Polygon(list(points))
-    return shape if shape.is_valid else _polygon([shape.convex_hull])
+    return shape if shape.is_valid else _hull(shape)
 
 
-def _polygon(shapes: Iterable[shapely.Geometry]) -> Polygon:
-    """The first shape if it has an area, else nothing."""
-    return next((shape for shape in shapes if isinstance(shape, Polygon)), Polygon())
+def _hull(shape: BaseGeometry) -> Polygon:
+    """The hull of a shape, which is nothing for what has no area."""
+    hull = shape.convex_hull
+    return hull if isinstance(hull, Polygon) else Polygon()
 
 
 def _middle(shape: Polygon) -> float:
@@ -126,4 +128,4 @@ def _turns(longitude: float) -> float:
 
 
 def _moved(shape: Polygon, longitude: float) -> Polygon:
-    return shapely.transform(shape, lambda points: points + (longitude, 0.0)) if longitude else shape
+    return translate(shape, longitude) if longitude else shape

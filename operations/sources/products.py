@@ -78,7 +78,10 @@ class Question:
 
 
 class ProductSource(Protocol):
-    """Something that announces products."""
+    """Something that announces products; `cards`: the codes of those that it can have."""
+
+    @property
+    def cards(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """What there is, batch by batch; a product may come more than once."""

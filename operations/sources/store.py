@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 from xml.parsers import expat
 
 import rasterio
@@ -18,6 +19,7 @@ import shapely
 from rasterio.errors import RasterioError
 from rasterio.warp import transform
 from shapely import Polygon
+from shapely.affinity import translate
 
 from extractors.config import Directory, Store
 from extractors.database.places import Place
@@ -25,7 +27,6 @@ from extractors.errors import SceneError
 from extractors.model import StoredObject
 from extractors.products import layouts, metadata
 from extractors.products.card import Card
-from extractors.products.source import Source
 from extractors.products.store import open_source
 from operations.sources import outlines
 from operations.sources.products import Batch, Box, Found, Question, Refused, bare, product
@@ -51,7 +52,9 @@ BANDS_OF_LATITUDE = "CDEFGHJKLMNPQRSTUVWX"
 
 class StoreSource:
     """The configured store. What it holds is looked at once in the life of this object: what lies outside the area is
-    not read again. today: until when there can be products."""
+    not read again."""
+
+    cards = tuple(TEMPLATES)
 
     def __init__(self, settings: Store | Directory, config_name: str) -> None:
         self._store = open_source(settings, config_name)
@@ -95,13 +98,15 @@ class StoreSource:
             self._elsewhere.add(product.place.prefix)
 
     def _product(self, card: Card, name: str, prefix: str) -> Found | Refused:
+        if not card.reference.fullmatch(name):
+            return Refused(card.code, name, f"is not the name of a product of card {card.code}")
         reading = {"s2": self._sentinel_2, "bs": self._backscatter}.get(card.code, self._coherence)
         try:
             start, outline = reading(name, prefix)
-        except (outlines.OutlineError, SceneError) as error:
-            # The name is looked at as well, so that what is no product at all is said to be none.
-            checked = product(card, name, dt.datetime(2000, 1, 1), lambda: _nowhere(error))  # noqa: B023
-            return Refused(card.code, name, str(error)) if isinstance(checked, Found) else checked
+        except outlines.OutlineError as error:
+            return Refused(card.code, name, f"its outline {error}")
+        except SceneError as error:
+            return Refused(card.code, name, str(error))
         return product(card, name, start, lambda: outline, Place(None, prefix))
 
     def _sentinel_2(self, name: str, prefix: str) -> tuple[object, Polygon]:
@@ -154,10 +159,6 @@ class StoreSource:
         return pieces
 
 
-def _nowhere(error: Exception) -> Polygon:
-    return shapely.box(0, 0, 1, 1)
-
-
 def _time_in(name: str, field: int) -> dt.datetime | str:
     """The time in a field of a product's name."""
     parts = re.split(r"_+", name)
@@ -169,7 +170,7 @@ def _time_in(name: str, field: int) -> dt.datetime | str:
 
 def _directory_of(head: bytes) -> int:
     """Where a TIFF's first directory is, as its first bytes say."""
-    order = "little" if head[:2] == b"II" else "big"
+    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
     if int.from_bytes(head[2:4], order) == 43:  # BigTIFF
         return int.from_bytes(head[8:16], order)
     return int.from_bytes(head[4:8], order)
@@ -202,7 +203,7 @@ def _may_meet(name: str, boxes: Sequence[Box]) -> bool:
     # Tiles reach beyond their zones, and near the poles they are wide; X is higher than the others.
     beyond = 4 if abs(south) < 64 else 15
     zone = shapely.box(west - beyond, south - 2, west + 6 + beyond, south + 14)
-    turned = [shapely.transform(zone, lambda points: points + (turn, 0)) for turn in (-360, 0, 360)]  # noqa: B023
+    turned = [translate(zone, turn) for turn in (-360, 0, 360)]
     return any(shapely.box(*box).intersects(part) for box in boxes for part in turned)
 
 

@@ -45,7 +45,7 @@ DOOR, HEAVY_CODE = f"{PACKAGE}.attempt", f"{PACKAGE}.scene"
 """The one import inside a function: where it stands, and what it opens."""
 OTHER_DOOR = f"{OPERATIONS}.doors"
 """That of the other package, through which its verbs are loaded, and what few of them need."""
-HEAVY_OPERATIONS = {f"{OPERATIONS}.{name}" for name in ("outlines",)}
+HEAVY_OPERATIONS = {f"{OPERATIONS}.{name}" for name in ("outlines", "ingest", "catalogue", "sources")}
 """Its modules that may load heavy libraries."""
 STARTS_AT_ONCE = f"{PACKAGE}.health"
 """Runs every few seconds in a container, and may load parts of the standard library only when it needs them."""
