@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     source, bucket = open_source(options)
     if options.card not in {None, *source.cards}:
         raise ConfigurationError(
-            f"--card {options.card}: --from {options.source} tells only of {', '.join(source.cards)}; use another source"
+            f"--card {options.card}: --from {options.source} has only {', '.join(source.cards)}; name another source"
         )
     with session(options) as opened:
         catalogue = Catalogue(opened, bucket, options.dry_run)
@@ -109,8 +109,8 @@ class Counted:
         refused = sum(map(len, self.refused.values()))
         new = "would be new" if dry_run else "new"
         return (
-            f"{len(self.seen)} found: {self.new} {new}, {self.known} known, {refused} refused, {self.elsewhere} outside "
-            "the area or the dates"
+            f"{len(self.seen)} found: {self.new} {new}, {self.known} known, {refused} refused, "
+            f"{self.elsewhere} outside the area or the dates"
         )
 
 

@@ -30,15 +30,14 @@ class FileSource:
     def batches(self, question: Question) -> Iterator[Batch]:
         """What the file holds of these CARDs, and what cannot be used, with its line."""
         codes = {card.code for card in question.cards}
-        batch, lines = Batch(), 0
+        batch = Batch()
         total = max(1, self._path.stat().st_size) if self._path.is_file() else 1
         for line, size, record in self._records():
             found = _product(line, record)
             if found.card in codes or not found.card:
                 batch.add(found)
             batch.share += size / total
-            lines += 1
-            if lines % LINES_AT_ONCE == 0:
+            if len(batch.found) + len(batch.refused) >= LINES_AT_ONCE:
                 yield batch
                 batch = Batch()
         yield batch

@@ -136,17 +136,16 @@ class ODataSource:
         """All entries of a window; None if it is to be halved. Raises ServiceError if the service does not give what it
         counts."""
         divisible = window.end - window.start > 2 * SHORTEST_WINDOW
-        # Something may have come or gone while it was read.
-        for last in (False, True):
+        counted, found = self._try(resource, window, divisible)
+        if found is not None and len(found) != counted and not divisible:
+            # Something may have come or gone while it was read.
             counted, found = self._try(resource, window, divisible)
-            if found is None or len(found) == counted:
-                return found
-            if last and not divisible:
+            if found is not None and len(found) != counted:
                 raise ServiceError(
                     f"{self._service.name} counts {counted} {resource} of card {window.card.code} at {window.start}, "
                     f"and gives {len(found)}; try again later"
                 )
-        return None
+        return found if found is not None and len(found) == counted else None
 
     def _try(self, resource: str, window: Window, divisible: bool) -> tuple[int, list[dict[str, Any]] | None]:
         """How many entries of a window the service counts, and those that it gives, each once; None: too many."""

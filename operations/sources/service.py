@@ -39,21 +39,22 @@ class ServiceError(OutageError):
 def service_url(url: str) -> str:
     """An address without a slash at its end; raises ConfigurationError for what is none."""
     try:
-        parse_endpoint(url)
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("not an address that begins with https://")  # noqa: TRY301
-    except ValueError as error:
-        raise ConfigurationError(f"--url: this is {error}") from None
+        parts = urlsplit(str(parse_endpoint(url)))
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            "--url: this is no address of a service; write one such as https://host/path, without a user, ? and #"
+        )
     return url.rstrip("/")
 
 
 class Service:
     """A service at an address; `name` is what errors call it."""
 
-    def __init__(self, url: str, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(self, url: str) -> None:
         self.name = service_url(url)
-        self._retry_seconds = retry_seconds
         # Redirections lead to hosts that nobody has named.
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=False
@@ -63,7 +64,7 @@ class Service:
         """The answer to a question. Raises ServiceError after waiting, ConfigurationError for a refusal, and
         ObjectNotFoundError if there is nothing at this address."""
         url = f"{self.name}/{path}?{urlencode(parameters)}"
-        give_up = time.monotonic() + self._retry_seconds
+        give_up = time.monotonic() + RETRY_SECONDS
         failures = 0
         while True:
             try:
@@ -80,7 +81,7 @@ class Service:
             failures += 1
             wait = min(PAUSES.pause(failures) if pause is None else pause, LONGEST_PAUSE_SECONDS)
             if time.monotonic() + wait > give_up:
-                raise ServiceError(f"{self.name} does not answer ({reason}) within {self._retry_seconds:g} s")
+                raise ServiceError(f"{self.name} does not answer ({reason}) within {RETRY_SECONDS:g} s")
             level = logging.DEBUG if status == 429 else logging.WARNING
             log.log(level, "%s: %s; asking again in %.0f s", self.name, reason, wait)
             time.sleep(wait)
