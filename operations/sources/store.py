@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 from xml.parsers import expat
@@ -64,14 +65,18 @@ class StoreSource:
         """What lies in the folders of each day, a day at a time."""
         end = min(question.end, dt.datetime.now(dt.UTC).replace(tzinfo=None) + ONE_DAY)
         first, last = question.start.date(), (end - dt.timedelta(microseconds=1)).date()
-        days = [first + dt.timedelta(days=number) for number in range((last - first).days + 1)]
+        days = [first + ONE_DAY * number for number in range((last - first).days + 1)]
         folders = [(card, template) for card in question.cards for template in TEMPLATES[card.code]]
         for card, template in folders:
             self._store.check(layouts.first_folder(template))
-            for day in days:
-                batch = self._day(card, template.partition("{name}")[0].format(date=day), question)
-                batch.share = 1 / (len(folders) * len(days))
-                yield batch
+            # Most mirrors have few days: their months tell which.
+            for _, month in groupby(days, key=lambda day: (day.year, day.month)):
+                names = {day: template.partition("{name}")[0].format(date=day) for day in month}
+                there = self._store.list_folders(min(names.values()).rstrip("/").rpartition("/")[0] + "/")
+                for name in names.values():
+                    if name.rstrip("/").rpartition("/")[2] in there:
+                        yield self._day(card, name, question)
+                yield Batch(share=len(names) / (len(folders) * len(days)))
 
     def withdrawn(self, question: Question) -> Iterator[str]:
         """Nothing: what is not there any more is found by the workers."""
