@@ -37,7 +37,7 @@ from operations.sources.service import (
 
 log = logging.getLogger(__name__)
 
-URL = "https://stac.dataspace.copernicus.eu/v1"
+URL = "https://stac.dataspace.copernicus.eu/v1/"
 COLLECTION = "sentinel-2-l2a"
 GHOSTS = "99.05"
 PAGE = 100
@@ -63,7 +63,8 @@ class StacSource:
     cards = ("s2",)
 
     def __init__(self, url: str | None = None) -> None:
-        self._url = service_url(url or URL)
+        self._address = url or URL
+        self._url = service_url(self._address)
         self._client: Client | None = None
 
     def batches(self, question: Question) -> Iterator[Batch]:
@@ -94,6 +95,8 @@ class StacSource:
             try:
                 items, fault = self._read(box, start, end, size)
             except (APIError, ValueError, OSError) as error:
+                if isinstance(error.__context__, ServiceError):
+                    raise error.__context__ from None
                 status = getattr(error, "status_code", None)
                 reason = printable(one_line(error))[:SHOWN_CHARACTERS]
                 if status is not None and status not in BUSY:
@@ -158,10 +161,13 @@ class StacSource:
             retry = _Retry(
                 total=ATTEMPTS, allowed_methods=None, status_forcelist=BUSY, backoff_factor=1.0, backoff_max=30.0
             )
-            reading = StacApiIO(
-                max_retries=retry, timeout=(CONNECT_SECONDS, READ_SECONDS), request_modifier=self._checked
+            # What `open` is not given, it takes away from the other.
+            client = Client.open(
+                self._address,
+                stac_io=StacApiIO(max_retries=retry),
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                request_modifier=self._checked,
             )
-            client = Client.open(self._url, stac_io=reading)
             for conformance in ("ITEM_SEARCH", "FIELDS", "SORT"):
                 client.add_conforms_to(conformance)
             self._client = client

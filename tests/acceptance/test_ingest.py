@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import shapely
 
+from demo.servers import Postgis
 from tests.support.announced import OTHERS, PRODUCTS, Announced, sentinel_2
+from tests.support.environment import skip_unless
 from tests.support.ground import squares
 from tests.support.odata import Faults, ODataServer
 from tests.support.running import Outcome, wait_until
+from tests.support.stac import StacServer, missing
 from tests.support.workspace import Workspace
 
 SUMMARY = re.compile(r"(\w+): (\d+) found: (\d+) (?:would be )?new, (\d+) known, (\d+) refused, (\d+) outside")
@@ -37,6 +40,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for product in (*PRODUCTS, *OTHERS):
         product.write(root)
     return root
+
+
+@pytest.fixture(scope="module")
+def stac(postgis: Postgis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StacServer]:
+    skip_unless(f"not installed: {missing()}" if missing() else "")
+    with StacServer(postgis, tmp_path_factory.mktemp("stac")) as made:
+        made.add([product.item() for product in (*PRODUCTS, *OTHERS) if product.card == "s2"])
+        yield made
 
 
 def ingest(workspace: Workspace, *options: str, code: int = 0) -> Outcome:
@@ -60,8 +71,8 @@ def counts(outcome: Outcome) -> dict[str, dict[str, int]]:
 
 def rows(workspace: Workspace) -> dict[str, Row]:
     """Reference -> (sensor, card, status, time to the second, footprint)."""
-    query = "SELECT reference, sensor, card, status, date_trunc('second', obstime), ST_AsEWKB(footprint) FROM dias_catalogue"
-    made = workspace.query(query)
+    columns = "reference, sensor, card, status, date_trunc('second', obstime), ST_AsEWKB(footprint)"
+    made = workspace.query(f"SELECT {columns} FROM dias_catalogue")
     found = {row[0]: (*row[1:5], shapely.from_wkb(bytes(row[5]))) for row in made}
     assert len(found) == len(made)
     return found
@@ -151,23 +162,29 @@ def test_from_a_file(workspace: Workspace, kind: str, tmp_path: Path) -> None:
     assert workspace.one("SELECT to_regclass('scene_source') IS NULL")
 
 
-def test_the_sources_agree(workspace: Workspace, server: ODataServer, tree: Path) -> None:
-    """What one has brought, the others know."""
+@pytest.mark.parametrize("service", ["odata", "stac"])
+def test_the_sources_agree(
+    workspace: Workspace, server: ODataServer, stac: StacServer, tree: Path, service: str
+) -> None:
+    """The store and a service bring the same rows; what one has brought, the others know."""
     workspace.upload(tree)
+    cards = ("s2",) if service == "stac" else ("s2", "bs", "c6", "c1")
+    url = {"stac": stac.url, "odata": server.url}
     ingest(workspace, "--from", "store")
-    of_store = rows(workspace)
+    of_store = {reference: row for reference, row in rows(workspace).items() if row[1] in cards}
     workspace.query("DELETE FROM dias_catalogue")
-    ingest(workspace, "--from", "odata", "--url", server.url)
-    of_odata = rows(workspace)
-    assert of_store.keys() == of_odata.keys()
-    for reference, row in of_odata.items():
+    ingest(workspace, "--from", service, "--url", url[service])
+    of_service = rows(workspace)
+    assert of_store.keys() == of_service.keys()
+    for reference, row in of_service.items():
         assert row[:-1] == of_store[reference][:-1]
         ours, theirs = of_store[reference][-1], row[-1]
-        if row[1] == "s2":
-            assert ours.intersection(theirs).area / ours.union(theirs).area > 0.9
-        else:
+        assert ours.intersection(theirs).area / ours.union(theirs).area > 0.9
+        if row[1] != "s2":
             assert ours.buffer(1e-9).contains(theirs)
-    assert sum(numbers["new"] for numbers in counts(ingest(workspace, "--from", "store")).values()) == 0
+    for other in ("odata", "stac"):
+        new = counts(ingest(workspace, "--from", other, "--url", url[other], "--card", "s2"))["s2"]["new"]
+        assert new == 0
 
 
 # Rows
@@ -246,7 +263,7 @@ def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(workspace: Wo
 
 
 def test_products_that_cannot_be_used_are_refused_with_a_reason(workspace: Workspace, server: ODataServer) -> None:
-    names = {
+    names: dict[str, dict[str, Any]] = {
         "S2A_MSIL1C_20200401T100031_N0214_R122_T33TWM_20200401T135108.SAFE": {},
         "S2A_MSIL2A_20200402T100031_N0214_R122_T33TWM_20200402T135108.SAFE": {
             "Footprint": "geography'SRID=4326;POINT(1 2)'"

@@ -43,7 +43,9 @@ class Announced:
     def outline(self) -> shapely.Polygon:
         """What is seen, which in radar images is less than the whole image."""
         margin = 0 if self.card == "s2" else -10
-        return shapely.from_wkt(footprint(ground(margin, grid=self.grid), self.grid.epsg))  # type: ignore[no-any-return]
+        found = shapely.from_wkt(footprint(ground(margin, grid=self.grid), self.grid.epsg))
+        assert isinstance(found, shapely.Polygon)
+        return found
 
     @property
     def folder(self) -> str:

@@ -68,8 +68,8 @@ def entry(
 @dataclass
 class Faults:
     """What the server does wrong. throttled: every so many-th request is answered with 429. cut: every so many-th
-    answer ends in its middle. counts_more: as many more products are counted than there are. short: pages have no more
-    products. lost: what these numbers divide of the answers' starts is left out. repeats: the same page always."""
+    answer ends in its middle. counts_more: as many more products are counted than there are. longest_page: no
+    page has more. repeats: the first page always. broken: every so many-th request is answered with 502."""
 
     throttled: int = 0
     cut: int = 0
@@ -213,13 +213,13 @@ def _holds(product: dict[str, Any], name: str, value: Any) -> bool:
         case "kind":
             return bool(value == product["kind"])
         case "published":
-            return _moment(product["PublicationDate"]) >= value
+            return bool(_moment(product["PublicationDate"]) >= value)
         case "deleted":
-            return _moment(product["DeletionDate"]) >= value
+            return bool(_moment(product["DeletionDate"]) >= value)
         case "area":
             return bool(product["shape"].intersects(value))
         case _:
-            return product["Name"] in value
+            return bool(product["Name"] in value)
 
 
 def _value(name: str, text: str) -> Any:
