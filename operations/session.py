@@ -1,13 +1,17 @@
 """What a verb works with: configuration, session, and readers of the tables; nothing of it makes anything."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from psycopg2 import sql
 
 from extractors.config import DatabaseFile, read_database_config
-from extractors.database.connection import Database
-from extractors.database.tables import TableReader
+from extractors.database.connection import Database, scalar
+from extractors.database.schema import Table, find
+from extractors.database.tables import TableReader, Tables
 from extractors.labels import BANDS
 from operations.sql import statement
 
@@ -22,9 +26,9 @@ class Session:
     name: str
     database: Database
 
-    def reader(self, card: str | None = None) -> TableReader:
+    def reader(self, card: str | None = None) -> "EarlyReader":
         """What finds and checks the tables as workers of this CARD, or of all (None), need them."""
-        return TableReader(self.database, self.config, self.name, self.labels(card), card in {None, "s2"})
+        return EarlyReader(self.database, self.config, self.name, self.labels(card), card in {None, "s2"})
 
     def labels(self, card: str | None = None) -> list[str]:
         """What workers of a CARD, or of all, write into the column `band`."""
@@ -48,6 +52,39 @@ class Session:
             cursor.execute(statement("session.introduce"), {"application": APPLICATION})
 
 
+class EarlyReader(TableReader):
+    """A reader for a database in which area and parcels may still be lacking."""
+
+    @cached_property
+    def parcels(self) -> Table:
+        """The parcel table; absent, if there is none."""
+        with self._database.transaction("looking for the parcel table") as cursor:
+            found = find(cursor, self._wanted.parcel_table, f"{self._key}.parcel_table")
+        return found if found.absent else super().parcels
+
+    @cached_property
+    def parcel_srid(self) -> int | None:
+        """The SRID that the parcels have; None while there are none."""
+        return None if self.parcels.absent else super().parcel_srid
+
+    @cached_property
+    def aoi_field(self) -> str:
+        """The column of the AOI table for names, whether the configured one is there or not."""
+        own, columns = self._args.aoi_field, self.aois.columns
+        if own in columns:
+            return own
+        return "name" if "name" in columns else super().aoi_field  # which says what to do
+
+    def has_area(self) -> bool:
+        """Whether there is the area that is configured. Raises ConfigurationError for a table that cannot be used."""
+        with self._database.transaction("looking for the area of interest") as cursor:
+            if find(cursor, self._wanted.aoi_table, "").absent:
+                return False
+            names = {"aois": self.aois.identifier, "field": sql.Identifier(self.aoi_field)}
+            cursor.execute(statement("session.any_area", **names), {"name": self._args.name})
+            return bool(scalar(cursor))
+
+
 @contextmanager
 def session(options: argparse.Namespace) -> Iterator[Session]:
     """A session as `--db-config` describes it, which a signal interrupts. Raises ConfigurationError, OutageError."""
@@ -57,3 +94,11 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
         opened = Session(config, str(options.db_config), database)
         opened.introduce()
         yield opened
+
+
+def own_tables(tables: Tables) -> list[Table]:
+    """The tables into which workers write what they compute, whether they are there or not."""
+    others = {"catalogue", "aois", "parcels", "log"}
+    values = [getattr(tables, one.name) for one in fields(tables) if one.name not in others]
+    values += [table for value in values if isinstance(value, Mapping) for table in value.values()]
+    return [value for value in values if isinstance(value, Table)]

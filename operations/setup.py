@@ -1,14 +1,182 @@
-"""`python -m operations setup`."""
+"""`python -m operations setup`: makes what workers need and is not there, and leaves alone what others have made.
+
+In an empty database that is PostGIS, the catalogue, the AOI table and the table of places. Once parcels have been
+imported, also the area around them, the log, and the tables of results. Done twice, it changes nothing.
+"""
 
 import argparse
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
 
+from psycopg2 import sql
+
+from extractors.config import TableName
+from extractors.database.advice import wanted_of_catalogue, wanted_of_log
+from extractors.database.places import PLACES_TABLE
+from extractors.database.schema import Table, find
+from extractors.database.sql import statement as shared
+from extractors.database.tables import SETTINGS, Tables, make_tables
 from extractors.errors import ConfigurationError
+from operations.area import make_area
+from operations.indexes import add_indexes, alone
+from operations.options import add_card, add_dry_run
+from operations.partitions import SCENES, cover_scenes, make_partitioned
+from operations.report import Report
+from operations.role import grant_rights
+from operations.session import EarlyReader, Session, own_tables, session
+from operations.sql import statement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its own options."""
+    parser.add_argument(
+        "--aoi",
+        metavar="FILE|parcels",
+        help="make the area of interest, if it is lacking: from a file (GeoPackage, GeoJSON, Shapefile), or as a rough "
+        "outline of the parcels",
+    )
+    parser.add_argument(
+        "--role", metavar="NAME", help="give a role the rights that workers need, and make it if there is none"
+    )
+    parser.add_argument(
+        "--role-config",
+        metavar="FILE",
+        type=Path,
+        help="the workers' db_config.json, which holds the password of a role that is made (otherwise it is asked for)",
+    )
+    parser.add_argument(
+        "--partitioned",
+        metavar="SCENES",
+        nargs="?",
+        type=int,
+        const=SCENES,
+        help=f"for large countries: tables of results in partitions of so many scenes ({SCENES}), if they are made now",
+    )
+    add_card(parser, "make the tables of results for this CARD only (default: for all)")
+    add_dry_run(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, say what is lacking, and end with 2 if anything is"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Not written yet."""
-    raise ConfigurationError(f"operations {options.verb} is not written yet")
+    """Make what is lacking."""
+    if options.partitioned is not None and options.partitioned < 1:
+        raise ConfigurationError("--partitioned: a partition holds one scene or more")
+    report = Report(changes=not (options.check or options.dry_run))
+    with session(options) as opened:
+        if make_extension(opened, report):
+            make_tables_of_scenes(opened, report)
+            reader = opened.reader(options.card)
+            # What was not made, because nothing is to be changed, cannot be filled.
+            if _has_scenes(opened):
+                make_area(opened, reader, options.aoi, report)
+                make_results(opened, reader, options.partitioned, report)
+                reader = opened.reader(options.card)
+                if not reader.parcels.absent:
+                    cover_scenes(opened, reader, report)
+                if options.role is not None:
+                    grant_rights(opened, reader, options.role, options.role_config, report)
+    return ConfigurationError.exit_code if options.check and report.lacking else 0
+
+
+def make_extension(opened: Session, report: Report) -> bool:
+    """Make the extension PostGIS; False if it is lacking, so that nothing else can be looked at."""
+    with opened.database.transaction("looking for PostGIS") as cursor:
+        cursor.execute(shared("connection.describe"))
+        server, version, schema, *_ = cursor.fetchone() or ("", None, None)
+    if version is not None:
+        report.there("PostGIS", f"{version} in schema {schema}, PostgreSQL {server}")
+        return True
+    report.make("PostGIS", "the extension postgis", partial(_create_extension, opened))
+    return report.changes
+
+
+def _create_extension(opened: Session) -> None:
+    with opened.database.transaction("making the extension postgis (a superuser may)") as cursor:
+        cursor.execute(statement("setup.create_extension"))
+    opened.reopen()
+
+
+def make_tables_of_scenes(opened: Session, report: Report) -> None:
+    """Make catalogue, AOI table and the table of places, as far as they are lacking."""
+    wanted = opened.config.tables
+    catalogue = _find(opened, wanted.catalogue_table)
+    if catalogue.absent:
+        report.make(
+            "catalogue", f"{catalogue}, with the indexes that claims need", partial(_catalogue, opened, catalogue)
+        )
+    else:
+        report.there("catalogue", str(catalogue))
+    aois = _find(opened, wanted.aoi_table)
+    if aois.absent:
+        report.make("AOI table", str(aois), partial(_aois, opened, aois))
+    else:
+        report.there("AOI table", str(aois))
+    places = _find(opened, TableName(PLACES_TABLE, catalogue.name.schema))
+    if places.absent:
+        report.make("table of places", str(places), partial(_places, opened, places))
+    else:
+        report.there("table of places", str(places))
+
+
+def _find(opened: Session, name: TableName) -> Table:
+    with opened.database.transaction(f"looking for the table {name}") as cursor:
+        return find(cursor, name, f"{opened.name}: database.tables")
+
+
+def _catalogue(opened: Session, table: Table) -> None:
+    with opened.database.transaction(f"making the table {table}") as cursor:
+        cursor.execute(shared("tables.lock_creation"))
+        cursor.execute(statement("setup.create_catalogue", catalogue=table.identifier))
+        made = find(cursor, table.name, table.key)
+        definitions = [index.definition for index in wanted_of_catalogue(made)]
+        for definition in [*definitions, sql.SQL("USING gist (footprint)")]:
+            cursor.execute(statement("indexes.create_at_once", table=table.identifier, definition=definition))
+
+
+def _aois(opened: Session, table: Table) -> None:
+    field = sql.Identifier(opened.config.args.aoi_field)
+    with opened.database.transaction(f"making the table {table}") as cursor:
+        cursor.execute(statement("setup.create_aois", aois=table.identifier, field=field))
+
+
+def _places(opened: Session, table: Table) -> None:
+    with opened.database.transaction(f"making the table {table}") as cursor:
+        cursor.execute(statement("setup.create_places", places=table.identifier))
+
+
+def _has_scenes(opened: Session) -> bool:
+    """Whether the tables are there without which nothing more can be looked at."""
+    wanted = opened.config.tables
+    return not any(_find(opened, name).absent for name in (wanted.catalogue_table, wanted.aoi_table))
+
+
+def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, report: Report) -> None:
+    """Make log and tables of results, once there are parcels, and bring those of earlier versions up to date."""
+    if reader.parcels.absent:
+        report.lacks("parcel table", f"{reader.parcels}; import parcels, then make log and results with this command")
+        return
+    report.there("parcel table", str(reader.parcels))
+    tables = reader.all()
+    absent = [table for table in (tables.log, *own_tables(tables)) if table.absent]
+    outdated = not tables.log.absent and SETTINGS not in tables.log.columns
+    for table in (tables.log, *own_tables(tables)):
+        if not table.absent:
+            report.there("log" if table is tables.log else "results", str(table))
+    if absent or outdated:
+        what = [str(table) for table in absent] + [f"column {SETTINGS} of {tables.log}"] * outdated
+        report.make("log and results", ", ".join(what), partial(_results, opened, tables, reader.labels, partitioned))
+    if not tables.log.absent:
+        with alone(opened.database):
+            add_indexes(opened.database, wanted_of_log(tables.log), report)
+
+
+def _results(opened: Session, tables: Tables, labels: Collection[str], partitioned: int | None) -> None:
+    before = {table.name for table in own_tables(tables) if table.absent}
+    made = make_tables(opened.database, tables, labels)
+    if partitioned is not None:
+        for table in own_tables(made):
+            if table.name in before:
+                make_partitioned(opened.database, table, made.catalogue, partitioned)

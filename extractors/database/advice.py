@@ -1,7 +1,11 @@
 """What helps and is not necessary: what `--check` says besides."""
 
+from collections.abc import Iterable
+
+from psycopg2 import sql
+
 from extractors.database.connection import Database
-from extractors.database.schema import indexes, is_indexed
+from extractors.database.schema import Table, WantedIndex, indexes
 from extractors.database.sql import statement
 from extractors.database.tables import TableReader
 from extractors.model import Check
@@ -56,23 +60,61 @@ class Advice:
     def indexes(self) -> str:
         """Which indexes are lacking, as the statements that make them."""
         reader = self._reader
-        geometry = reader.parcels.columns["geometry"].name
-        wanted = [
-            (reader.parcels, [geometry], f"USING gist ({geometry})"),
-            (reader.catalogue, ["card", "obstime"], "(card, obstime, id) WHERE status = 'ingested'"),
-            (reader.log, ["obsid"], "(obsid)"),
-            (reader.log, ["retry_after"], "(retry_after) WHERE retry_after IS NOT NULL"),
-            (reader.log, ["results", "card"], "(results, card, obsid, run_id) WHERE outcome = 'extracted'"),
-        ]
-        wanted += [
-            (table, [table.columns["obsid"].name], "USING brin (obsid)")
-            for table in (reader.results, reader.hists)
-            if table is not None and not table.absent
-        ]
+        wanted = [*wanted_indexes(reader), *wanted_by_scene(own_tables(reader))]
         with self._database.transaction("looking at indexes") as cursor:
             lacking = [
-                f"CREATE INDEX CONCURRENTLY ON {table} {definition}"
-                for table, columns, definition in wanted
-                if not table.absent and table.kind in "rm" and not is_indexed(cursor, table, columns)
+                f"CREATE INDEX CONCURRENTLY ON {index}"
+                for index in wanted
+                if index.table.kind in "rm" and not any(map(index.like, indexes(cursor, index.table)))
             ]
-        return "; ".join(["all work without, but slower", *lacking]) if lacking else "those that help are there"
+        remedy = "all work without, but slower (`python -m operations index` makes them)"
+        return "; ".join([remedy, *lacking]) if lacking else "those that help are there"
+
+
+def wanted_indexes(reader: TableReader) -> list[WantedIndex]:
+    """Those by which scenes and parcels are found, of the tables that are there."""
+    parcels, catalogue, log = reader.parcels, reader.catalogue, reader.log
+    return [
+        index
+        for index in (
+            WantedIndex(parcels, (parcels.columns["geometry"].name,), "gist"),
+            *wanted_of_catalogue(catalogue),
+            *wanted_of_log(log),
+        )
+        if not index.table.absent
+    ]
+
+
+def wanted_of_catalogue(catalogue: Table) -> list[WantedIndex]:
+    """By these, scenes are claimed, and those of other programs found."""
+    columns = ("card", "obstime", "id")
+    return [
+        WantedIndex(catalogue, columns, where=sql.SQL("status = 'ingested'"), mark="'ingested'"),
+        WantedIndex(catalogue, columns, where=sql.SQL("status = 'inprogress'"), mark="'inprogress'"),
+    ]
+
+
+def wanted_of_log(log: Table) -> list[WantedIndex]:
+    """By these, attempts are found. A log that is made here has them (`tables.index_log` and what follows there)."""
+    extracted = sql.SQL("outcome = 'extracted'")
+    return [
+        WantedIndex(log, ("obsid",)),
+        WantedIndex(log, ("obsid",), where=sql.SQL("finished_at IS NULL"), mark="finished_at IS NULL"),
+        WantedIndex(log, ("retry_after",), where=sql.SQL("retry_after IS NOT NULL"), mark="retry_after IS NOT NULL"),
+        WantedIndex(log, ("results", "card", "obsid", "run_id"), where=extracted, mark="'extracted'"),
+    ]
+
+
+def own_tables(reader: TableReader) -> list[Table]:
+    """The tables of results that are there."""
+    return [table for table in (reader.results, reader.hists) if table is not None and not table.absent]
+
+
+def wanted_by_scene(tables: Iterable[Table]) -> list[WantedIndex]:
+    """By these, the rows of a scene are found that others replace."""
+    return [WantedIndex(table, (table.columns["obsid"].name,), "brin") for table in tables]
+
+
+def wanted_by_parcel(tables: Iterable[Table]) -> list[WantedIndex]:
+    """By these, the series of a parcel is read. They make writing slower, so workers do not ask for them."""
+    return [WantedIndex(table, (table.columns["pid"].name,)) for table in tables]

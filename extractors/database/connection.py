@@ -146,6 +146,23 @@ class Database:
                 ) from error.__cause__
             raise
 
+    @contextmanager
+    def alone(self, doing: str) -> "Iterator[PgCursor]":
+        """A cursor for statements that cannot be part of a transaction; each is committed by itself, and may take as
+        long as it takes. Errors as in `transaction`."""
+        with self.transaction(doing) as cursor:
+            cursor.execute(statement("connection.limits"))
+            limits = cursor.fetchone()
+        self._connection.autocommit = True
+        try:
+            with self.transaction(doing) as cursor:
+                cursor.execute(statement("connection.set_limits"), {"limits": ["0", "0"]})
+                yield cursor
+                cursor.execute(statement("connection.set_limits"), {"limits": list(limits or ())})
+        finally:
+            if not self._connection.closed:
+                self._connection.autocommit = False
+
     def _answers(self) -> bool:
         """Whether another session can be had just now."""
         try:

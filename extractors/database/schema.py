@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # The comment on a table that tells that nobody else writes into it.
 MADE_HERE = "Made by parcel-extraction: every scene in it is in extraction_log"
 GEOGRAPHY = "geography"
+# Kind of an index -> those that do the same.
+SERVING = {"btree": {"btree"}, "gist": {"gist", "spgist"}, "brin": {"brin", "btree"}}
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,68 @@ class Table:
 
 
 class Index(NamedTuple):
-    """An index: kind (`btree`, `brin`, `gist`, ...), columns, whether it is unique, and for a part of the rows only."""
+    """An index: kind (`btree`, `brin`, `gist`, ...), columns, whether it is unique, for which part of the rows only, if
+    so, schema and name, and whether it can be used: one whose making was interrupted cannot."""
 
     kind: str
     columns: list[str | None]
     unique: bool
-    partial: bool
+    predicate: str | None
+    schema: str
+    name: str
+    valid: bool
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is for a part of the rows only."""
+        return self.predicate is not None
+
+
+@dataclass(frozen=True)
+class WantedIndex:
+    """An index that helps, on these columns. kind: of PostgreSQL. where: for these rows only; mark: what the condition
+    of such an index holds, and of no other."""
+
+    table: Table
+    columns: tuple[str, ...]
+    kind: str = "btree"
+    where: sql.SQL | None = None
+    mark: str = ""
+
+    def __str__(self) -> str:
+        using = "" if self.kind == "btree" else f"USING {self.kind} "
+        where = f" WHERE {self.where.string}" if self.where else ""
+        return f"{self.table} {using}({', '.join(self.columns)}){where}"
+
+    @property
+    def definition(self) -> sql.Composed:
+        """What comes after the table's name in the statement that makes it."""
+        columns = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        made = sql.SQL("USING {} ({})").format(sql.Identifier(self.kind), columns)
+        return made + sql.SQL(" WHERE ") + self.where if self.where else made
+
+    def like(self, index: Index) -> bool:
+        """Whether an index does what this one is wanted for, once it is valid."""
+        return (
+            index.kind in SERVING[self.kind]
+            and tuple(index.columns[: len(self.columns)]) == self.columns
+            and (
+                (self.mark in index.predicate)
+                if self.where and index.predicate
+                else not (self.where or index.predicate)
+            )
+        )
+
+
+def all_indexes(cursor: "PgCursor", table: Table) -> list[Index]:
+    """The indexes of a table, those included that cannot be used."""
+    cursor.execute(statement("tables.indexes"), {"table": table.identifier.as_string(cursor)})
+    return [Index(*row) for row in cursor.fetchall()]
 
 
 def indexes(cursor: "PgCursor", table: Table) -> list[Index]:
     """The indexes of a table that can be used."""
-    cursor.execute(statement("tables.indexes"), {"table": table.identifier.as_string(cursor)})
-    return [Index(*row) for row in cursor.fetchall()]
+    return [index for index in all_indexes(cursor, table) if index.valid]
 
 
 def is_indexed(cursor: "PgCursor", table: Table, columns: Sequence[str]) -> bool:

@@ -222,6 +222,13 @@ class Workspace(Database, Bucket):
         self.assert_no_secret(outcome.output)
         return outcome
 
+    def operate(self, verb: str, *options: str, configure: bool = True) -> Outcome:
+        """Run `python -m operations <verb> <options>` to its end."""
+        outcome = self.start_python("-m", "operations", verb, *options, configure=configure).wait()
+        assert "-v" in options or "Traceback" not in outcome.output, outcome.output
+        self.assert_no_secret(outcome.output)
+        return outcome
+
     def files(self) -> list[Path]:
         """Everything that is in the data folder, folders as well."""
         return sorted(self.data.rglob("*"))

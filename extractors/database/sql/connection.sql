@@ -53,3 +53,12 @@ SELECT to_regprocedure('st_makevalid(geometry, text)') IS NOT NULL
 -- :limit_time
 -- Until the transaction ends, a statement may take so many milliseconds.
 SELECT set_config('statement_timeout', %(milliseconds)s, true)
+
+-- :limits
+-- How long a statement may take, and wait for a lock.
+SELECT current_setting('statement_timeout'), current_setting('lock_timeout')
+
+-- :set_limits
+-- Sets both for the session.
+SELECT set_config('statement_timeout', (%(limits)s::text[])[1], false),
+       set_config('lock_timeout', (%(limits)s::text[])[2], false)

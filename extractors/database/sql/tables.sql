@@ -117,12 +117,15 @@ CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_a
 CREATE INDEX IF NOT EXISTS extraction_log_results ON {log} (results, card, obsid, run_id) WHERE outcome = 'extracted'
 
 -- :indexes
--- The indexes of a table that can be used: kind, columns, whether unique, and whether for a part of the rows only.
+-- The indexes of a table: kind, columns, whether unique, for which part of the rows only, name, whether it can be used.
 SELECT m.amname,
        array(SELECT a.attname::text
              FROM unnest(i.indkey::smallint[]) WITH ORDINALITY k (number, place)
              LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
              WHERE k.place <= i.indnkeyatts ORDER BY k.place),
-       i.indisunique, i.indpred IS NOT NULL
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
-WHERE i.indrelid = %(table)s::regclass AND i.indisvalid
+       i.indisunique, pg_get_expr(i.indpred, i.indrelid), n.nspname, c.relname, i.indisvalid
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_am m ON m.oid = c.relam
+WHERE i.indrelid = %(table)s::regclass AND i.indislive

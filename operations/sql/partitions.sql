@@ -1,0 +1,55 @@
+-- :lock
+-- Keeps everybody else out of a table until the transaction ends.
+LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE
+
+-- :any_row
+-- Whether a table has rows.
+SELECT EXISTS (SELECT FROM {table})
+
+-- :rename
+-- Makes room for a table of the same name.
+ALTER TABLE {table} RENAME TO {other}
+
+-- :create
+-- A table with the columns of another one, in partitions by scene.
+CREATE TABLE {table} (LIKE {like} INCLUDING DEFAULTS INCLUDING COMMENTS) PARTITION BY RANGE ({obsid})
+
+-- :drop
+-- Removes the empty table that it replaces.
+DROP TABLE {table}
+
+-- :scenes
+-- The least and the greatest number of a scene.
+SELECT coalesce(min(id), 1)::bigint, coalesce(max(id), 0)::bigint FROM {catalogue}
+
+-- :add
+-- The partition for the scenes from one number up to, but not including, another.
+CREATE TABLE {partition} PARTITION OF {table} FOR VALUES FROM (%(first)s) TO (%(after)s)
+
+-- :bounds
+-- The partitions of a table: schema, name, and the scenes from and up to which they are, NULL if they are not by scene.
+SELECT n.nspname, c.relname, bound[1]::bigint, bound[2]::bigint
+FROM pg_inherits i
+JOIN pg_class c ON c.oid = i.inhrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid),
+                               '^FOR VALUES FROM \(''?(-?[0-9]+)''?\) TO \(''?(-?[0-9]+)''?\)$') bound ON true
+WHERE i.inhparent = %(table)s::regclass
+ORDER BY 3, 2
+
+-- :is_clustered
+-- Whether a table has been put into the order of one of its indexes.
+SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = %(table)s::regclass AND indisclustered AND indisvalid)
+
+-- :unfinished
+-- How many scenes with numbers from one up to, but not including, another are still to be done.
+SELECT count(*) FROM {catalogue}
+WHERE id >= %(first)s AND id < %(after)s AND btrim(status::text) IN ('ingested', 'inprogress')
+
+-- :cluster
+-- Puts the rows of a partition into the order of an index. Nobody can read it meanwhile.
+CLUSTER {partition} USING {index}
+
+-- :analyze
+-- Has the planner know what a partition holds.
+ANALYZE {partition}

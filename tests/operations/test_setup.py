@@ -1,0 +1,426 @@
+"""`operations setup`: from an empty database to one that workers can use, and nothing that others made is changed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pytest
+import shapely
+from psycopg2 import sql
+from shapely.geometry.base import BaseGeometry
+
+from demo import tables
+from extractors.database.schema import MADE_HERE
+from tests.support.ground import GRID, ground, squares
+from tests.support.roles import GRANTS, PASSWORD
+from tests.support.running import Outcome
+from tests.support.scenes import assert_same
+from tests.support.workspace import Workspace
+
+EVERYTHING = """
+SELECT format('%s %s %s %s %s', n.nspname, c.relname, c.relkind, c.relacl,
+              (SELECT string_agg(concat_ws(' ', attname, atttypid::regtype, atttypmod, attnotnull, attacl::text), ', '
+                                 ORDER BY attnum)
+               FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname !~ '^pg_(toast|temp)|^pg_catalog|^information_schema'
+ORDER BY 1"""
+
+
+@pytest.fixture
+def empty(workspace: Workspace) -> Workspace:
+    """A database with nothing in it."""
+    workspace.query("DROP TABLE dias_catalogue, aois, parcels; DROP EXTENSION postgis CASCADE")
+    return workspace
+
+
+@pytest.fixture
+def role(workspace: Workspace) -> Iterator[str]:
+    """The name of a role that is gone afterwards."""
+    name = f"worker{uuid.uuid4().hex[:8]}"
+    yield name
+    if workspace.one("SELECT count(*) FROM pg_roles WHERE rolname = %s", name):
+        workspace.query(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
+
+
+def lines(outcome: Outcome) -> list[tuple[str, str]]:
+    """Of each line on standard output, the first word and the rest."""
+    return [(line.partition(" ")[0], line.partition(" ")[2]) for line in outcome.stdout.splitlines()]
+
+
+def words(outcome: Outcome) -> set[str]:
+    return {word for word, _ in lines(outcome)}
+
+
+def everything(workspace: Workspace) -> list[Any]:
+    return workspace.query(EVERYTHING)
+
+
+def setup(workspace: Workspace, *options: str) -> Outcome:
+    outcome = workspace.operate("setup", *options)
+    assert outcome.code == 0, outcome.output
+    return outcome
+
+
+def test_from_nothing_to_a_scene(empty: Workspace) -> None:
+    """setup, parcels, setup --aoi parcels, a scene: a worker needs nothing else, and makes nothing."""
+    first = setup(empty)
+    assert {"made", "lacking"} == words(first)
+    assert not empty.one("SELECT to_regclass('signatures') IS NOT NULL")
+    tables.create_parcels(empty.connection, "parcels", GRID.epsg)
+    parcels = empty.add_parcels(squares(9))
+    second = setup(empty, "--aoi", "parcels")
+    assert "lacking" not in words(second), second.stdout
+    scene = empty.add_s2()
+    before = everything(empty)
+    assert empty.run("s2").code == 0
+    assert_same(empty.signatures(scene), scene.expected(parcels))
+    assert everything(empty) == before
+
+
+def test_twice_changes_nothing(empty: Workspace) -> None:
+    setup(empty)
+    tables.create_parcels(empty.connection, "parcels", GRID.epsg)
+    empty.add_parcels(squares(9))
+    empty.tables["hists_table"] = "hists"
+    setup(empty, "--aoi", "parcels", "--partitioned", "10")
+    before, area = everything(empty), empty.query("SELECT * FROM aois")
+    again = setup(empty, "--aoi", "parcels", "--partitioned", "10")
+    assert words(again) == {"ok"}, again.stdout
+    assert (everything(empty), empty.query("SELECT * FROM aois")) == (before, area)
+    assert empty.operate("setup", "--check").code == 0
+
+
+def test_what_others_made_stays(workspace: Workspace) -> None:
+    """Their tables, whatever they lack; a view in place of the catalogue."""
+    workspace.query("ALTER TABLE dias_catalogue RENAME TO theirs")
+    workspace.query("CREATE VIEW dias_catalogue AS SELECT * FROM theirs")
+    workspace.add_parcels(squares(3))
+    before = set(everything(workspace))
+    setup(workspace, "--aoi", "parcels")
+    assert before <= set(everything(workspace))
+    assert workspace.one("SELECT count(*) FROM aois") == 1
+    made = {line[0].split()[1] for line in set(everything(workspace)) - before}
+    assert {"scene_source", "signatures", "extraction_log"} <= made
+
+
+@pytest.mark.parametrize("option", ["--check", "--dry-run"])
+def test_looking_changes_nothing(option: str, empty: Workspace) -> None:
+    for make in (
+        lambda: None,
+        lambda: setup(empty),
+        lambda: tables.create_parcels(empty.connection, "parcels", GRID.epsg),
+        lambda: empty.add_parcels(squares(3)),
+    ):
+        make()
+        before = everything(empty)
+        asked = empty.operate("setup", option, "--role", "nobody")
+        assert asked.code == (2 if option == "--check" else 0), asked.output
+        assert everything(empty) == before
+        assert "lacking" in words(asked)
+        assert "made" not in words(asked)
+    assert not empty.one("SELECT count(*) FROM pg_roles WHERE rolname = 'nobody'")
+
+
+def test_a_log_of_an_earlier_version(workspace: Workspace) -> None:
+    """It gets the column and the indexes that came later, and keeps its rows."""
+    workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.query("ALTER TABLE extraction_log DROP COLUMN settings")
+    for name in ("results", "pauses", "open"):
+        workspace.query(f"DROP INDEX IF EXISTS extraction_log_{name}")
+    assert workspace.operate("setup", "--check").code == 2
+    outcome = setup(workspace)
+    assert sum(word == "made" for word, _ in lines(outcome)) == 5, outcome.stdout  # and the table of places
+    assert workspace.log(scene)[0]["outcome"] == "extracted"
+    assert workspace.one(
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'extraction_log'::regclass AND attname = 'settings'"
+    )
+    assert words(setup(workspace)) == {"ok"}
+
+
+def test_tables_in_schemas_with_odd_names(empty: Workspace) -> None:
+    empty.query('CREATE SCHEMA "My Tables"')
+    empty.tables.update(
+        catalogue_table="My Tables.Scenes", aoi_table="My Tables.a'oi", results_table='My Tables."quoted"'
+    )
+    empty.args.update(aoi_field="the name")
+    setup(empty)
+    tables.create_parcels(empty.connection, "parcels", GRID.epsg)
+    empty.add_parcels(squares(3))
+    setup(empty, "--aoi", "parcels")
+    assert empty.one("""SELECT "the name" FROM "My Tables"."a'oi" """) == "my_aoi"
+    assert empty.one("""SELECT count(*) FROM "My Tables".extraction_log""") == 0
+    assert empty.one("""SELECT count(*) FROM "My Tables".scene_source""") == 0
+    assert empty.run("s2").code == 0
+
+
+def test_the_catalogue_has_the_indexes_that_claims_need(empty: Workspace) -> None:
+    setup(empty)
+    tables.create_parcels(empty.connection, "parcels", GRID.epsg)
+    empty.add_parcels(squares(3))
+    setup(empty, "--aoi", "parcels")
+    asked = empty.run("s2", "--check")
+    (advice,) = [line for line in asked.stdout.splitlines() if " indexes: " in line]
+    assert "CREATE INDEX" not in advice
+
+
+# The area
+
+
+def area(workspace: Workspace) -> BaseGeometry:
+    (found,) = workspace.query("SELECT ST_AsBinary(wkb_geometry) FROM aois WHERE name = 'my_aoi'")
+    return shapely.from_wkb(bytes(found[0]))
+
+
+def parcels_in_degrees(workspace: Workspace) -> BaseGeometry:
+    (found,) = workspace.query("SELECT ST_AsBinary(ST_Transform(ST_Union(wkb_geometry), 4326)) FROM parcels")
+    return shapely.from_wkb(bytes(found[0]))
+
+
+@pytest.mark.parametrize("spread", [0.0, 3_000.0, 400_000.0])
+def test_around_the_parcels(spread: float, workspace: Workspace) -> None:
+    """All parcels lie within, wherever they are; and there are not many vertices."""
+    workspace.query("DELETE FROM aois")
+    moved = [shapely.affinity.translate(one, spread * (i % 3), spread * (i // 3)) for i, one in enumerate(squares(9))]
+    workspace.add_parcels(moved)
+    setup(workspace, "--aoi", "parcels")
+    found = area(workspace)
+    assert shapely.is_valid(found)
+    assert found.contains(parcels_in_degrees(workspace))
+    assert shapely.get_num_coordinates(found) < 5_000
+
+
+@pytest.mark.parametrize(
+    "spoil", ["DELETE FROM parcels", "UPDATE parcels SET wkb_geometry = NULL", "DROP TABLE parcels"]
+)
+def test_around_no_parcels(spoil: str, workspace: Workspace) -> None:
+    workspace.query("DELETE FROM aois")
+    workspace.add_parcels(squares(2))
+    workspace.query(spoil)
+    outcome = workspace.operate("setup", "--aoi", "parcels")
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert "parcel_table" in outcome.errors[0]
+
+
+@pytest.mark.parametrize("name", ["area.gpkg", "area.geojson", "area.shp"])
+@pytest.mark.parametrize("epsg", [GRID.epsg, 4326, 3035])
+def test_from_a_file(name: str, epsg: int, workspace: Workspace, tmp_path: Path) -> None:
+    """Whatever its CRS: the area is where the file says."""
+    workspace.query("DELETE FROM aois")
+    wanted = geopandas.GeoSeries([ground(1000), shapely.affinity.translate(ground(10), 9000, 0)], crs=GRID.epsg)
+    points = [*wanted.to_crs(epsg), shapely.Point(0, 0)] if name != "area.shp" else [*wanted.to_crs(epsg)]
+    geopandas.GeoDataFrame(geometry=geopandas.GeoSeries(points, crs=epsg)).to_file(tmp_path / name)
+    setup(workspace, "--aoi", str(tmp_path / name))
+    expected = shapely.union_all(wanted.segmentize(100).to_crs(4326).to_numpy())
+    found = area(workspace)
+    assert shapely.is_valid(found)
+    assert found.symmetric_difference(expected).area < expected.area * 1e-4
+
+
+@pytest.mark.parametrize("srid", [None, 3035])
+@pytest.mark.parametrize("kind", ["Polygon", "MultiPolygon", "Geometry"])
+def test_into_a_table_of_others(kind: str, srid: int | None, workspace: Workspace, tmp_path: Path) -> None:
+    """In its form and its SRID."""
+    of_type = f"geometry({kind}, {srid})" if srid else "geometry"
+    workspace.query(f"DROP TABLE aois; CREATE TABLE aois (gid serial PRIMARY KEY, name text, wkb_geometry {of_type})")
+    parts = geopandas.GeoSeries([ground(100), shapely.affinity.translate(ground(100), 9000, 0)], crs=GRID.epsg)
+    geopandas.GeoDataFrame(geometry=parts).to_file(tmp_path / "area.gpkg")
+    setup(workspace, "--aoi", str(tmp_path / "area.gpkg"))
+    rows = workspace.query("SELECT ST_SRID(wkb_geometry), ST_NumGeometries(wkb_geometry) FROM aois")
+    assert {row[0] for row in rows} == {srid or 4326}
+    assert sum(row[1] for row in rows) == 2
+    assert len(rows) == (2 if kind == "Polygon" and srid else 1)
+
+
+def without_crs(path: Path) -> None:
+    geopandas.GeoDataFrame(geometry=[ground()]).to_file(path)
+    path.with_suffix(".prj").unlink(missing_ok=True)
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+@pytest.mark.parametrize(
+    ("name", "write", "word"),
+    [
+        ("none.gpkg", lambda path: None, "no such file"),
+        ("text.gpkg", lambda path: path.write_text("nothing"), "cannot be read"),
+        ("area.shp", without_crs, "coordinate reference system"),
+        (
+            "points.gpkg",
+            lambda path: geopandas.GeoDataFrame(geometry=[shapely.Point(1, 1)], crs=4326).to_file(path),
+            "no polygon",
+        ),
+        (
+            "layers.gpkg",
+            lambda path: [
+                geopandas.GeoDataFrame(geometry=[ground()], crs=GRID.epsg).to_file(path, layer=layer)
+                for layer in ("one", "two")
+            ],
+            "layers",
+        ),
+    ],
+)
+def test_files_that_cannot_be_used(name: str, write: Any, word: str, workspace: Workspace, tmp_path: Path) -> None:
+    workspace.query("DELETE FROM aois")
+    write(tmp_path / name)
+    outcome = workspace.operate("setup", "--aoi", str(tmp_path / name))
+    assert (outcome.code, len(outcome.errors)) == (2, 1), outcome.output
+    assert name in outcome.errors[0]
+    assert word in outcome.errors[0]
+    assert workspace.one("SELECT count(*) FROM aois") == 0
+
+
+# Partitions
+
+
+def test_partitions(workspace: Workspace) -> None:
+    """For all scenes of the catalogue, and some that come; each with what a table made by a worker has."""
+    parcels = workspace.add_parcels(squares(4))
+    workspace.query("ALTER SEQUENCE dias_catalogue_id_seq RESTART 95")
+    scenes = [workspace.add_s2(f"2020-04-{day:02}T10:00:31") for day in range(1, 11)]
+    setup(workspace, "--partitioned", "8")
+    assert workspace.one("SELECT relkind FROM pg_class WHERE relname = 'signatures'") == "p"
+    assert workspace.one("SELECT obj_description('signatures'::regclass)") == MADE_HERE
+    bounds = workspace.query(
+        "SELECT pg_get_expr(relpartbound, oid), relreplident FROM pg_class WHERE relispartition AND relkind = 'r'"
+    )
+    assert {row[1] for row in bounds} == {"f"}
+    assert sorted(row[0] for row in bounds) == sorted(
+        f"FOR VALUES FROM ({first}) TO ({first + 8})" for first in (88, 96, 104, 112)
+    )
+    assert workspace.run("s2", "--all").code == 0
+    for scene in scenes:
+        assert_same(workspace.signatures(scene), scene.expected(parcels))
+    # Scenes that come: another setup makes room for them.
+    for _ in range(20):
+        workspace.add_row(f"later{uuid.uuid4().hex}", status="extracted")
+    later = workspace.add_s2("2020-05-01T10:00:31")
+    assert workspace.run("s2", "--scene", later.reference).code == 2
+    setup(workspace)
+    assert workspace.run("s2", "--scene", later.reference).code == 0
+    assert_same(workspace.signatures(later), later.expected(parcels))
+
+
+def test_a_table_with_rows_gets_no_partitions(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(4))
+    workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    before = everything(workspace)
+    workspace.query("DROP TABLE IF EXISTS scene_source")
+    outcome = workspace.operate("setup", "--partitioned")
+    assert outcome.code == 0
+    assert [line for line in everything(workspace) if "scene_source" not in line[0]] == before
+
+
+# The role
+
+
+def as_role(workspace: Workspace, role: str) -> None:
+    workspace.db_config["database"]["connection"].update(dbuser=role, dbpasswd=PASSWORD)
+
+
+@pytest.mark.parametrize("partitioned", [(), ("--partitioned",)], ids=["plain", "partitioned"])
+def test_a_worker_with_this_role(partitioned: tuple[str, ...], workspace: Workspace, role: str, tmp_path: Path) -> None:
+    """It has what it needs, in a database that lets nobody in without a grant."""
+    parcels = workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    workspace.tables["hists_table"] = "hists"
+    workspace.query(
+        sql.SQL(
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC;"
+            " REVOKE ALL ON spatial_ref_sys FROM PUBLIC"
+        ).format(sql.Identifier(workspace.database))
+    )
+    owner = dict(workspace.db_config["database"]["connection"])
+    as_role(workspace, role)
+    workspace.write_config()
+    theirs = tmp_path / "theirs.json"
+    theirs.write_text((workspace.cwd / "db_config.json").read_text())
+    theirs.chmod(0o600)
+    workspace.db_config["database"]["connection"].update(owner)
+    outcome = setup(workspace, "--role", role, "--role-config", str(theirs), *partitioned)
+    assert PASSWORD not in outcome.output
+    assert "GRANT SELECT" not in outcome.stdout
+    assert sum(word == "granted:" for word, _ in lines(outcome)) > 8
+    as_role(workspace, role)
+    asked = workspace.run("s2", "--check")
+    assert asked.code == 0, asked.output
+    assert workspace.run("s2").code == 0
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+    for verb in ("status", "forecast"):
+        looked = workspace.operate(verb)
+        assert (looked.code, looked.errors) == (0, []), looked.output
+    # And again, so that rows are replaced.
+    workspace.ingest(scene)
+    assert workspace.run("s2").code == 0
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+    # But nothing else.
+    assert workspace.one("SELECT has_table_privilege(%s, 'dias_catalogue', 'DELETE')", role) is False
+    assert (
+        workspace.one("SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = %s", role) is False
+    )
+
+
+def test_a_role_without_a_password_is_not_made(workspace: Workspace, role: str) -> None:
+    """Nobody is there to type one."""
+    workspace.add_parcels(squares(5))
+    refused = workspace.operate("setup", "--role", role)
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert "--role-config" in refused.errors[0]
+    assert not workspace.one("SELECT count(*) FROM pg_roles WHERE rolname = %s", role)
+
+
+def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> None:
+    """swarm/worker_role.sql, for the same tables."""
+    workspace.tables["hists_table"] = "hists"
+    workspace.add_parcels(squares(5))
+    setup(workspace)
+    workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
+    outcome = setup(workspace, "--role", role)
+    names = {
+        ':"DBNAME"': workspace.database, ":catalogue": "public.dias_catalogue", ":aois": "public.aois",
+        ":parcels": "public.parcels", ":log": "public.extraction_log", ":results": "public.signatures",
+        ":hists": "public.hists", ":places": "public.scene_source", "SCHEMA public": "SCHEMA public",
+        "spatial_ref_sys": "public.spatial_ref_sys",
+    }  # fmt: skip
+    columns = {":aoi_field": "name", ":parcel_id": "ogc_fid", ":parcel_geometry": "wkb_geometry"}
+
+    def canonical(rights: str, on: str) -> tuple[str, str]:
+        for variable, value in columns.items():
+            rights = rights.replace(variable, value)
+        parts = rights.replace('"', "").replace("(", " ( ").replace(")", " ) ").replace(",", " ").split()
+        inside = False
+        found: list[str] = []
+        group: list[str] = []
+        for part in parts:
+            if part == "(":
+                inside, group = True, []
+            elif part == ")":
+                inside = False
+                found[-1] += f"({' '.join(sorted(group))})"
+            elif inside:
+                group.append(part)
+            else:
+                found.append(part)
+        return " ".join(sorted(found)), on.replace('"', "")
+
+    wanted = {canonical(rights, names.get(on, on.replace(':"DBNAME"', workspace.database))) for rights, on in GRANTS}
+    said = {
+        canonical(rights, on)
+        for line in outcome.stdout.splitlines()
+        if line.startswith("granted: ")
+        for rights, _, on in [line.removeprefix("granted: ").partition(" TO ")[0].partition(" ON ")]
+    }
+    assert said == wanted
+
+
+def test_a_superuser_is_no_role_for_workers(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(5))
+    outcome = workspace.operate("setup", "--role", workspace.postgis.user)
+    assert any(word == "lacking" and workspace.postgis.user in rest for word, rest in lines(outcome))
+    assert "granted:" not in words(outcome)
