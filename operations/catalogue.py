@@ -92,6 +92,7 @@ class Catalogue:
         for start in range(0, len(products), ROWS_AT_ONCE):
             some = {bare(product.reference): product for product in products[start : start + ROWS_AT_ONCE]}
             with self._database.transaction(f"adding to {self._tables.catalogue}") as cursor:
+                cursor.execute(statement("ingest.as_it_is_now"))
                 cursor.execute(statement("ingest.alone"), {"catalogue": str(self._tables.catalogue)})
                 self._add(cursor, some, added)
         return added
@@ -194,9 +195,10 @@ class Catalogue:
         if not placed:
             return
         places = {"places": self._places.identifier}
-        cursor.execute(statement("ingest.places_exist"), {"table": self._places.identifier.as_string(cursor)})
+        cursor.execute(shared("tables.lock_creation"))
+        cursor.execute(shared("places.exists"), {"table": self._places.identifier.as_string(cursor)})
         if not scalar(cursor):
-            cursor.execute(statement("ingest.make_places", **places))
+            cursor.execute(statement("setup.create_places", **places))
         others = [place.bucket if self._bucket and place.bucket != self._bucket else None for _, place in placed]
         parameters = {
             "scenes": [scene for scene, _ in placed],

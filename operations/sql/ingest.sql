@@ -1,8 +1,10 @@
+-- :as_it_is_now
+-- What others have committed is seen, whatever the database's default.
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+
 -- :alone
--- What nobody else who ingests is at meanwhile: looking what is there, and adding what is not. What they have committed
--- must be seen afterwards, whatever the database's default.
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-SELECT pg_advisory_xact_lock(1128418563, hashtext(%(catalogue)s))
+-- Nobody else who ingests comes between looking what is there and adding what is not.
+SELECT pg_advisory_xact_lock(1128418564, hashtext(%(catalogue)s))
 
 -- :known
 -- Of some names without `.SAFE`, those that the catalogue has, with or without: with their scene.
@@ -37,14 +39,6 @@ FROM unnest(%(obstimes)s::timestamp[], %(references)s::text[], %(cards)s::text[]
 ORDER BY obstime, reference
 ON CONFLICT DO NOTHING
 RETURNING id, reference
-
--- :places_exist
--- Whether there is the table of places.
-SELECT to_regclass(%(table)s) IS NOT NULL
-
--- :make_places
--- The table of places, beside the catalogue.
-CREATE TABLE IF NOT EXISTS {places} (obsid integer PRIMARY KEY, bucket text, prefix text)
 
 -- :add_places
 -- Where products lie; what is known already stays.

@@ -133,7 +133,7 @@ def test_objects_that_are_none(value: object) -> None:
     west=st.floats(-180, 179), south=st.floats(-85, 80), width=st.floats(0.5, 12), height=st.floats(0.5, 4),
     closed=st.booleans(), backwards=st.booleans(), wrapped=st.booleans(),
 )  # fmt: skip
-def test_boxes_anywhere(  # noqa: PLR0913
+def test_boxes_anywhere(
     west: float, south: float, width: float, height: float, closed: bool, backwards: bool, wrapped: bool
 ) -> None:
     """However it is written, the box comes out, with its middle between -180 and 180 degrees."""
