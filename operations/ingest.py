@@ -12,7 +12,8 @@ from pathlib import Path
 
 from extractors.backoff import spread
 from extractors.config import Directory, read_store_config
-from extractors.errors import ConfigurationError, DatabaseUnavailableError, OutageError
+from extractors.errors import ConfigurationError, OutageError
+from extractors.health import report
 from extractors.logs import progress
 from extractors.text import say
 from operations.catalogue import Catalogue
@@ -31,6 +32,8 @@ SOURCES = ("store", "stac", "odata", "file")
 NAMED = 3
 MOST_REASONS = 20
 STEPS = 1000
+# For the health file: what a source may take for a batch, with all its waiting.
+LONGEST_BATCH_SECONDS = 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,16 +57,18 @@ def run(options: argparse.Namespace) -> int:
         catalogue = Catalogue(opened, bucket, options.dry_run)
         while True:
             try:
+                if opened.database.closed:
+                    opened.reopen()
                 Round(source, catalogue, opened, options).run()
             except OutageError as error:
                 if options.watch is None:
                     raise
                 log.warning("%s; looking again in %g s", error, options.watch)
-                if isinstance(error, DatabaseUnavailableError):
-                    opened.reopen()
             if options.watch is None:
                 return 0
-            time.sleep(spread(options.watch, 0.95, 1.05))
+            pause = spread(options.watch, 0.95, 1.05)
+            report("pausing", pause)
+            time.sleep(pause)
 
 
 def open_source(options: argparse.Namespace) -> tuple[ProductSource, str | None]:
@@ -130,8 +135,11 @@ class Round:
         """Ask, write, and say what came of it."""
         with progress(STEPS, "", f"ingest from {self._options.source}") as bar:
             done = 0.0
+            doing = f"ingesting from {self._options.source}"
+            report(doing, LONGEST_BATCH_SECONDS)
             for batch in self._source.batches(self._question):
                 self._take(batch)
+                report(doing, LONGEST_BATCH_SECONDS)
                 done += batch.share
                 bar.update(min(STEPS, int(done * STEPS)) - bar.n)
         for code, counted in self._counts.items():

@@ -22,7 +22,7 @@ WKT = re.compile(r"(?:SRID=(\d+);)?\s*(?:MULTI)?POLYGON\s*(?:Z|M|ZM)?\s*(\([\s\d
 Ring = Sequence[tuple[float, float]]
 
 
-class OutlineError(ValueError):
+class OutlineError(Exception):
     """An outline that cannot be used; the message goes on after "its outline"."""
 
 

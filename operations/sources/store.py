@@ -8,6 +8,7 @@ import datetime as dt
 import logging
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -17,7 +18,7 @@ from xml.parsers import expat
 
 import rasterio
 import shapely
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from shapely import Polygon
 from shapely.affinity import translate
@@ -158,7 +159,7 @@ class StoreSource:
         pieces = [(0, self._store.read(item, 0, HEADER_BYTES))]
         if driver == "GTiff":
             directory = _directory_of(pieces[0][1])
-            if directory + HEADER_BYTES // 2 > HEADER_BYTES:
+            if HEADER_BYTES // 2 < directory < item.size:
                 start = max(0, directory - HEADER_BYTES)
                 pieces.append((start, self._store.read(item, start, 2 * HEADER_BYTES)))
         return pieces
@@ -184,8 +185,10 @@ def _directory_of(head: bytes) -> int:
 def _outline_of(path: Path, driver: str, key: str) -> Polygon:
     """The four sides of an image, in degrees."""
     try:
-        with rasterio.open(path, driver=driver) as image:
-            crs, corner, columns, rows = image.crs, image.transform, image.width, image.height
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, driver=driver) as image:
+                crs, corner, columns, rows = image.crs, image.transform, image.width, image.height
         if crs is None or corner.is_identity:
             raise outlines.OutlineError(f"is unknown: the header {key} does not say where its image lies")
         steps = [number / POINTS_PER_SIDE for number in range(POINTS_PER_SIDE)]
