@@ -182,6 +182,16 @@ class TableReader:
         srid, in_degrees = self._reference(self.catalogue, self.catalogue.columns["footprint"])
         return (LONGITUDE_LATITUDE, True) if srid is None else (srid, in_degrees)
 
+    @property
+    def footprint_srid(self) -> int:
+        """The catalogue's SRID."""
+        return self.footprints[0]
+
+    @property
+    def in_degrees(self) -> bool:
+        """Whether that is longitude and latitude."""
+        return self.footprints[1]
+
     @cached_property
     def aois(self) -> Table:
         """The AOI table, with all its columns."""

@@ -54,6 +54,14 @@ class Source(ABC):
         """Whether there is any object whose key starts with `prefix`."""
 
     @abstractmethod
+    def list_folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below `prefix`, which ends with a slash, in their order."""
+
+    @abstractmethod
+    def read(self, item: StoredObject, start: int, length: int) -> bytes:
+        """A piece of an object, which is shorter where the object ends."""
+
+    @abstractmethod
     def download(
         self,
         objects: Mapping[Path, StoredObject],

@@ -107,6 +107,34 @@ class ObjectStore(Source):
         """Whether there is any object whose key starts with `prefix`."""
         return any(self._pages(prefix, MOST_OBJECTS_OF_A_PRODUCT))
 
+    def list_folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below `prefix`, in their order."""
+        found: dict[str, None] = {}
+        more: dict[str, Any] | None = {"Delimiter": "/"}
+        while more is not None:
+            page = self._page(prefix, more)
+            for folder in page.get("CommonPrefixes", []):
+                found[folder["Prefix"].removeprefix(prefix).strip("/")] = None
+            more = {"Delimiter": "/", **_next(page)} if page.get("IsTruncated") else None
+        return sorted(found)
+
+    def read(self, item: StoredObject, start: int, length: int) -> bytes:
+        """A piece of an object, which is shorter where the object ends."""
+        last = min(start + length, item.size) - 1
+        if last < start:
+            return b""
+
+        def piece() -> bytes:
+            ranged = f"bytes={start}-{last}"
+            answer = self._client.get_object(Bucket=self._settings.bucket, Key=item.key, Range=ranged, **self._payer)
+            with answer["Body"] as body:
+                content: bytes = body.read(last - start + 1)
+            if len(content) != last - start + 1:
+                raise boto.ResponseStreamingError(error=f"{len(content):,} bytes of {item.key}, not those of {ranged}")
+            return content
+
+        return self._ask(f"reading {item.key}", piece)
+
     def _pages(self, prefix: str, most: int | None) -> Iterator[list[StoredObject]]:
         more: dict[str, Any] | None = {}
         keys = 0
@@ -117,7 +145,7 @@ class ObjectStore(Source):
             if most is not None and keys > most:
                 raise too_many(prefix, most)
             yield _objects(page)
-            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+            more = _next(page) if page.get("IsTruncated") else None
 
     def _page(self, prefix: str, more: Mapping[str, Any]) -> Any:
         def request() -> Any:
@@ -373,6 +401,11 @@ def _objects(page: Mapping[str, Any]) -> list[StoredObject]:
         for item in page.get("Contents", [])
         if not item["Key"].endswith("/")
     ]
+
+
+def _next(page: Mapping[str, Any]) -> dict[str, Any]:
+    """What asks for the page after this one."""
+    return {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def _begun(file: File) -> File:
