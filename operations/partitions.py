@@ -10,7 +10,7 @@ from extractors.database.connection import Database, scalar
 from extractors.database.schema import MADE_HERE, Table
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
-from operations.report import Report
+from operations.lines import Report
 from operations.session import EarlyReader, Session, own_tables
 from operations.sql import statement
 

@@ -16,7 +16,7 @@ from extractors.database.schema import Table
 from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS
 from extractors.errors import ConfigurationError
 from extractors.text import say
-from operations.report import Report
+from operations.lines import Report
 from operations.session import EarlyReader, Session, own_tables
 from operations.sql import statement
 

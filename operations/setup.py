@@ -20,12 +20,13 @@ from extractors.database.tables import SETTINGS, Tables, make_tables
 from extractors.errors import ConfigurationError
 from operations.area import make_area
 from operations.indexes import add_indexes, alone
+from operations.lines import Report
 from operations.options import add_card, add_dry_run
 from operations.partitions import SCENES, cover_scenes, make_partitioned
-from operations.report import Report
 from operations.role import grant_rights
 from operations.session import EarlyReader, Session, own_tables, session
 from operations.sql import statement
+from operations.views import make_views
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
                 reader = opened.reader(options.card)
                 if not reader.parcels.absent:
                     cover_scenes(opened, reader, report)
+                    make_views(opened, reader, report, options.card)
                 if options.role is not None:
                     grant_rights(opened, reader, options.role, options.role_config, report)
     return ConfigurationError.exit_code if options.check and report.lacking else 0
