@@ -1,7 +1,7 @@
 """What a verb works with: configuration, session, and readers of the tables; nothing of it makes anything."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -100,4 +100,5 @@ def own_tables(tables: Tables) -> list[Table]:
     """The tables into which workers write what they compute, whether they are there or not."""
     others = {"catalogue", "aois", "parcels", "log"}
     values = [getattr(tables, one.name) for one in fields(tables) if one.name not in others]
+    values += [table for value in values if isinstance(value, Mapping) for table in value.values()]
     return [value for value in values if isinstance(value, Table)]

@@ -36,3 +36,20 @@ LEFT JOIN LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid),
                                '^FOR VALUES FROM \(''?(-?[0-9]+)''?\) TO \(''?(-?[0-9]+)''?\)$') bound ON true
 WHERE i.inhparent = %(table)s::regclass
 ORDER BY 3, 2
+
+-- :is_clustered
+-- Whether a table has been put into the order of one of its indexes.
+SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = %(table)s::regclass AND indisclustered AND indisvalid)
+
+-- :unfinished
+-- How many scenes with numbers from one up to, but not including, another are still to be done.
+SELECT count(*) FROM {catalogue}
+WHERE id >= %(first)s AND id < %(after)s AND btrim(status::text) IN ('ingested', 'inprogress')
+
+-- :cluster
+-- Puts the rows of a partition into the order of an index. Nobody can read it meanwhile.
+CLUSTER {partition} USING {index}
+
+-- :analyze
+-- Has the planner know what a partition holds.
+ANALYZE {partition}

@@ -352,6 +352,9 @@ def test_a_worker_with_this_role(partitioned: tuple[str, ...], workspace: Worksp
     assert asked.code == 0, asked.output
     assert workspace.run("s2").code == 0
     assert_same(workspace.signatures(scene), scene.expected(parcels))
+    for verb in ("status", "forecast"):
+        looked = workspace.operate(verb)
+        assert (looked.code, looked.errors) == (0, []), looked.output
     # And again, so that rows are replaced.
     workspace.ingest(scene)
     assert workspace.run("s2").code == 0

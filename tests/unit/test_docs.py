@@ -12,10 +12,13 @@ from pydantic import BaseModel
 from extractors import config, errors
 from extractors.health import VARIABLE
 from extractors.runtime.options import read_options
+from operations.options import VERBS
+from operations.options import read_options as read_operations_options
+from operations.status import NUMBERS
 from tests.support.environment import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md")]
-PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md")]
+PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md", "operations.md")]
 PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
 STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed"}
 OUTCOMES = {"extracted", "no_parcels", "notfound", "absent", "failed", "error", "lost", "claim_lost", "given_back"}
@@ -153,3 +156,20 @@ def test_every_file_that_security_names_exists() -> None:
         if name.startswith("tests/"):
             continue
         assert (ROOT / name).exists() or (ROOT / "extractors" / name).exists(), name
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_of_the_operations(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_operations_options([verb, "--help"])
+    text = page("operations.md")
+    assert f"[`{verb}`](#{verb})" in text
+    common = text.partition("\n## ")[0]
+    options = set(re.findall(r"--[a-z][a-z0-9-]+", capsys.readouterr().out)) - {"--help"}
+    assert {"--db-config", "--log-format"} <= options
+    for option in options:
+        assert re.search(rf"`{option}\b", section(text, verb)) or re.search(rf"`{option}\b", common), option
+
+
+def test_every_number_that_a_condition_can_be_on() -> None:
+    assert NUMBERS.keys() <= rows(section(page("operations.md"), "status")).keys()

@@ -22,7 +22,9 @@ from extractors.database.sql import BLOCK, statement
 ROOT = Path(__file__).parents[2]
 PACKAGE, OPERATIONS = Path(extractors.__file__).parent, Path(operations.__file__).parent
 SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "places", "queue", "results", "slots", "tables")
-OPERATIONS_FILES = ("area", "indexes", "partitions", "role", "session", "setup", "views")
+OPERATIONS_FILES = (
+    "area", "forecast", "indexes", "partitions", "progress", "report", "retry", "role", "session", "setup", "views"
+)  # fmt: skip
 
 
 def blocks(package: str, names: tuple[str, ...]) -> list[tuple[str, str]]:
