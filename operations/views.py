@@ -5,11 +5,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from extractors.config import LONGEST_IDENTIFIER_BYTES, TableName
+from extractors.config import LONGEST_IDENTIFIER_BYTES, SOURCES, TableName
 from extractors.database.schema import Table, find
 from extractors.labels import BANDS
 from extractors.model import STATUSES
@@ -98,20 +98,23 @@ def obstime(catalogue: Table) -> sql.Composed:
     return sql.SQL("c.obstime::timestamp").format()
 
 
-def sources_of(cursor: "PgCursor", opened: Session, log: Table, results: Table, card: str | None = None) -> Sources:
-    """What the labels of a table stand for: those that workers would write with this configuration, of one CARD or of
-    all, and those that the log knows of."""
-    found: dict[str, dict[str, str]] = {}
+def settings_of(
+    cursor: "PgCursor", opened: Session, log: Table, results: Table, card: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """The settings that the numbers in a table depend on, by CARD: those that workers would use with this
+    configuration, of one CARD or of all, and those that the log knows. SOURCES: what all these labels stand for."""
+    found: dict[str, dict[str, Any]] = {}
     for code in BANDS if card is None else [card]:
         try:
-            found[code] = {label: band for band, label in opened.config.for_card(code).extraction.layers(code)}
+            found[code] = opened.config.for_card(code).extraction.meaning(code)
         except ValueError:
             # `bands` for all CARDs need not fit each of them; a worker says so.
             continue
     if not log.absent and "settings" in log.columns:
-        cursor.execute(statement("views.sources", log=log.identifier), {"results": str(results)})
-        for code, sources in cursor.fetchall():
-            found[code] = {**found.get(code, {}), **sources}
+        cursor.execute(statement("views.settings", log=log.identifier), {"results": str(results)})
+        for code, settings in cursor.fetchall():
+            sources = {**found.get(code, {}).get(SOURCES, {}), **settings[SOURCES]}
+            found[code] = {**settings, SOURCES: sources}
     return found
 
 
@@ -126,7 +129,8 @@ def make_views(opened: Session, reader: EarlyReader, report: Report, card: str |
         if results.absent:
             report.lacks("views", f"of {results}")
             return
-        sources = sources_of(cursor, opened, reader.log, results, card)
+        settings = settings_of(cursor, opened, reader.log, results, card)
+        sources = {code: one[SOURCES] for code, one in settings.items()}
         of = Wide(results, hists if hists and not hists.absent else None, catalogue, sources)
     base = results.name
     wanted = {

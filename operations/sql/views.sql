@@ -74,7 +74,7 @@ CREATE VIEW {view} AS {query}
 -- Says who made it, and from what.
 COMMENT ON VIEW {view} IS {comment}
 
--- :sources
--- What labels of a table of results stand for, by CARD, as the log knows it.
-SELECT DISTINCT card, settings -> 'sources' FROM {log}
+-- :settings
+-- The settings that the numbers in a table of results have been made with, by CARD, as the log knows them.
+SELECT DISTINCT card, settings FROM {log}
 WHERE results = %(results)s AND outcome = 'extracted' AND jsonb_typeof(settings -> 'sources') = 'object'
