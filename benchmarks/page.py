@@ -73,8 +73,8 @@ FROM (SELECT pid, obsid, band, abs(spread * mean) AS spread,
                        hashint4(d.id * 7919 + p.ogc_fid) %% 1000 / 1000.0 AS noise) made
             WHERE d.status = 'extracted' AND b.card = d.card AND d.id BETWEEN %(first)s AND %(last)s) valued) spread"""
 LOG = """
-INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, started_at, finished_at, outcome, status, detail,
-                            parcels_selected, rows_written, settings)
+INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, started_at, finished_at, outcome, status,
+                            detail, parcels_selected, rows_written, settings)
 SELECT d.id, reference, card, 'benchmark', 'public.signatures', 'worker ' || d.id % 4, at,
        at + (20 + d.id % 30) * interval '1 second',
        CASE status WHEN 'failed' THEN 'error' ELSE status END, status,

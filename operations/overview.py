@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
 # Parcels that are looked at one by one; and how many of a large table come into question for that.
-SAMPLE, CANDIDATES = 1000, 50_000
+SAMPLE, CANDIDATES = 500, 50_000
 # Cells along the longer side of the map.
 CELLS = 32
 # Rows of a table that are read from one end to the other, if no index finds those of a parcel.
@@ -141,6 +141,7 @@ class Reading:
     def overview(self, chosen: Sequence[int]) -> Overview:
         """All; `chosen`: parcels that are looked at in any case."""
         cursor, names, values = self._cursor, self._names, self._values
+        cursor.execute(statement("report.memory"))
         cursor.execute(statement("progress.now"))
         now: dt.datetime = scalar(cursor)
         months: dict[tuple[str, dt.date], Counter[str]] = {}

@@ -197,13 +197,14 @@ def _completeness(found: Overview, chosen: Sequence[int]) -> tuple[str, str]:
     sample = set(found.sample)
     what = (
         f"Observations in each month: of {len(sample):,} parcels of the area, drawn at random, the share that has "
-        f"none, 1, 2, 3, or {MANY} and more; of Sentinel-2 only those without clouds (at most a tenth of the pixels in the "
-        "classes 3, 8, 9, 10, 11; without histograms, a mean scene class from 4 up to 6). Of each pass, one counts."
+        f"none, 1, 2, 3, or {MANY} and more; and of single ones by number, how many. Of Sentinel-2, those without "
+        "clouds count (at most a tenth of the pixels in the classes 3, 8, 9, 10, 11; without histograms, a mean scene "
+        "class from 4 up to 6); of each pass, one."
     )
     by_month: dict[tuple[str, dt.date], dict[int, int]] = {}
     for seen in found.seen:
         by_month.setdefault((seen.card, seen.month), {})[seen.pid] = seen.clear
-    head = ["month", "", "median", "none", *(f"parcel {pid}" for pid in chosen)]
+    head = ["month", "", "median", "none", *(f"no. {pid}" for pid in chosen)]
     parts = []
     for card in _in_order(card for card, _ in by_month):
         rows = []

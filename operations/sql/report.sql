@@ -1,3 +1,7 @@
+-- :memory
+-- Until the transaction ends, rows of some hundred parcels are sorted without temporary files.
+SET LOCAL work_mem = '64MB'
+
 -- :months
 -- Scenes of this configuration by CARD, month and status.
 WITH aoi AS MATERIALIZED (

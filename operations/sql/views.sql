@@ -37,10 +37,11 @@ FROM (SELECT *, count(*) FILTER (WHERE pass IS NULL AND since > interval '2 minu
 ORDER BY pid, card, pass, part, valid_pixels DESC NULLS LAST, obsid
 
 -- :pass
--- The pass that a product's name tells: platform, and start of the datatake or absolute orbit.
-CASE card WHEN 's2' THEN substring(reference FROM '^(S2[A-Z]_MSIL2A_[0-9]+T[0-9]+)_')
-          WHEN 'bs' THEN substring(reference FROM '^(S1[A-Z])_')
-                         || substring(reference FROM '^S1[A-Z]_.._GRD._1S.._[0-9]+T[0-9]+_[0-9]+T[0-9]+_([0-9]+)_') END
+-- The pass that a product's name tells: platform, and start of the datatake or absolute orbit. Without patterns, which take
+-- longer than all the rest.
+CASE WHEN card = 's2' AND starts_with(reference, 'S2') AND substr(reference, 4, 8) = '_MSIL2A_' THEN left(reference, 26)
+     WHEN card = 'bs' AND starts_with(reference, 'S1') AND substr(reference, 7, 4) = '_GRD'
+         THEN left(reference, 3) || nullif(split_part(reference, '_', 7), '') END
 
 -- :progress
 -- Scenes by CARD and month of observation, and how many of them have which status.
@@ -67,7 +68,7 @@ WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
 DROP VIEW IF EXISTS {view}
 
 -- :create
--- Makes a view.
+-- Makes a view, which is not there.
 CREATE VIEW {view} AS {query}
 
 -- :comment

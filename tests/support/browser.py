@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ class Tab:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Ask for something; returns the answer."""
@@ -121,7 +125,8 @@ def browser(folder: Path) -> Iterator[Tab]:
         while (address := re.search(r"DevTools listening on (ws://\S+)", notes.read_text(errors="replace"))) is None:
             assert process.poll() is None and time.monotonic() < end, notes.read_text(errors="replace")
             time.sleep(0.1)
-        yield Tab(address[1])
+        with closing(Tab(address[1])) as tab:
+            yield tab
     finally:
         process.terminate()
         try:
