@@ -10,7 +10,7 @@ from extractors.database.schema import Table
 from extractors.database.tables import LONGITUDE_LATITUDE
 from extractors.errors import ConfigurationError
 from operations.doors import module
-from operations.report import Report
+from operations.lines import Report
 from operations.session import EarlyReader, Session
 from operations.sql import statement
 

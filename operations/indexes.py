@@ -9,7 +9,7 @@ from psycopg2 import sql
 from extractors.database.connection import Database, scalar
 from extractors.database.schema import Table, WantedIndex, all_indexes
 from extractors.errors import OutageError
-from operations.report import Report
+from operations.lines import Report
 from operations.sql import statement
 
 

@@ -18,6 +18,8 @@ VERBS: Mapping[str, str] = {
     "retry": "set scenes back to 'ingested'",
     "index": "add the indexes that help to tables that are there, and close partitions",
     "forecast": "estimate what a burst will take, and compare it with what it took",
+    "report": "write a page of HTML: progress, a map, completeness, failures, throughput, seasons of parcels",
+    "plot": "draw the season of one parcel",
 }
 
 

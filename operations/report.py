@@ -1,34 +1,133 @@
-"""What a verb has seen and done, a line for each thing on standard output."""
+"""`python -m operations report`: one file of HTML that says how far everything is, and what came of it.
 
-import logging
-from collections.abc import Callable
+It needs no server and no network. Nothing is made in the database, and all of it is of one moment, but for the
+forecast, which is made just before.
+"""
 
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from extractors.errors import ConfigurationError, one_line
+from extractors.labels import BANDS
 from extractors.text import say
+from operations.forecast import read_forecast
+from operations.overview import Overview, Reading
+from operations.page.document import overview, page, seasons
+from operations.progress import conditions_of
+from operations.seasons import Season, read_seasons
+from operations.session import EarlyReader, Session, session
+from operations.sql import statement
 
-log = logging.getLogger(__name__)
+# Parcels that are shown if nobody chooses any, and the most that anybody may choose.
+FEW, MOST = 4, 50
 
 
-class Report:
-    """Says what is there, what is made, and what is lacking. changes: whether anything is made at all."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its own options."""
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the file that is written (.html)")
+    parser.add_argument(
+        "--parcel",
+        metavar="N",
+        type=int,
+        nargs="+",
+        action="extend",
+        default=[],
+        help=f"parcels whose seasons are shown (default: {FEW} at random)",
+    )
 
-    def __init__(self, changes: bool) -> None:
-        self.changes = changes
-        self.lacking = False
 
-    def there(self, name: str, seen: str) -> None:
-        """Say what was there already."""
-        say(f"ok {name}: {seen}")
+def run(options: argparse.Namespace) -> int:
+    """Write it."""
+    check_folder(options.out)
+    chosen = list(dict.fromkeys(options.parcel))
+    if len(chosen) > MOST:
+        raise ConfigurationError(f"--parcel: {len(chosen)} parcels are too many for one page; write up to {MOST}")
+    with session(options) as opened:
+        reader = usable(opened)
+        forecasts = [read_forecast(opened, code) for code in BANDS]
+        found, shown = _read(opened, reader, chosen)
+    args = opened.config.args
+    subtitle = (
+        f"Area {args.name}, {args.startdate:%Y-%m-%d} to {args.enddate:%Y-%m-%d} (not included); state of "
+        f"{found.moment:%Y-%m-%d %H:%M} UTC"
+    )
+    parts = overview(found, [one for one in forecasts if one.scenes], [season.pid for season in shown])
+    content = page(f"Parcel extraction: {args.name}", subtitle, [*parts, seasons(shown, bool(chosen))])
+    size = write(options.out, content.encode())
+    say(f"made {options.out}: {size / 1e6:.2f} MB; parcels shown: {', '.join(str(one.pid) for one in shown) or 'none'}")
+    return 0
 
-    def make(self, name: str, what: str, make: Callable[[], object]) -> None:
-        """Make something that is lacking, and say so; or only say that it is lacking."""
-        if not self.changes:
-            self.lacks(name, what)
-            return
-        log.info("making %s: %s", name, what)
-        make()
-        say(f"made {name}: {what}")
 
-    def lacks(self, name: str, what: str) -> None:
-        """Say what is lacking and is not made here and now."""
-        self.lacking = True
-        say(f"lacking {name}: {what}")
+def usable(opened: Session) -> EarlyReader:
+    """A reader of tables that are there as far as a page needs them."""
+    reader = opened.reader()
+    if reader.parcels.absent or not reader.has_area():
+        raise ConfigurationError(
+            "a report needs parcels and an area: import parcels, then run `operations setup --aoi parcels`"
+        )
+    return reader
+
+
+def read_parcels(opened: Session, reader: EarlyReader, pids: Sequence[int]) -> list[Season]:
+    """The seasons of these parcels alone."""
+    tables = reader.all()
+    with opened.database.transaction("reading results") as cursor:
+        cursor.execute(statement("progress.begin"))
+        reading = Reading(cursor, opened, reader, tables)
+        _check_known(reading, opened, pids)
+        return read_seasons(cursor, reading.results(), pids, conditions_of(opened, tables, None))
+
+
+def check_folder(file: Path) -> None:
+    """Raise ConfigurationError if the file could not be written, before anything is read."""
+    if not file.resolve().parent.is_dir() or file.is_dir():
+        raise ConfigurationError(f"--out: {file} cannot be written; write a file in a folder that is there")
+
+
+def write(file: Path, content: bytes) -> int:
+    """Write the file, all of it or nothing; returns its size."""
+    try:
+        with NamedTemporaryFile(dir=file.resolve().parent, prefix=f".{file.name}.", delete=False) as part:
+            try:
+                part.write(content)
+                part.flush()
+                # As any new file has them.
+                mask = os.umask(0)
+                os.umask(mask)
+                Path(part.name).chmod(0o666 & ~mask)
+                Path(part.name).replace(file)
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise ConfigurationError(f"--out: {file} cannot be written ({one_line(error)}); write another one") from error
+    return len(content)
+
+
+def _read(opened: Session, reader: EarlyReader, chosen: Sequence[int]) -> tuple[Overview, list[Season]]:
+    tables = reader.all()
+    with opened.database.transaction("reading what is there") as cursor:
+        cursor.execute(statement("progress.begin"))
+        reading = Reading(cursor, opened, reader, tables)
+        _check_known(reading, opened, chosen)
+        found = reading.overview(chosen)
+        pids = list(chosen) or _few(found)
+        return found, read_seasons(cursor, found.results, pids, conditions_of(opened, tables, None))
+
+
+def _check_known(reading: Reading, opened: Session, pids: Sequence[int]) -> None:
+    """Raise ConfigurationError for a parcel that there is not."""
+    if missing := [pid for pid in pids if pid not in reading.known(pids)]:
+        tables = opened.config.tables
+        raise ConfigurationError(
+            f"--parcel: {tables.parcel_table} has no parcel with {tables.parcel_id} = {missing[0]}; write another"
+        )
+
+
+def _few(found: Overview) -> list[int]:
+    """Some parcels of the sample, if possible such as have been observed."""
+    observed = {seen.pid for seen in found.seen}
+    return ([pid for pid in found.sample if pid in observed] or found.sample)[:FEW]

@@ -27,7 +27,8 @@ prepare_postgis() {
 # are skipped.
 prepare_test_tools() {
     _install_if_possible ip:iproute2 iptables:iptables pgbouncer:pgbouncer strace:strace faketime:faketime \
-        shellcheck:shellcheck radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ogr2ogr:gdal-bin openssl:openssl
+        shellcheck:shellcheck radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ogr2ogr:gdal-bin openssl:openssl \
+        chromium:chromium
 }
 
 # The same for the tests on a swarm, which need root: a Docker engine, which is not started, and what makes machines for

@@ -63,7 +63,7 @@ class Advice:
     def indexes(self) -> str:
         """Which indexes are lacking, as the statements that make them."""
         reader = self._reader
-        wanted = [*wanted_indexes(reader), *wanted_by_scene(own_tables(reader))]
+        wanted = [*wanted_indexes(reader), *wanted_by_scene(tables_of_results(reader))]
         with self._database.transaction("looking at indexes") as cursor:
             lacking = [
                 f"CREATE INDEX CONCURRENTLY ON {index}"
@@ -109,7 +109,7 @@ def wanted_of_log(log: Table) -> list[WantedIndex]:
     ]
 
 
-def own_tables(reader: TableReader) -> list[Table]:
+def tables_of_results(reader: TableReader) -> list[Table]:
     """The tables of results that are there."""
     return [table for table in reader.of_results.values() if not table.absent]
 

@@ -57,11 +57,11 @@ DOOR, HEAVY_CODE = f"{PACKAGE}.attempt", f"{PACKAGE}.scene"
 """The one import inside a function: where it stands, and what it opens."""
 OTHER_DOOR = f"{OPERATIONS}.doors"
 """That of the other package, through which its verbs are loaded, and what few of them need."""
-HEAVY_OPERATIONS = {f"{OPERATIONS}.{name}" for name in ("outlines", "ingest", "catalogue", "sources")}
+HEAVY_OPERATIONS = {f"{OPERATIONS}.{name}" for name in ("outlines", "drawing", "ingest", "catalogue", "sources")}
 """Its modules that may load heavy libraries, and packages of such modules."""
 STARTS_AT_ONCE = f"{PACKAGE}.health"
 """Runs every few seconds in a container, and may load parts of the standard library only when it needs them."""
-HEAVY_LIBRARIES = {"numpy", "pandas", "geopandas", "shapely", "rasterio", "boto3", "botocore", "pyproj"}
+HEAVY_LIBRARIES = {"numpy", "pandas", "geopandas", "shapely", "rasterio", "boto3", "botocore", "pyproj", "matplotlib"}
 WITH_THE_OUTSIDE = {"psycopg2", "boto3", "botocore", "os", "io", "pathlib", "tempfile", "socket", "subprocess"}
 """What the statistics do without: they know neither files nor tables."""
 

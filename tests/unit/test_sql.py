@@ -23,17 +23,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE, OPERATIONS = Path(extractors.__file__).parent, Path(operations.__file__).parent
 SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "places", "queue", "results", "slots", "tables")
 OPERATIONS_FILES = (
-    "ingest",
-    "area",
-    "forecast",
-    "indexes",
-    "partitions",
-    "progress",
-    "retry",
-    "role",
-    "session",
-    "setup",
-)
+    "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session", "setup",
+    "views",
+)  # fmt: skip
 
 
 def blocks(package: str, names: tuple[str, ...]) -> list[tuple[str, str]]:
