@@ -42,14 +42,15 @@ NO_SECRET = SecretStr("")
 KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+PixelRule = Literal["centre", "all_touched", "fraction"]
 LABEL = rf"[!-~]{{1,{labels.LONGEST_LABEL}}}"
 # Settings that change the numbers of a CARD; and which band each label stands for.
 SOURCES = "sources"
 NUMBERS_DEPEND_ON = {
-    "s2": ("radiometry",),
-    "bs": ("backscatter_unit",),
-    "c6": ("coherence_band_order",),
-    "c1": ("coherence_band_order",),
+    "s2": ("radiometry", "pixel_rule"),
+    "bs": ("backscatter_unit", "pixel_rule"),
+    "c6": ("coherence_band_order", "pixel_rule"),
+    "c1": ("coherence_band_order", "pixel_rule"),
 }
 # Classes of SCL, and those that count as clear unless others are named: vegetation, bare soil, water, unclassified.
 MOST_CLASSES = 12
@@ -194,6 +195,8 @@ def parse_classes(given: Any) -> Any:
 
 def parse_statistics(given: Any) -> Any:
     """Names of statistics that can be added; raises ValueError for others."""
+    if given is None:
+        return None
     if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
         raise ValueError("not a list of names")
     for name in given:
@@ -215,7 +218,7 @@ RadarBands = Annotated[Pairs | None, BeforeValidator(parse_bands("bs"))]
 AnyBands = Annotated[Pairs | None, BeforeValidator(parse_bands(*labels.BANDS))]
 Indices = Annotated[tuple[tuple[str, str], ...], BeforeValidator(parse_indices)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(parse_classes)]
-Statistics = Annotated[tuple[str, ...], BeforeValidator(parse_statistics)]
+Statistics = Annotated[tuple[str, ...] | None, BeforeValidator(parse_statistics)]
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: "" if value is None else value)]
 
 
@@ -303,7 +306,8 @@ class CardSettings(Section):
     cores: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     band_labels: Literal["classic", "api"] = Field(default="classic", examples=["classic"])
     # Beside the established eight.
-    extra_statistics: Statistics = Field(default=(), examples=[["p10", "p90", "pixels"]])
+    extra_statistics: Statistics = Field(default=None, examples=[["p10", "p90", "pixels"]])
+    pixel_rule: PixelRule = Field(default="centre", examples=["all_touched"])
     coherence_band_order: Literal["product", "historical"] = Field(default="product", examples=["product"])
     # Parcel rules, of which parcels count and which part of them; 0: all, and as they are.
     inward_buffer_m: Annotated[float, Field(ge=0, le=10_000)] = Field(default=0, examples=[10])
@@ -374,7 +378,7 @@ class Extraction(Sentinel2Settings):
     @property
     def statistics(self) -> tuple[signatures.Statistic, ...]:
         """What is computed of every parcel and band, in the order of the results."""
-        return signatures.with_extra(self.extra_statistics)
+        return signatures.with_extra(self.extra_statistics or ())
 
     def layers(self, code: str) -> labels.Layers:
         """What is extracted of a CARD: bands and their labels, in the order of the results. ValueError for a band that

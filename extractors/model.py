@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from extractors.errors import OutageError, UnusableSceneError
 from extractors.indices import CLASSES, Formula
-from extractors.signatures import STATISTICS, Statistic
+from extractors.signatures import CENTRE, STATISTICS, Statistic
 from extractors.text import printable
 
 if TYPE_CHECKING:
@@ -214,13 +214,15 @@ class Layer:
 @dataclass(frozen=True)
 class StatisticsRequest:
     """What is to be computed of every parcel: by which engine, for which layers (those of bands that the scene has),
-    how many parcels of each chunk rasterstats computes as well, and which statistics. clear: also of pixels in these
-    classes only, for all layers but those of classes; None: not. shifts: what is added to the values of a band."""
+    how many parcels of each chunk rasterstats computes as well, which statistics, and which pixels are a parcel's.
+    clear: also of pixels in these classes only, for all layers but those of classes; None: not. shifts: what is added
+    to the values of a band."""
 
     engine: str
     verified_parcels: int
     layers: tuple[Layer, ...]
     statistics: tuple[Statistic, ...] = STATISTICS
+    pixel_rule: str = CENTRE
     clear: tuple[int, ...] | None = None
     shifts: Mapping[str, float] = field(default_factory=dict)
 

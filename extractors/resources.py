@@ -23,6 +23,7 @@ from extractors.indices import DECIBEL, Formula
 from extractors.labels import SIDES, resolution
 from extractors.model import Check, Layer, Limits, ParcelRules, StatisticsRequest
 from extractors.products.card import Card
+from extractors.signatures import FRACTION
 
 if TYPE_CHECKING:
     from extractors.products.source import Source
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What the log calls the engine where pixels count by their share; and the one that cannot do that.
+SHARES, REFERENCE = "exactextract", "rasterstats"
 # Bytes for a scene, and for each core beside that: a Sentinel-2 tile takes half a gigabyte, decoded.
 MEMORY, MEMORY_PER_CORE = 700_000_000, 200_000_000
 # Of Sentinel-2: decoded, and while it is decoded (1,024 rows and columns).
@@ -74,6 +77,11 @@ class Start:
         """What will be written into the column `band`."""
         return [layer.label for layer in self.layers]
 
+    @property
+    def by_fraction(self) -> bool:
+        """Whether pixels count by their share."""
+        return self.config.extraction.pixel_rule == FRACTION
+
     def _layers(self) -> tuple[Layer, ...]:
         """What is extracted, as it is configured; raises ConfigurationError if that cannot be."""
         name, categorical = self.options.db_config, self.card.categorical
@@ -87,6 +95,16 @@ class Start:
             raise ConfigurationError(
                 f"{name}: database.tables.hists_table: histograms are of {categorical}, which is not among "
                 f"extraction.bands; add it there, or remove hists_table"
+            )
+        if self.by_fraction and histograms:
+            raise ConfigurationError(
+                f"{name}: database.tables.hists_table: histograms count whole pixels, and with extraction.pixel_rule "
+                "fraction there are shares; remove hists_table, or write another pixel_rule"
+            )
+        if self.by_fraction and REFERENCE in {self.options.engine, self.config.extraction.engine}:
+            raise ConfigurationError(
+                f"{name}: extraction.pixel_rule: the engine rasterstats knows no fractions of pixels; remove that "
+                "engine, or write another pixel_rule"
             )
         # One histogram, however many labels the band has.
         first = bands.index(categorical) if histograms and categorical else None
@@ -163,10 +181,11 @@ class Resources:
         # Whether the checks have passed that wait until there is a scene to claim.
         self.proven = False
         self.request = StatisticsRequest(
-            self.options.engine or self.config.extraction.engine,
+            SHARES if start.by_fraction else self.options.engine or self.config.extraction.engine,
             self.config.extraction.verified_parcels,
             start.layers,
             self.config.extraction.statistics,
+            self.config.extraction.pixel_rule,
             self.config.extraction.clear_classes,
         )
 

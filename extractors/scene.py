@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import rasterio
@@ -40,6 +41,7 @@ from extractors.raster.libraries import check_driver, check_proj, transformation
 from extractors.resources import Resources, Start
 from extractors.signatures import ChunkResult
 from extractors.statistics.rules import shaped, with_enough_pixels
+from extractors.statistics.zonal import check_fractions
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +158,9 @@ def checks_of_database(start: Start) -> list[Check]:
 
 
 def checks_of_libraries(start: Start) -> list[Check]:
-    """What is asked of PROJ and GDAL."""
-    return [Check("PROJ", check_proj), Check("GDAL", partial(check_driver, start.card.format.driver))]
+    """What is asked of PROJ and GDAL, and of what only some settings need."""
+    checks = [Check("PROJ", check_proj), Check("GDAL", partial(check_driver, start.card.format.driver))]
+    return [*checks, Check("exactextract", check_fractions)] if start.by_fraction else checks
 
 
 def advice(start: Start) -> list[Check]:
@@ -373,6 +376,8 @@ def say_computed(counts: ParcelCounts) -> None:
 def selected(scene: Scene, resources: Resources, srid: int, folder: Path, counts: ParcelCounts) -> Iterator[Selection]:
     """The scene's parcels in the CRS of this number, kept in a file in `folder` until the block ends."""
     counts.versions |= VERSIONS
+    if resources.start.by_fraction:
+        counts.versions["exactextract"] = metadata.version("exactextract")
     with ExitStack() as stack:
         with counts.step("parcels"):
             chunk_size = resources.config.extraction.chunk_size

@@ -127,6 +127,8 @@ EXTRA = (
     Statistic("pixels", lambda values: values.pixels, PIXELS, PIXELS, scaled=_as_number),
     Statistic("nodata", lambda values: values.pixels - values.counts, INVALID, INVALID, scaled=_as_number),
 )
+# Which pixels are a parcel's: those whose centre lies in it, all that it touches, or each with its covered share.
+CENTRE, ALL_TOUCHED, FRACTION = "centre", "all_touched", "fraction"
 # Tables of statistics have a row per parcel, and these columns before all others.
 NAMES = tuple(statistic.name for statistic in STATISTICS)
 EXTRA_NAMES = tuple(statistic.name for statistic in EXTRA)

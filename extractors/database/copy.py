@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from extractors.database.parcels import PID_AT, PROBLEM_AT, TOO_MANY_VERTICES, WITHOUT_ID, WKB_AT
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
 from extractors.database.schema import Table
-from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, RESULTS
+from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, RESULTS, WHOLE
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
 from extractors.signatures import ChunkResult, Signatures
@@ -34,8 +34,6 @@ WITHOUT_AREA = 1
 PROBLEMS = {WITHOUT_AREA: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
 # Points, lines and collections of all kinds, as shapely numbers them.
 OTHER_TYPES = (0, 1, 2, 4, 5, 7)
-# Statistics that are numbers of pixels, and may stand in columns of integers.
-WHOLE = {"count", "pixels", "nodata"}
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 
@@ -170,7 +168,7 @@ def _csv(table: ResultsTable, obsid: int, part: Signatures) -> list[str]:
     values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
     values |= dict(zip(table.statistics, part.table.T.tolist(), strict=True))
     for name in WHOLE & values.keys():
-        values[name] = [int(number) for number in values[name]]
+        values[name] = [int(number) if number.is_integer() else number for number in values[name]]
     csv.writer(text).writerows(zip(*(values[name] for name in table.table.columns), strict=True))
     return text.getvalue().splitlines(keepends=True)
 

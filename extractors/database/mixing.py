@@ -37,6 +37,7 @@ UNSAID: dict[str, Any] = {
     "inward_buffer_m": 0,
     "min_area_m2": 0,
     "min_pixels": 0,
+    "pixel_rule": "centre",
     SOURCES: {label: band for code in DEFAULT for preset in PRESETS for band, label in layers(code, preset)},
 }
 # In the place of a log that is still to be made.

@@ -17,7 +17,7 @@ from extractors.database.schema import GEOGRAPHY, MADE_HERE, Column, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
 from extractors.labels import DEFAULT, PRESETS, label
-from extractors.signatures import EXTRA_NAMES, NAMES
+from extractors.signatures import EXTRA_NAMES, FRACTION, NAMES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -51,12 +51,14 @@ PARCEL_GEOMETRY = ("its boundary; tables.parcel_geometry names another column", 
 LOG_COLUMNS = {"run_id", "attempt", "status", "retry_after", "parcels_without_geometry", "versions"}
 # Came with a later version.
 SETTINGS = "settings"
+# Statistics that are numbers of pixels, and may stand in columns of integers.
+WHOLE = {"count", "pixels", "nodata"}
 # Columns that are written, and the types that can hold them.
 RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS} | {
-    name: INTEGERS | FLOATS if name == "count" else FLOATS for name in NAMES
+    name: INTEGERS | FLOATS if name in WHOLE else FLOATS for name in NAMES
 }
 # Columns of statistics that are written only if they are asked for.
-EXTRA_TYPES = {name: INTEGERS | FLOATS if name in {"pixels", "nodata"} else FLOATS for name in EXTRA_NAMES}
+EXTRA_TYPES = {name: INTEGERS | FLOATS if name in WHOLE else FLOATS for name in EXTRA_NAMES}
 HIST_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "hist": {"json", "jsonb", "text"}}
 GAP_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "reason": TEXTS, "bands": TEXTS}
 # The labels of the bands that are extracted unless others are asked for; those of both presets fit into what we make.
@@ -335,7 +337,11 @@ class TableReader:
 def result_types(settings: Extraction) -> dict[str, set[str]]:
     """The columns of results that are written with these settings, and the types that can hold them."""
     wanted = {statistic.name for statistic in settings.statistics}
-    return RESULT_TYPES | {name: types for name, types in EXTRA_TYPES.items() if name in wanted}
+    types = RESULT_TYPES | {name: types for name, types in EXTRA_TYPES.items() if name in wanted}
+    if settings.pixel_rule == FRACTION:
+        # Shares of pixels are no integers.
+        types |= dict.fromkeys(WHOLE & types.keys(), FLOATS)
+    return types
 
 
 def statistic_columns(types: Collection[str]) -> sql.Composed:

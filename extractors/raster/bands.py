@@ -166,7 +166,7 @@ class GridBands:
         if not len(polygons):
             return
         areas = polygons.boxes_within.areas
-        large = areas > LARGEST_WINDOW_PIXELS
+        large = (areas > LARGEST_WINDOW_PIXELS) & polygons.divisible
         if large.any():
             needs = self._needs(polygons.to_read(LARGEST_WINDOW_PIXELS), polygons.polygons.vertices)
             compact = np.flatnonzero(~large)
@@ -201,7 +201,7 @@ class GridBands:
                     yield Part(chosen, polygons[chosen], arrays, others=self._decoded_others)
                     continue
                 arrays = [band.stored.read(rows, columns) for band in self.bands]
-                here = polygons[chosen].polygons.on(self.grid.cut(rows, columns))
+                here = polygons[chosen].polygons.on(self.grid.cut(rows, columns), polygons.rule)
                 others: list[Pixels] = [other.window(rows, columns) for other in self.others]
                 yield Part(chosen, here, arrays, self._without_infinite(arrays), others)
 

@@ -57,9 +57,10 @@ class ChunkTask:
         return result
 
     def _on_grid(self, polygons: Polygons, grid: GridLayers) -> ChunkOnGrid:
-        here = polygons.on(grid.bands.grid)
+        here = polygons.on(grid.bands.grid, self._request.pixel_rule)
         pixels = here.to_read(min(LARGEST_WINDOW_PIXELS, LARGEST_PARCEL_PIXELS))
-        fits = (pixels <= LARGEST_PARCEL_PIXELS) & grid.bands.fit(pixels, polygons.vertices)
+        most = LARGEST_PARCEL_PIXELS if here.divisible else LARGEST_WINDOW_PIXELS
+        fits = (pixels <= most) & grid.bands.fit(pixels, polygons.vertices) & here.usable
         # With what is computed of them already, if they are all.
         fitting = here if fits.all() else here[np.flatnonzero(fits)]
         return ChunkOnGrid(grid.bands, grid.layers, self._pid[fits], fitting, self._pid[~fits])

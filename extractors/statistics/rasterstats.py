@@ -12,7 +12,7 @@ import rasterio.features
 import rasterstats
 import shapely
 
-from extractors.signatures import COUNT, INVALID, PIXELS, STATISTICS, Statistic, check_classes
+from extractors.signatures import ALL_TOUCHED, COUNT, INVALID, PIXELS, STATISTICS, Statistic, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 from extractors.statistics.pixels import Marked, Pixels, Stored, as_pixels
 
@@ -26,6 +26,7 @@ class RasterstatsZones:
     def __init__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> None:
         self._names = [statistic.reference for statistic in wanted]
         self._grid = polygons.grid
+        self._all_touched = polygons.rule == ALL_TOUCHED
         self._geometries = polygons.polygons.geometries
         # Only parcels near the grid are asked for: an empty box (a parcel without extent on a pixel's edge) is an
         # error in rasterstats, and one far away could be any size.
@@ -73,7 +74,7 @@ class RasterstatsZones:
     def _rows(self, pixels: Pixels, **options: Any) -> Iterator[tuple[int, dict[Any, Any]]]:
         """The position of each parcel near the grid, and what rasterstats has for it."""
         nodata, transform = pixels.nodata, self._grid.transform
-        options["nodata"] = nodata
+        options |= {"nodata": nodata, "all_touched": self._all_touched}
         if isinstance(pixels, Stored):
             shapes = list(self._geometries[self._near])
             rows = rasterstats.zonal_stats(shapes, pixels.array, affine=transform, **options)
@@ -89,7 +90,11 @@ class RasterstatsZones:
             # Its pixels by the same rasterisation, but on the grid alone; all others are set to nodata. So are those
             # outside its box, to which rasterstats does not look: the box is the shells', and holes may lie beside it.
             inside = rasterio.features.rasterize(
-                [(self._geometries[index], 1)], self._grid.shape, transform=transform, dtype="uint8"
+                [(self._geometries[index], 1)],
+                self._grid.shape,
+                transform=transform,
+                dtype="uint8",
+                all_touched=self._all_touched,
             )
             masked = np.full(self._grid.shape, nodata, dtype=pixels.dtype)
             box = self._boxes.slices(index)

@@ -8,7 +8,7 @@ repetitions and islands need no special care, and one list serves all bands on t
 The arithmetic follows, operation by operation, what `rasterstats` has GDAL do (pixel coordinates relative to the
 polygon's own bounding box), so the pixels are the same even where an edge passes within a rounding error of a centre.
 Only polygons with an edge exactly on a centre line are left to GDAL itself, which treats upper and lower edges
-differently there.
+differently there; and all of them, one by one, where every pixel counts that a polygon touches.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.signatures import COUNT, STATISTICS, Statistic, check_classes
+from extractors.signatures import ALL_TOUCHED, COUNT, STATISTICS, Statistic, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, Polygons, PolygonsOnGrid
 from extractors.statistics.pixels import Pixels, as_pixels
 
@@ -91,8 +91,13 @@ class ScanlineZones:
 
 
 def rasterize(polygons: PolygonsOnGrid, only: slice | None = None) -> Spans:
-    """The pixels of each polygon: those whose centre lies inside it, cut to the grid. only: those in these rows."""
+    """The pixels of each polygon: those whose centre lies inside it, or that it touches, as its rule says, cut to the
+    grid. only: those in these rows."""
     only = only or slice(0, polygons.grid.shape[0])
+    if polygons.rule == ALL_TOUCHED:
+        everyone = np.arange(len(polygons))
+        by_gdal = [_by_gdal(polygons[index : index + 1], only) for index in everyone]
+        return _replaced(_nothing(len(polygons)), everyone, by_gdal)
     edges = _edges(polygons, only)
     spans = _cut(polygons, edges, only)
     # Overlapping parts of one parcel would repeat pixels.
@@ -220,12 +225,11 @@ def _by_gdal(polygon: PolygonsOnGrid, only: slice) -> Spans:
     columns = polygon.grid.shape[1]
     box = polygon.boxes if polygon.boxes.areas[0] <= LARGEST_BOX_PIXELS else polygon.boxes_within
     if box.areas[0] > LARGEST_BOX_PIXELS and shapely.get_num_geometries(polygon.polygons.geometries[0]) > 1:
-        parts = Polygons(shapely.get_parts(polygon.polygons.geometries)).on(polygon.grid)
+        parts = Polygons(shapely.get_parts(polygon.polygons.geometries)).on(polygon.grid, polygon.rule)
         found = [_by_gdal(parts[number : number + 1], only) for number in range(len(parts))]
         return _each_pixel_once(Spans.joined(found, 1), np.array([True]))
-    nothing = np.empty(0, dtype=np.int64)
     if box.areas[0] == 0:
-        return Spans(nothing, nothing, nothing, 1)
+        return _nothing(1)
     top, bottom, left, right = (int(side[0]) for side in (box.top, box.bottom, box.left, box.right))
     mask = rasterio.features.rasterize(
         [(polygon.polygons.geometries[0], 1)],
@@ -233,6 +237,7 @@ def _by_gdal(polygon: PolygonsOnGrid, only: slice) -> Spans:
         transform=polygon.grid.cut(slice(top, bottom), slice(left, right)).transform,
         fill=0,
         dtype="uint8",
+        all_touched=polygon.rule == ALL_TOUCHED,
     )
     first_row, first_column = max(top, only.start), max(left, 0)
     last_row, last_column = max(first_row, min(bottom, only.stop)), max(first_column, min(right, columns))
@@ -242,6 +247,12 @@ def _by_gdal(polygon: PolygonsOnGrid, only: slice) -> Spans:
     begin, end = np.flatnonzero(changes == 1) + 1, np.flatnonzero(changes == -1) + 1
     row, column = np.divmod(begin, inside.shape[1] + 2)
     return Spans(np.zeros_like(begin), (row + first_row) * columns + column - 1 + first_column, end - begin, 1)
+
+
+def _nothing(zones: int) -> Spans:
+    """Zones without pixels."""
+    none = np.empty(0, dtype=np.int64)
+    return Spans(none, none, none, zones)
 
 
 def _replaced(spans: Spans, zones: Integers, by: list[Spans]) -> Spans:

@@ -1,25 +1,34 @@
 """Zonal statistics: the engines, how they are checked, and why a parcel has no statistics.
 
-A parcel's pixels are those whose centre lies inside it; pixels equal to nodata and NaN are left out. The numbers are
-by definition those of `rasterstats.zonal_stats`. An engine makes zones of polygons on a grid, once for all bands on
-that grid; zones take the pixels of a band and return its table of statistics.
+A parcel's pixels are those whose centre lies inside it, unless another rule is asked for; pixels equal to nodata and
+NaN are left out. The numbers are by definition those of `rasterstats.zonal_stats`. An engine makes zones of polygons on
+a grid, once for all bands on that grid; zones take the pixels of a band and return its table of statistics.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from extractors.errors import ConfigurationError, one_line
 from extractors.model import StatisticsRequest
-from extractors.signatures import COUNT, HIGHEST, LOWEST, STATISTICS, Statistic
+from extractors.signatures import COUNT, FRACTION, HIGHEST, LOWEST, STATISTICS, Statistic
 from extractors.statistics.grid import Array, Floats, Integers, PolygonsOnGrid
 from extractors.statistics.pixels import Marked, Pixels
 from extractors.statistics.rasterstats import RasterstatsZones
 from extractors.statistics.scanline import ScanlineZones
+
+try:
+    from extractors.statistics.fraction import FractionZones
+except ImportError as missing:
+    FractionZones, MISSING = None, one_line(missing)  # type: ignore[assignment, misc]
+else:
+    MISSING = ""
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +55,8 @@ class Zones(Protocol):
     """The parcels of a chunk on one grid, ready for the bands that have this grid."""
 
     @property
-    def pixels(self) -> Integers:
-        """How many pixel centres of the grid lie in each parcel, valid or not."""
+    def pixels(self) -> Array:
+        """How many pixels of the grid are each parcel's, valid or not; the sum of their shares, if these count."""
 
     def statistics(self, values: Pixels | Array, nodata: float = 0) -> Floats:
         """Parcels x the statistics wanted, for pixels, or an array of the grid's shape and its nodata; count 0 and NaN
@@ -69,6 +78,23 @@ class Engine(Protocol):
 
 REFERENCE = "rasterstats"
 ENGINES: Mapping[str, Engine] = {"scanline": ScanlineZones, REFERENCE: RasterstatsZones}
+
+
+def check_fractions() -> str:
+    """That the library for shares of pixels is there; raises ConfigurationError."""
+    if FractionZones is None:
+        raise ConfigurationError(
+            f"extraction.pixel_rule: fraction needs the library exactextract, which cannot be loaded "
+            f'({MISSING}); install "parcel-extraction[fraction]", or write another pixel_rule'
+        )
+    return f"exactextract {metadata.version('exactextract')}"
+
+
+def zones_of(engine: str, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> Zones:
+    """Zones by an engine, or by shares if that is the polygons' rule."""
+    if polygons.rule == FRACTION:
+        return FractionZones(polygons, wanted)
+    return ENGINES[engine](polygons, wanted)
 
 
 def reasons(
@@ -138,11 +164,11 @@ def verified(request: StatisticsRequest, polygons: PolygonsOnGrid, question: Que
 
     Some parcels (the request says how many), spread over those given that are not too much for rasterstats, are
     computed by it as well: the histogram of each, and each in one of the tables, or more if there are fewer parcels. On
-    any difference everything given here is recomputed with rasterstats.
+    any difference everything given here is recomputed with rasterstats. Shares of pixels have no judge.
     """
     engine, sample, wanted = request.engine, request.verified_parcels, request.statistics
-    found = answer(ENGINES[engine](polygons, wanted), question)
-    if engine == REFERENCE or sample == 0 or not len(polygons):
+    found = answer(zones_of(engine, polygons, wanted), question)
+    if engine == REFERENCE or polygons.rule == FRACTION or sample == 0 or not len(polygons):
         return found
     modest = (polygons.boxes.areas <= LARGEST_JUDGED_PIXELS) & (polygons.polygons.vertices <= MOST_JUDGED_VERTICES)
     judged = np.flatnonzero(modest)

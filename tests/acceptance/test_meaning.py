@@ -90,6 +90,12 @@ CASES = {
         ("coherence_band_order product", "coherence_band_order historical"),
     ),
 }
+CASES |= {
+    f"pixel rule {rule}": Case(
+        card, {"pixel_rule": "centre"}, {"pixel_rule": rule}, ("pixel_rule centre", f"pixel_rule {rule}")
+    )
+    for card, rule in (("bs", "all_touched"), ("s2", "fraction"))
+}
 EARLY, LATE = "2020-04-01T05:23:45", "2020-04-07T05:23:45"
 
 

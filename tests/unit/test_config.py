@@ -125,6 +125,7 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "spool_megabytes": 256, "memory_megabytes": None, "server_settings": {}, "radiometry": "raw",
         "inward_buffer_m": 0, "min_area_m2": 0, "min_pixels": 0,
         "radiometry_fallback": None, "bands": None, "indices": (), "clear_classes": None, "backscatter_unit": "linear",
+        "extra_statistics": None, "pixel_rule": "centre",
     }  # fmt: skip
     assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
 
@@ -157,6 +158,7 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
         "radiometry": "harmonised", "radiometry_fallback": "baseline", "bands": {"B02": "blue", "B11_60m": "B11"},
         "indices": {"NDV": "ndvi"}, "clear_classes": [5, 4], "backscatter_unit": "db",
         "inward_buffer_m": 10, "min_area_m2": 3000, "min_pixels": 8,
+        "extra_statistics": ["p90", "pixels"], "pixel_rule": "all_touched",
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
@@ -164,7 +166,9 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
     found = config.extraction.model_dump(exclude=CARDS)
     assert found == document["extraction"] | {
         "bands": (("B02", "blue"), ("B11_60m", "B11")), "indices": (("NDV", "ndvi"),), "clear_classes": (4, 5),
+        "extra_statistics": ("p90", "pixels"),
     }  # fmt: skip
+    assert [statistic.name for statistic in config.extraction.statistics[8:]] == ["p90", "pixels"]
     assert config.extraction.layers("s2") == (("B02", "blue"), ("B11_60m", "B11"))
 
 
