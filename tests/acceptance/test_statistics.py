@@ -243,6 +243,36 @@ def test_shares_of_pixels(workspace: Workspace, card: str) -> None:
     assert "exactextract" in log["versions"]
 
 
+@pytest.mark.parametrize("rule", ["centre", "all_touched", "fraction"])
+def test_clear_pixels_by_every_rule(workspace: Workspace, rule: str) -> None:
+    """Their table has the additional columns as well, and counts all pixels of the parcel there."""
+    workspace.tables["clear_results_table"] = "clear"
+    parcels, scene = by_rule(workspace, rule, extra_statistics=["pixels", "nodata"])
+    clear = np.isin(scene.bands["SCL"], (4, 5, 6, 7)).repeat(2, axis=0).repeat(2, axis=1)
+    array = np.where(clear, scene.bands["B04"], 0)
+    if rule == "fraction":
+        features = [{"type": "Feature", "properties": {}, "geometry": mapping(parcel)} for parcel in parcels.values()]
+        box = (GRID.left, GRID.top - 600, GRID.left + 600, GRID.top)
+
+        def ask(pixels: Array) -> list[float]:
+            source = NumPyRasterSource(pixels, *box, nodata=0)
+            found: list[float] = exact_extract(source, features, ["count"], output="pandas")["count"].tolist()
+            return found
+
+        counts, pixels = ask(array), ask(np.ones_like(array))
+    else:
+        asked: dict[str, Any] = {"all_touched": rule == "all_touched", "stats": "count"}
+        valid, all_of = (rasterstats_of(parcels, pixels, 10, **asked) for pixels in (array, np.ones_like(array)))
+        counts, pixels = ([rows.get(pid, {"count": 0})["count"] for pid in parcels] for rows in (valid, all_of))
+    expected = {
+        pid: (count, everywhere, everywhere - count)
+        for pid, count, everywhere in zip(parcels, counts, pixels, strict=True)
+        if count
+    }
+    rows = workspace.query("SELECT pid, count, pixels, nodata FROM clear WHERE rtrim(band) = 'B4'")
+    assert_equal({pid: tuple(map(float, numbers)) for pid, *numbers in rows}, expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
