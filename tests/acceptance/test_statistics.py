@@ -175,9 +175,9 @@ def test_statistics_that_there_are_not(workspace: Workspace, given: Any, words: 
 # Which pixels are a parcel's
 
 
-SHIFTED = [cell(2 + 8 * i + 0.3, 3.4, 5.3, 4.2, inset=0) for i in range(6)]
-"""Their edges cross pixels."""
-OTHERS = [SHIFTED[0].boundary.buffer(3), cell(-5, 20, 8, 3), cell(20.2, 20.2, 0.3, 0.3, inset=0), PARCELS[-1]]
+SHIFTED = [cell(2 + 8 * i + 0.7, 3.6, 5.1, 4.2, inset=0) for i in range(6)]
+"""Their edges cross pixels, of which the centres lie outside."""
+OTHERS = [SHIFTED[0].boundary.buffer(4), cell(-5, 20, 8, 3), cell(20.2, 20.2, 0.2, 0.2, inset=0), PARCELS[-1]]
 """A ring with a hole, one across the image's edge, one within a pixel without its centre, one partly without data."""
 
 
