@@ -47,16 +47,17 @@ LABEL = rf"[!-~]{{1,{labels.LONGEST_LABEL}}}"
 # Settings that change the numbers of a CARD; and which band each label stands for.
 SOURCES = "sources"
 NUMBERS_DEPEND_ON = {
-    "s2": ("radiometry", "pixel_rule"),
-    "bs": ("backscatter_unit", "pixel_rule"),
-    "c6": ("coherence_band_order", "pixel_rule"),
-    "c1": ("coherence_band_order", "pixel_rule"),
+    "s2": ("radiometry",),
+    "bs": ("backscatter_unit",),
+    "c6": ("coherence_band_order",),
+    "c1": ("coherence_band_order",),
 }
 # Classes of SCL, and those that count as clear unless others are named: vegetation, bare soil, water, unclassified.
 MOST_CLASSES = 12
 CLEAR_CLASSES = (4, 5, 6, 7)
-# Those that say which parcels have numbers at all, and which part of them: of every CARD, and of histograms as well.
-PARCEL_RULES = ("inward_buffer_m", "min_area_m2", "min_pixels")
+# Those that say which parcels have numbers at all, and which part or pixels of them: of every CARD, and of histograms
+# as well.
+PARCEL_RULES = ("pixel_rule", "inward_buffer_m", "min_area_m2", "min_pixels")
 # Those of clear pixels only.
 OF_CLEAR_ROWS = ("clear_classes",)
 

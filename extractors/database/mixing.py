@@ -32,12 +32,12 @@ LONGEST_LOOK_SECONDS = 5
 # are not named here they may have any value.
 UNSAID: dict[str, Any] = {
     "radiometry": "raw",
+    "pixel_rule": "centre",
     "backscatter_unit": "linear",
     "pixels": "all",
     "inward_buffer_m": 0,
     "min_area_m2": 0,
     "min_pixels": 0,
-    "pixel_rule": "centre",
     SOURCES: {label: band for code in DEFAULT for preset in PRESETS for band, label in layers(code, preset)},
 }
 # In the place of a log that is still to be made.

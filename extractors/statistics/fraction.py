@@ -10,7 +10,7 @@ import exactextract
 import numpy as np
 import shapely
 from exactextract.feature import Feature, FeatureSource
-from exactextract.raster import NumPyRasterSource
+from exactextract.raster import RasterSource
 
 from extractors.signatures import COUNT, INVALID, PIXELS, STATISTICS, Statistic
 from extractors.statistics.grid import Array, Floats, Geometries, Grid, PolygonsOnGrid
@@ -18,8 +18,6 @@ from extractors.statistics.pixels import Marked, Pixels, Stored, as_pixels
 
 # More pixels than a parcel's box has: working piece by piece, it ends the process over rectangles (exactextract 0.3).
 MOST_CELLS = 10_000_000
-# Pixels of which values are made at a time, unless one parcel needs more.
-MOST_MADE = 1_000_000
 # What overlaps a grid by less, in parts of a pixel, does not.
 LEAST_OVERLAP = 1e-6
 
@@ -33,8 +31,7 @@ class FractionZones:
         self._names = [statistic.weighted for statistic in wanted]
         geometries = _overlapping(_valid(polygons.polygons.geometries), polygons)
         self._there = np.flatnonzero(~shapely.is_empty(geometries))
-        self._shapes = geometries[self._there]
-        self._boxes = polygons.boxes_within[self._there]
+        self._shapes = _Shapes(geometries[self._there])
 
     @cached_property
     def pixels(self) -> Floats:
@@ -71,32 +68,40 @@ class FractionZones:
     def _computed(self, pixels: Pixels, names: list[str]) -> Floats:
         if not self._there.size:
             return np.empty((0, len(names)))
-        if isinstance(pixels, Stored):
-            return self._extracted(slice(None), pixels.array, self._grid, (pixels.nodata, names))
-        # Values are made where parcels are, of some that are near each other at a time.
-        found, remaining = [], [slice(0, len(self._there))]
-        while remaining:
-            here = remaining.pop(0)
-            boxes = self._boxes[here]
-            rows = slice(int(boxes.top.min()), int(boxes.bottom.max()))
-            columns = slice(int(boxes.left.min()), int(boxes.right.max()))
-            size, number = (rows.stop - rows.start) * (columns.stop - columns.start), here.stop - here.start
-            if number > 1 and size > MOST_MADE:
-                middle = here.start + number // 2
-                remaining[:0] = [slice(here.start, middle), slice(middle, here.stop)]
-                continue
-            made, grid = pixels.within(rows, columns), self._grid.cut(rows, columns)
-            found.append(self._extracted(here, made, grid, (pixels.nodata, names)))
-        return np.concatenate(found)
-
-    def _extracted(self, chosen: slice, array: Array, grid: Grid, what: tuple[float, list[str]]) -> Floats:
-        """Statistics of some of the shapes in an array on a grid; what: what is nodata in there, and their names."""
-        nodata, names = what
-        source = NumPyRasterSource(array, *grid.bounds, nodata=array.dtype.type(nodata).item())
-        shapes = _Shapes(self._shapes[chosen])
-        found = exactextract.exact_extract(source, shapes, names, output="pandas", max_cells_in_memory=MOST_CELLS)
+        source = _Source(pixels, self._grid)
+        found = exactextract.exact_extract(source, self._shapes, names, output="pandas", max_cells_in_memory=MOST_CELLS)
         numbers: Floats = found.to_numpy(dtype=np.float64)
         return numbers
+
+
+class _Source(RasterSource):  # type: ignore[misc]
+    """Pixels as the library reads them, in windows."""
+
+    def __init__(self, pixels: Pixels, grid: Grid) -> None:
+        super().__init__()
+        self._pixels = pixels
+        self._grid = grid
+
+    def res(self) -> tuple[float, float]:
+        """Width and height of a pixel."""
+        return self._grid.transform.a, -self._grid.transform.e
+
+    def extent(self) -> tuple[float, float, float, float]:
+        """West, south, east, north."""
+        return self._grid.bounds
+
+    def nodata_value(self) -> float | int:
+        """What stands where there is no value, in their type."""
+        value: float | int = self._pixels.dtype.type(self._pixels.nodata).item()
+        return value
+
+    def srs_wkt(self) -> None:
+        """The polygons' own."""
+        return
+
+    def read_window(self, left: int, top: int, columns: int, rows: int) -> Array:
+        """The values in a window."""
+        return self._pixels.within(slice(top, top + rows), slice(left, left + columns))
 
 
 class _Shape(Feature):  # type: ignore[misc]

@@ -25,10 +25,10 @@ from extractors.raster import bands
 from extractors.raster.bands import Band, GridBands
 from extractors.raster.images import DecodedBand, StoredBand
 from extractors.signatures import COUNT, EXTRA_NAMES, FRACTION, INVALID, PIXELS, with_extra
-from extractors.statistics import fraction, zonal
+from extractors.statistics import zonal
 from extractors.statistics.fraction import FractionZones
 from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
-from extractors.statistics.pixels import Marked, Marks, Stored
+from extractors.statistics.pixels import Stored
 from extractors.statistics.zonal import Question, reasons, verified
 from tests.unit.test_zonal_property import (
     SHAPES,
@@ -84,7 +84,7 @@ def worker_s(polygons: PolygonsOnGrid, in_memory: InMemory, tile: int | None) ->
     request = StatisticsRequest("exactextract", 5, (), WANTED, FRACTION)
     for part in group.parts(polygons):
         if part.polygons is not None:
-            found = verified(request, part.polygons, Question([Stored(array, 0) for array in part.arrays]))
+            found = verified(request, part.polygons, Question([Stored(part.arrays[0], 0)]))
             (table[part.chosen],) = found.tables
             assert not found.recomputed
     return table
@@ -215,21 +215,3 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rule_is_one_of_three() -> None:
     assert Extraction().pixel_rule == "centre"
     assert Extraction(pixel_rule="fraction").meaning("bs")["pixel_rule"] == FRACTION
-
-
-@pytest.mark.parametrize("made_at_a_time", [0, 20, 1_000_000])
-def test_clear_pixels_by_their_shares(made_at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values that are made come in windows; the numbers are those for a masked array."""
-    monkeypatch.setattr(fraction, "MOST_MADE", made_at_a_time)
-    random = np.random.default_rng(1)
-    values = random.integers(1, 1000, (12, 12)).astype(np.uint16)
-    classes = random.integers(0, 12, (12, 12)).astype(np.uint8)
-    grid = Grid(Affine(10, 0, 0, 0, -10, 120), (12, 12))
-    shapes = [shapely.box(x, y, x + 23, y + 31) for x in (-7, 3.3, 60) for y in (1.2, 44, 100)]
-    zones = FractionZones(Polygons(np.array(shapes, dtype=object)).on(grid, FRACTION))
-    marks = Marks(Stored(classes, 0), (4, 5, 6, 7))
-    everything, clear = zones.both(Stored(values, 0), marks)
-    np.testing.assert_array_equal(everything, zones.statistics(values, 0))
-    masked = np.where(np.isin(classes, (4, 5, 6, 7)), values, 0).astype(np.uint16)
-    np.testing.assert_allclose(clear, zones.statistics(masked, 0), rtol=1e-9)
-    np.testing.assert_allclose(clear, zones.statistics(Marked(Stored(values, 0), marks)), rtol=1e-9)
