@@ -129,7 +129,8 @@ def read_forecast(opened: Session, card: str, rate: float = RATE) -> Forecast:
             cursor.execute(statement("forecast.measured", **names), values | {"results": str(tables.results)})
             measured = cursor.fetchone()
     bytes_per_row = _bytes_per_row(opened, tables.results)
-    rows = (parcels or 0.0) * len(reader.labels)
+    # Of the polarisations that radar scenes can have, each has two.
+    rows = (parcels or 0.0) * (len(reader.labels) if card == "s2" else min(len(reader.labels), 2))
     downloaded = download_bytes(opened, card)
     seconds = SECONDS_PER_SCENE + (parcels or 0.0) * SECONDS_PER_PARCEL + downloaded / (rate * 1e6)
     expected = Estimate(parcels or 0.0, rows, rows * BYTES_PER_ROW, downloaded, seconds)

@@ -51,6 +51,7 @@ def test_more_workers_take_less_time(workspace: Workspace) -> None:
     assert one == pytest.approx(8 * eight, rel=0.05)
     slow = forecast(workspace, "--workers", "1", "--rate", "1")["bs"]["hours_left"]
     assert slow > 10 * one
+    assert forecast(workspace)["bs"]["expected_per_scene"]["rows"] == 2 * 3
     assert list(forecast(workspace)) == ["bs"]
     assert list(forecast(workspace, "--card", "s2")) == ["s2"]
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from psycopg2 import sql
 
+from operations import progress
+from operations.session import session
+from operations.sql import statement
+from operations.status import CLEAR
+from tests.support.environment import environment
 from tests.support.ground import squares
 from tests.support.running import Running, wait_until
 from tests.support.scenes import Scene
@@ -25,6 +37,14 @@ def seen(workspace: Workspace, *options: str) -> dict[str, Any]:
     (line,) = outcome.stdout.splitlines()
     found: dict[str, Any] = json.loads(line)
     return found
+
+
+def look(workspace: Workspace) -> progress.Progress:
+    """The same within this process."""
+    workspace.write_config()
+    signals = SimpleNamespace(cancel_with=lambda cancel: None)
+    with session(Namespace(db_config=workspace.cwd / "db_config.json", signals=signals)) as opened:
+        return progress.read_progress(opened, opened.reader())
 
 
 def assert_adds_up(status: dict[str, Any], card: str, scenes: int) -> None:
@@ -92,6 +112,56 @@ def test_a_worker_that_was_killed_is_gone(workspace: Workspace, held: tuple[Scen
     assert seen(workspace)["cards"]["s2"]["statuses"]["inprogress"] == 0
 
 
+def test_an_attempt_that_ends_meanwhile_was_alive(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Between the snapshot and the look at locks, a worker comes to its end: nobody died."""
+    workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    held = tmp_path / "held"
+    variables = {"EXTRACTION_FAILPOINT": "claim_committed=touch", "EXTRACTION_FAILPOINT_FILE": str(held)}
+    worker = workspace.start("s2", env=variables)
+    wait_until(held.exists, "the claim")
+    living = progress._living
+
+    def later(*arguments: Any) -> Any:
+        held.unlink()
+        assert worker.wait().code == 0
+        return living(*arguments)
+
+    monkeypatch.setattr(progress, "_living", later)
+    found = look(workspace)
+    assert workspace.status(scene) == "extracted"
+    (one,) = found.workers
+    assert (one.obsid, one.alive) == (scene.id, True)
+    assert (found.cards["s2"].alive, found.cards["s2"].gone) == (1, 0)
+
+
+def test_all_is_of_one_moment(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker claims a scene while all this is read: it is not seen at all."""
+    workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    assert workspace.operate("setup").code == 0
+
+    def with_a_claim(name: str, **parts: sql.Composable) -> sql.Composed:
+        if name == "progress.under_way":
+            workspace.query("UPDATE dias_catalogue SET status = 'inprogress'")
+            workspace.query(
+                "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker)"
+                " VALUES (%s, %s, 's2', 'my_aoi', 'public.signatures', 'somebody')",
+                *(scene.id, scene.reference),
+            )
+        return statement(name, **parts)
+
+    monkeypatch.setattr(progress, "statement", with_a_claim)
+    found = look(workspace)
+    assert found.workers == []
+    assert found.cards["s2"].statuses["ingested"] == 1
+    monkeypatch.undo()
+    (one,) = look(workspace).workers
+    assert (one.worker, one.alive) == ("somebody", False)
+
+
 def test_what_other_programs_left(workspace: Workspace, held: tuple[Scene, Running]) -> None:
     """And a worker's scene whose status somebody has changed."""
     workspace.add_row("theirs", status="inprogress")
@@ -119,7 +189,10 @@ def test_it_makes_nothing(workspace: Workspace) -> None:
     assert workspace.one(relations) == before
     workspace.query("DROP TABLE parcels")
     workspace.query("DELETE FROM aois")
-    assert_adds_up(seen(workspace), "s2", 1)
+    status = seen(workspace)
+    assert_adds_up(status, "s2", 1)
+    assert status["area"] is None
+    assert "area is lacking" in workspace.operate("status").stdout
     workspace.query("DELETE FROM dias_catalogue")
     assert seen(workspace)["cards"] == {}
     assert workspace.operate("status").code == 0
@@ -192,6 +265,24 @@ def test_watching(workspace: Workspace) -> None:
     time.sleep(0.5)
     workspace.query("UPDATE dias_catalogue SET status = 'failed'")
     assert watching.wait().code == 1
+
+
+def test_in_place_on_a_terminal(workspace: Workspace) -> None:
+    """Each look takes the place of the one before."""
+    workspace.add_row("one")
+    workspace.write_config()
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "operations", "status", "--watch", "0.1"]
+    process = subprocess.Popen(command, cwd=workspace.cwd, env=environment(), stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    text = ""
+    while text.count(CLEAR) < 3:
+        text += os.read(ours, 1000).decode()
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    os.close(ours)
+    assert process.returncode == 128 + signal.SIGINT
+    assert all(" s2 " in one for one in text.split(CLEAR)[1:-1])
 
 
 def test_text_from_outside_stays_in_its_line(workspace: Workspace) -> None:
