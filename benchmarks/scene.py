@@ -4,6 +4,7 @@ Prints the seconds of each step, processor seconds, peak memory, and the ratio t
 decoding the scene's JPEG 2000 files with the same number of cores, and COPY of the same rows into an empty table.
 With `--store-rate`: how much of a slow store's download is hidden behind the work on what has arrived.
 With `--against`: processor seconds beside those of another checkout's worker, in turn.
+With `--more`: processor seconds with histograms, statistics of clear pixels and NDVI beside those without, in turn.
 With `--growth`: how the time grows with the number of parcels and with the share of the image that the AOI covers.
 """
 
@@ -39,6 +40,7 @@ def main() -> int:
         "--store-rate", type=float, metavar="MB/S", help="also measure with a store that sends no more than that"
     )
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with the worker of another checkout")
+    parser.add_argument("--more", action="store_true", help="compare with histograms, clear pixels and NDVI added")
     parser.add_argument("--growth", type=Path, metavar="PNG", help="measure how the time grows, and draw it")
     options = parser.parse_args()
     keep_libraries_single_threaded()  # for the floor, as a worker does
@@ -53,6 +55,8 @@ def main() -> int:
             print(f"{options.card}, {columns} x {rows} pixels, bands {' '.join(bands)}; {options.cores} cores")
             if options.growth:
                 grow(scene, bands, options.cores, options.growth)
+            elif options.more:
+                add_more(scene, bands, options)
             elif options.against:
                 compare(scene, bands, options)
             elif options.store_rate:
@@ -107,6 +111,28 @@ def compare(scene: Stage, bands: list[str], options: argparse.Namespace) -> None
         print(
             f"here {here.processor:6.1f} s processor, {here.wall:6.1f} s wall, {here.peak_megabytes:5.0f} MB | there "
             f"{there.processor:6.1f} s, {there.wall:6.1f} s, {there.peak_megabytes:5.0f} MB | ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median ratio of {options.runs} pairs {statistics.median(ratios):.3f}")
+
+
+def add_more(scene: Stage, bands: list[str], options: argparse.Namespace) -> None:
+    """The worker without and with histograms, clear pixels and NDVI in turn, `--runs` pairs; ratio of processor
+    seconds."""
+    scene.put_parcels(options.parcels)
+    scene.put_aoi(options.aoi_share)
+    plain = {"cores": options.cores}
+    ndvi = {"indices": {"NDV": "ndvi"}, "radiometry": "harmonised", "radiometry_fallback": "baseline"}
+    ratios = []
+    for _ in range(options.runs):
+        without = scene.run(bands, extraction=plain)
+        more = scene.run(bands, extraction=plain | ndvi, tables=("hists_table", "clear_results_table"))
+        ratios.append(more.processor / without.processor)
+        print(
+            f"without {without.processor:6.1f} s processor, {without.wall:6.1f} s wall, "
+            f"{without.peak_megabytes:5.0f} MB | with {more.processor:6.1f} s, {more.wall:6.1f} s, "
+            f"{more.peak_megabytes:5.0f} MB"
+            f" | ratio {ratios[-1]:.3f}",
             flush=True,
         )
     print(f"median ratio of {options.runs} pairs {statistics.median(ratios):.3f}")

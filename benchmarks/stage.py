@@ -118,14 +118,19 @@ class Stage:
         tables.add_aoi(self.connection, "benchmark", GRID.footprint(part))
 
     def run(
-        self, bands: Sequence[str], *arguments: str, extraction: dict[str, Any] | None = None, checkout: Path = ROOT
+        self,
+        bands: Sequence[str],
+        *arguments: str,
+        extraction: dict[str, Any] | None = None,
+        checkout: Path = ROOT,
+        tables: Sequence[str] = (),
     ) -> Run:
-        """Let one worker of a checkout extract the scene into an empty table; raises RuntimeError with its log if it
-        fails."""
+        """Let one worker of a checkout extract the scene into empty tables (tables: those beside the results table);
+        raises RuntimeError with its log if it fails."""
         with self.connection, self.connection.cursor() as cursor:
-            cursor.execute("DROP TABLE IF EXISTS signatures, extraction_log")
+            cursor.execute("DROP TABLE IF EXISTS signatures, extraction_log, hists_table, clear_results_table")
             cursor.execute("UPDATE dias_catalogue SET status = 'ingested'")
-        self.write_config(extraction or {})
+        self.write_config(extraction or {}, tables)
         command = [sys.executable, "-m", "benchmarks.worker", self.card, ",".join(bands), *arguments]
         with (self.folder / "worker.log").open("w+b") as log:
             started = time.perf_counter()
@@ -145,12 +150,13 @@ class Stage:
             (row,) = cursor.fetchone() or ({},)
         return Run(wall, usage.ru_utime + usage.ru_stime, float(said[-1]), row)
 
-    def write_config(self, extraction: dict[str, Any]) -> None:
+    def write_config(self, extraction: dict[str, Any], tables: Sequence[str] = ()) -> None:
         """Write `db_config.json` into the folder, beside `s3_config.json`."""
         config = {
             "database": {
                 "connection": self._postgis.connection_config(DATABASE),
-                "tables": {"aoi_table": "aois", "parcel_table": "parcels", "results_table": "signatures"},
+                "tables": {"aoi_table": "aois", "parcel_table": "parcels", "results_table": "signatures"}
+                | {key: key for key in tables},
                 "args": {"aoi_field": "name", "name": "benchmark", "startdate": "2024-01-01", "enddate": "2025-01-01"},
             },
             "extraction": extraction,

@@ -32,7 +32,7 @@ from extractors.errors import (
     one_line,
 )
 from extractors.logs import about
-from extractors.model import ABSENT, GIVEN_BACK, Clock, Outcome, ParcelCounts, Scene
+from extractors.model import ABSENT, GIVEN_BACK, SUPERSEDED, Clock, Outcome, ParcelCounts, Scene
 from extractors.resources import Resources
 from extractors.runtime.cores import keep_libraries_single_threaded
 from extractors.runtime.deadline import Deadline
@@ -77,8 +77,10 @@ def extract_and_publish(
         kind = "no_parcels" if rows is None else "extracted"
         outcome = Outcome(kind, kind, counts.in_words())
         with closing(rows or Rows(folder, 0)) as rows:
-            resources.queue.publish(scene, outcome, counts, rows)
-    if kind == "no_parcels":
+            outcome = resources.queue.publish(scene, outcome, counts, rows)
+    if outcome.kind == SUPERSEDED:
+        log.info("superseded: %s; nothing was written", outcome.reason)
+    elif kind == "no_parcels":
         log.info("no_parcels: no parcel meets the footprint and the AOI")
     else:
         log.info(
@@ -176,7 +178,7 @@ def outcome_of(
         return Outcome(ABSENT, "ingested", reason, retry_after=pause_for_product)
     if not cause.retryable or attempt >= settings.max_attempts:
         return Outcome(cause.status, cause.status, reason, cause.exit_code)
-    pause = Backoff(settings.retry_pause_seconds, LONGEST_RETRY_PAUSE_SECONDS).limit(attempt)
+    pause = max(Backoff(settings.retry_pause_seconds, LONGEST_RETRY_PAUSE_SECONDS).limit(attempt), cause.pause)
     return Outcome("error", "ingested", reason, cause.exit_code, retry_after=pause)
 
 

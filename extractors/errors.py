@@ -36,6 +36,8 @@ class ExtractionError(Exception):
     exit_code = 1
     # Whether the store has answered so to a request for one object: others may be served all the same.
     answered = False
+    # Seconds for which the store was still to be asked: the scene waits for them, and the worker does others.
+    pause = 0.0
 
 
 class UserError(ExtractionError):
@@ -67,6 +69,11 @@ class UnusableSceneError(SceneError):
 class DeliveryError(SceneError):
     """The store delivers something else than it lists: somebody may be changing it, and another attempt lists it
     anew."""
+
+
+class AccountingError(SceneError):
+    """A selected parcel has neither a row nor a reason, in some band, or both: an error of this program. Nothing was
+    written."""
 
 
 class TooSlowError(SceneError):

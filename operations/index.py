@@ -17,7 +17,7 @@ from extractors.database.schema import Table, WantedIndex, all_indexes
 from operations.indexes import add_indexes, alone
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
-from operations.session import EarlyReader, Session, own_tables, session
+from operations.session import EarlyReader, Session, session
 from operations.sql import statement
 
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     with session(options) as opened, alone(opened.database):
         reader = opened.reader(options.card)
         add_indexes(opened.database, [one for one in wanted_indexes(reader) if _is_indexable(one.table)], report)
-        for table in own_tables(reader.all()):
+        for table in reader.all().of_results.values():
             if table.absent:
                 continue
             if table.kind == "p":

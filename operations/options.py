@@ -13,6 +13,7 @@ from operations.doors import module
 # Verb -> what it does. Each is a module of this package.
 VERBS: Mapping[str, str] = {
     "setup": "make what workers need: extension, catalogue, areas, results and log, a role; or look what is lacking",
+    "ingest": "fill the catalogue from the store, a service (STAC, OData) or a file",
     "status": "say how far the scenes are, what workers do, and what has failed",
     "retry": "set scenes back to 'ingested'",
     "index": "add the indexes that help to tables that are there, and close partitions",

@@ -13,7 +13,7 @@ from psycopg2 import sql
 from extractors.config import SOURCES, parse_table_name
 from extractors.database.connection import scalar
 from extractors.database.schema import Table, find, is_indexed
-from extractors.database.tables import Tables
+from extractors.database.tables import HISTS, Tables
 from extractors.labels import BANDS
 from operations.progress import conditions_of, names_of
 from operations.session import EarlyReader, Session
@@ -165,7 +165,8 @@ class Reading:
             values = self._values | {"results": str(tables.results)}
             cursor.execute(statement("report.tables", log=tables.log.identifier), values)
             names |= dict(cursor.fetchall())
-        hists = None if self._reader.hists is None else find(cursor, self._reader.hists.name, "")
+        wanted = self._reader.of_results.get(HISTS)
+        hists = wanted and find(cursor, wanted.name, "")
         if hists and (hists.absent or not self._is_quick(hists, "cloudy dates are told by the mean scene class")):
             hists = None
         found = []

@@ -11,7 +11,7 @@ from extractors.database.schema import MADE_HERE, Table
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
 from operations.lines import Report
-from operations.session import EarlyReader, Session, own_tables
+from operations.session import EarlyReader, Session
 from operations.sql import statement
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def make_partitioned(database: Database, table: Table, catalogue: Table, scenes:
 
 def cover_scenes(opened: Session, reader: EarlyReader, report: Report) -> None:
     """Make the partitions that scenes of the catalogue lack, and the next one after these."""
-    for table in own_tables(reader.all()):
+    for table in reader.all().of_results.values():
         if table.kind != "p":
             continue
         with opened.database.transaction(f"looking at partitions of {table}") as cursor:

@@ -17,7 +17,7 @@ from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS
 from extractors.errors import ConfigurationError
 from extractors.text import say
 from operations.lines import Report
-from operations.session import EarlyReader, Session, own_tables
+from operations.session import EarlyReader, Session
 from operations.sql import statement
 
 
@@ -57,7 +57,7 @@ def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[
         cursor.execute(statement("role.surroundings"))
         database, postgis = cursor.fetchone() or ("", "public")
     schemas = {postgis, *(table.name.schema or "public" for table in (tables.catalogue, tables.aois, tables.parcels))}
-    schemas |= {table.name.schema or "public" for table in own_tables(tables)}
+    schemas |= {table.name.schema or "public" for table in tables.of_results.values()}
     found = [
         sql.SQL("CONNECT, TEMPORARY ON DATABASE {} TO {}").format(sql.Identifier(database), role),
         *(sql.SQL("USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role) for schema in sorted(schemas)),
@@ -74,7 +74,7 @@ def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[
         ),
         sql.SQL("SELECT (obsid, bucket, prefix) ON {} TO {}").format(places.identifier, role),
     ]
-    for table in own_tables(tables):
+    for table in tables.of_results.values():
         keys = [table.columns[name].name if name in table.columns else name for name in ("pid", "obsid")]
         found.append(sql.SQL("SELECT ({}), INSERT, DELETE ON {} TO {}").format(_names(keys), table.identifier, role))
     return found

@@ -1,9 +1,9 @@
 """What a verb works with: configuration, session, and readers of the tables; nothing of it makes anything."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 from psycopg2 import sql
@@ -11,7 +11,7 @@ from psycopg2 import sql
 from extractors.config import DatabaseFile, read_database_config
 from extractors.database.connection import Database, scalar
 from extractors.database.schema import Table, find
-from extractors.database.tables import TableReader, Tables
+from extractors.database.tables import TableReader
 from extractors.labels import BANDS
 from operations.sql import statement
 
@@ -94,11 +94,3 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
         opened = Session(config, str(options.db_config), database)
         opened.introduce()
         yield opened
-
-
-def own_tables(tables: Tables) -> list[Table]:
-    """The tables into which workers write what they compute, whether they are there or not."""
-    others = {"catalogue", "aois", "parcels", "log"}
-    values = [getattr(tables, one.name) for one in fields(tables) if one.name not in others]
-    values += [table for value in values if isinstance(value, Mapping) for table in value.values()]
-    return [value for value in values if isinstance(value, Table)]

@@ -24,7 +24,7 @@ from operations.lines import Report
 from operations.options import add_card, add_dry_run
 from operations.partitions import SCENES, cover_scenes, make_partitioned
 from operations.role import grant_rights
-from operations.session import EarlyReader, Session, own_tables, session
+from operations.session import EarlyReader, Session, session
 from operations.sql import statement
 from operations.views import make_views
 
@@ -162,9 +162,9 @@ def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, 
         return
     report.there("parcel table", str(reader.parcels))
     tables = reader.all()
-    absent = [table for table in (tables.log, *own_tables(tables)) if table.absent]
+    absent = [table for table in (tables.log, *tables.of_results.values()) if table.absent]
     outdated = not tables.log.absent and SETTINGS not in tables.log.columns
-    for table in (tables.log, *own_tables(tables)):
+    for table in (tables.log, *tables.of_results.values()):
         if not table.absent:
             report.there("log" if table is tables.log else "results", str(table))
     if absent or outdated:
@@ -176,9 +176,9 @@ def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, 
 
 
 def _results(opened: Session, tables: Tables, labels: Collection[str], partitioned: int | None) -> None:
-    before = {table.name for table in own_tables(tables) if table.absent}
+    before = {table.name for table in tables.of_results.values() if table.absent}
     made = make_tables(opened.database, tables, labels)
     if partitioned is not None:
-        for table in own_tables(made):
+        for table in made.of_results.values():
             if table.name in before:
                 make_partitioned(opened.database, table, made.catalogue, partitioned)

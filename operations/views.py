@@ -11,6 +11,7 @@ from psycopg2 import sql
 
 from extractors.config import LONGEST_IDENTIFIER_BYTES, SOURCES, TableName
 from extractors.database.schema import Table, find
+from extractors.database.tables import HISTS, RESULTS
 from extractors.labels import BANDS
 from extractors.model import STATUSES
 from operations.lines import Report
@@ -123,8 +124,8 @@ def make_views(opened: Session, reader: EarlyReader, report: Report, card: str |
     catalogue = reader.catalogue
     with opened.database.transaction("looking at the tables of results") as cursor:
         # With all their columns: those that workers do not write as well.
-        tables = [find(cursor, table.name, table.key) for table in (reader.results, reader.hists) if table is not None]
-        results, hists = tables[0], next(iter(tables[1:]), None)
+        tables = {name: find(cursor, table.name, table.key) for name, table in reader.of_results.items()}
+        results, hists = tables[RESULTS], tables.get(HISTS)
         # What is still to be made, in a `--dry-run`, cannot be looked at.
         if results.absent:
             report.lacks("views", f"of {results}")

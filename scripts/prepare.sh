@@ -42,6 +42,21 @@ prepare_swarm_tools() {
         ssh:openssh-client ip:iproute2 iptables:iptables
 }
 
+# A STAC API for the tests, in .stac-server, an environment of its own; without it, its tests are skipped.
+prepare_stac_server() {
+    local python server="$PROJECT_ROOT/.stac-server" wanted="$PROJECT_ROOT/tests/support/stac_server.txt"
+    if [ -x "$server/bin/pypgstac" ] && "$server/bin/python" -c '' 2>/dev/null && [ ! "$wanted" -nt "$server/bin/pypgstac" ]; then
+        return
+    fi
+    python="$(_find_python)" || exit 1
+    _say "prepare: installing a STAC server for the tests into .stac-server (pip) ..."
+    if ! { "$python" -m venv --clear "$server" \
+        && "$server/bin/python" -m pip install --quiet --disable-pip-version-check -r "$wanted"; } >/dev/null 2>&1; then
+        rm -rf "$server"
+        _say "prepare: without a STAC server some tests will be skipped"
+    fi
+}
+
 # _install_if_possible PROGRAM:PACKAGE...
 _install_if_possible() {
     local pair missing=""

@@ -26,21 +26,18 @@ from tests.support.workspace import Workspace
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--engine: what the workers of all tests compute with, unless a test says so itself. --without: a mechanism of
-    the workers to be switched off, to see that its test then fails. --swarm: also what needs a swarm (in CI always).
-    --worker-role: workers have the rights that swarm/worker_role.sql gives; tests in which they make or own tables, or
-    in which rights are the subject, cannot pass then."""
+    the workers to be switched off, to see that its test then fails. --swarm: also what needs a swarm (in CI always)."""
     parser.addoption("--engine", choices=ENGINE_NAMES)
     parser.addoption("--swarm", action="store_true", help="run the tests on a swarm of three machines, made for them")
-    parser.addoption("--worker-role", action="store_true", help="workers have no rights but those that they need")
     parser.addoption("--without", metavar="MECHANISM", help="workers run with this off: see tests/faults/README.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """A SIGTERM (a time limit, a cancelled job) ends the servers as Ctrl-C does: fixtures are torn down."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.addinivalue_line("markers", "owner(why): workers own the database, as their making tables is the subject")
     if config.getoption("--engine"):
         Workspace.preset = {"engine": config.getoption("--engine")}
-    Workspace.least_rights = bool(config.getoption("--worker-role"))
     Workspace.without = config.getoption("--without")
 
 

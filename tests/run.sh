@@ -14,6 +14,7 @@ if [ -n "${CI:-}" ] || [[ " $* " == *" --swarm "* ]]; then
     prepare_swarm_tools
 fi
 prepare_venv test
+prepare_stac_server
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

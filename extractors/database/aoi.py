@@ -1,11 +1,12 @@
 """Which ground a worker is for: the area of interest (AOI), and what meets it. One rule for all statements."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from psycopg2 import sql
 
+from extractors.database.schema import Table
 from extractors.database.sql import statement
-from extractors.database.tables import Tables
 
 PART = sql.SQL("(part).geom")
 # Vertices up to which an invalid geometry is fixed: where all edges cross one another, that takes 0.05 s by structure,
@@ -16,6 +17,25 @@ ANY_NUMBER = 2**31 - 1
 Fix = tuple[Callable[[sql.Composable], sql.Composed], int]
 # Vertices of a footprint. Judging these takes milliseconds, whatever they are.
 MOST_OF_A_FOOTPRINT = 10_000
+
+
+class Ground(Protocol):
+    """The tables that say where scenes and the area are, as `Tables` has them, and `TableReader`."""
+
+    @property
+    def catalogue(self) -> Table: ...  # noqa: D102
+    @property
+    def footprint_srid(self) -> int: ...  # noqa: D102
+    @property
+    def in_degrees(self) -> bool: ...  # noqa: D102
+    @property
+    def aois(self) -> Table: ...  # noqa: D102
+    @property
+    def aoi_srid(self) -> int | None: ...  # noqa: D102
+    @property
+    def aoi_field(self) -> str: ...  # noqa: D102
+    @property
+    def fixes_by_structure(self) -> bool: ...  # noqa: D102
 
 
 def in_srid(geometry: sql.Composable, srid: str) -> sql.Composed:
@@ -29,32 +49,38 @@ def in_srid_by_parts(geometry: sql.Composable, srid: str) -> sql.Composed:
     return statement("aoi.in_srid_by_parts", geometry=geometry, **parts)
 
 
-def footprint(tables: Tables) -> sql.Composed:
+def footprint(tables: Ground) -> sql.Composed:
     """The footprint of scene `d`, as GEOS can work with it; NULL if it has a `problem`."""
     raw, fix = _raw(tables), _fix_of_footprints(tables)
-    return _wrapped(raw, fix, crossing=True) if tables.in_degrees else _valid(raw, fix)
+    valid = _valid(raw, fix)
+    return _wrapped(raw, valid, fix, crossing=True) if tables.in_degrees else valid
 
 
-def problem(tables: Tables) -> sql.Composed:
+def problem(tables: Ground) -> sql.Composed:
     """Why the footprint of scene `d` cannot be used; takes the parameter `footprint_srid`."""
     raw, (fix, most) = _raw(tables), _fix_of_footprints(tables)
     limits = {"most": sql.Literal(most), "most_of_all": sql.Literal(MOST_OF_A_FOOTPRINT)}
     return statement("aoi.problem", raw=raw, fixed=fix(raw), **limits)
 
 
-def areas(tables: Tables) -> sql.Composed:
+def areas(tables: Ground) -> sql.Composed:
     """The AOI's geometries; takes the parameters `aoi` and `footprint_srid`."""
-    outline, transformed = tables.aois.columns["wkb_geometry"].of(), sql.Identifier("transformed")
+    outline, transformed = sql.Identifier("outline"), sql.Identifier("transformed")
     fix, most = fix_of_areas(tables.fixes_by_structure)
     # What was valid before has few faults, however many vertices have come in between.
     again = fix, ANY_NUMBER
-    # Of an area that others have drawn in degrees, a great width is meant.
-    crossing = tables.aoi_srid != tables.footprint_srid
+    as_it_is: sql.Composable = outline
+    valid = _valid(transformed, again)
+    if tables.in_degrees:
+        # Of an area that others have drawn in degrees, a great width is meant.
+        as_it_is = _wrapped(outline, outline, again, crossing=False)
+        valid = _wrapped(transformed, valid, again, crossing=True)
     return statement(
         "aoi.areas",
-        valid=_wrapped(transformed, again, crossing) if tables.in_degrees else _valid(transformed, again),
-        transformed=in_srid(sql.Identifier("outline"), "footprint_srid"),
-        sound=_valid(outline, (fix, most)),
+        as_it_is=as_it_is,
+        valid=valid,
+        transformed=in_srid(outline, "footprint_srid"),
+        sound=_valid(tables.aois.columns["wkb_geometry"].of(), (fix, most)),
         aois=tables.aois.identifier,
         aoi_field=sql.Identifier(tables.aoi_field),
     )
@@ -65,17 +91,17 @@ def fix_of_areas(by_structure: bool) -> Fix:
     return (_by_structure, MOST_TO_FIX) if by_structure else (_by_lines, MOST_BY_LINES)
 
 
-def met(tables: Tables) -> sql.Composed:
+def met(tables: Ground) -> sql.Composed:
     """Whether the footprint of scene `d` meets the AOI, in a statement with `areas` as its CTE `aoi`; takes the
     parameter `footprint_srid`."""
     return statement("aoi.met", raw=_raw(tables), footprint=footprint(tables), problem=problem(tables))
 
 
-def _raw(tables: Tables) -> sql.Composable:
+def _raw(tables: Ground) -> sql.Composable:
     return tables.catalogue.columns["footprint"].of("d")
 
 
-def _fix_of_footprints(tables: Tables) -> Fix:
+def _fix_of_footprints(tables: Ground) -> Fix:
     return _by_structure if tables.fixes_by_structure else _hull, MOST_TO_FIX
 
 
@@ -97,13 +123,13 @@ def _valid(geometry: sql.Composable, fix: Fix) -> sql.Composed:
     return statement("aoi.valid", geometry=geometry, fixed=make(geometry), most=sql.Literal(most))
 
 
-def _wrapped(geometry: sql.Composable, fix: Fix, crossing: bool) -> sql.Composed:
-    """A geometry in degrees, valid and cut at 180 degrees. crossing: what is wider than half the Earth is taken for
-    something narrow across that meridian."""
+def _wrapped(geometry: sql.Composable, valid: sql.Composable, fix: Fix, crossing: bool) -> sql.Composed:
+    """A geometry in degrees, valid and cut at 180 degrees. valid: the same made valid. crossing: what is wider than
+    half the Earth is taken for something narrow across that meridian."""
     return statement(
         "aoi.wrapped",
         geometry=geometry,
-        valid=_valid(geometry, fix),
+        valid=valid,
         shifted=_valid(statement("aoi.shifted", geometry=geometry), fix),
         crossing=sql.SQL("true") if crossing else sql.SQL("false"),
     )

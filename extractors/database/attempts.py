@@ -33,7 +33,8 @@ class Attempts:
     def __init__(self, database: Database, tables: Tables, meaning: Mapping[str, Any] | None = None) -> None:
         self._database = database
         self._results = tables.results
-        self._meaning = json.dumps(meaning) if meaning else None
+        said = {**(meaning or {}), **tables.other_results}
+        self._meaning = json.dumps(said) if said else None
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,
@@ -91,9 +92,9 @@ class Attempts:
         cursor.execute(statement("attempts.lose", **self._names), values)
         return {status for (status,) in cursor.fetchall()}
 
-    def extracted_before(self, cursor: "PgCursor", scene: Scene) -> bool:
+    def extracted_before(self, cursor: "PgCursor", obsid: int) -> bool:
         """Whether earlier attempts have written rows of this scene, into whatever table."""
-        cursor.execute(statement("attempts.extracted_before", **self._names), {"obsid": scene.id})
+        cursor.execute(statement("attempts.extracted_before", **self._names), {"obsid": obsid})
         return bool(scalar(cursor))
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, outcome: Outcome) -> bool:

@@ -12,12 +12,12 @@ from psycopg2 import sql
 from extractors.config import DatabaseFile
 from extractors.database import aoi, rights
 from extractors.database.connection import Database, scalar
-from extractors.database.results import KEY_COLUMNS, ResultsTable
+from extractors.database.results import ResultsTable
 from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
 from extractors.database.sql import statement
-from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, TableReader
+from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, KEY_COLUMNS, TableReader
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, one_line
-from extractors.model import STATUSES, Check
+from extractors.model import STATUSES, SUPERSEDED, Check
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -43,6 +43,7 @@ class DatabaseChecks:
         self._reader = reader
         self._args = config.args
         self._card = card
+        self._newest_only = config.extraction.newest_only(card)
         self._may_be_empty = may_be_empty
         # Whether there were no parcels when they were looked at.
         self.was_empty = False
@@ -190,7 +191,7 @@ class DatabaseChecks:
 
     def results(self) -> str:
         """The tables of results, or the places where they will be made; and that they take a scene's rows."""
-        tables = [table for table in (self._reader.results, self._reader.hists) if table is not None]
+        tables = self._reader.of_results.values()
         for table in tables:
             with self._database.transaction(f"checking the table {table} ({table.key})") as cursor:
                 rights.check_results(cursor, table)
@@ -205,16 +206,21 @@ class DatabaseChecks:
         with self._database.transaction("checking the column status") as cursor:
             cursor.execute(statement("checks.labels_of_type"), _named(cursor, table) | {"column": "status"})
             labels = {label for (label,) in cursor.fetchall()}
-        refused = [word for word in STATUSES if (labels and word not in labels) or (room and len(word) > room)]
+        refused = [word for word in self._statuses if (labels and word not in labels) or (room and len(word) > room)]
         reason = "its type does not know them" if labels else f"it holds {room} characters"
         if not refused and self._is_watched(table, ["status"], ON_UPDATE):
             refused, reason = self._try_statuses()
         if refused:
             raise ConfigurationError(
                 f"{table.key}: column status of {table} does not take {', '.join(map(repr, refused))} ({reason}); let "
-                f"it take {', '.join(STATUSES)}"
+                f"it take {', '.join(self._statuses)}"
             )
-        return f"{table} takes {', '.join(STATUSES)}"
+        return f"{table} takes {', '.join(self._statuses)}"
+
+    @property
+    def _statuses(self) -> list[str]:
+        """Those that this worker may write."""
+        return [word for word in STATUSES if word != SUPERSEDED or self._newest_only]
 
     def _is_watched(self, table: Table, columns: list[str], events: int = 0) -> bool:
         with self._database.transaction(f"checking the table {table}") as cursor:
@@ -225,7 +231,7 @@ class DatabaseChecks:
     def _try_statuses(self) -> tuple[list[str], str]:
         """The statuses that the catalogue refuses, and why; found out on a row, and rolled back."""
         catalogue = self._reader.catalogue.identifier
-        for status in STATUSES:
+        for status in self._statuses:
             try:
                 with self._database.transaction("trying statuses") as cursor:
                     cursor.execute(statement("checks.any_scene", catalogue=catalogue))

@@ -53,6 +53,7 @@ SERVER_SETTINGS = {
     "lock_timeout": "30s",
     "statement_timeout": "30min",
     "client_connection_check_interval": "10s",
+    "default_transaction_isolation": "read committed",  # after waiting for a lock, what others have done is seen
     "row_security": "off",  # policies that hide rows are an error, and no scene without parcels
     "jit": "off",  # compiling takes longer than any query of ours
 }

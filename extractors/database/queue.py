@@ -4,9 +4,9 @@ import datetime as dt
 import logging
 import time
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from psycopg2 import sql
 from psycopg2.errors import ForeignKeyViolation, QueryCanceled
@@ -16,10 +16,11 @@ from extractors.config import DatabaseFile
 from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
-from extractors.database.results import ResultsTable, Rows, array_literal
+from extractors.database.duplicates import Duplicates, Sibling, in_words
+from extractors.database.results import ResultsTable, Rows, array_literal, check_accounts
 from extractors.database.schema import is_indexed
 from extractors.database.sql import statement
-from extractors.database.tables import Tables
+from extractors.database.tables import RESULTS, Tables
 from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
@@ -29,7 +30,7 @@ from extractors.errors import (
     TooSlowError,
     one_line,
 )
-from extractors.model import STATUSES, Outcome, ParcelCounts, Pending, Scene
+from extractors.model import STATUSES, SUPERSEDED, Outcome, ParcelCounts, Pending, Scene
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -41,6 +42,15 @@ Answer = TypeVar("Answer")
 A_MOMENT_SECONDS = 1.0
 # Locks named in an error.
 SHOWN_LOCKS = 3
+
+
+class _Written(NamedTuple):
+    """What was published: what came of the scene, how many of its rows are of other parcels and stay, and the siblings
+    whose place it has taken."""
+
+    outcome: Outcome
+    kept: int = 0
+    superseded: Sequence[Sibling] = ()
 
 
 class Queue:
@@ -71,6 +81,9 @@ class Queue:
             **tables.parcel_columns,
         }
         self._names["wanted"] = statement("queue.wanted", **self._names)
+        self._duplicates: Duplicates | None = None
+        if config.extraction.newest_only(card):
+            self._duplicates = Duplicates(tables, self._names, self._conditions(), self._attempts)
         self._names["oldest"] = statement("queue.oldest", **self._names)
         self._unsettled: tuple[Scene, Outcome, ParcelCounts] | None = None
 
@@ -104,7 +117,8 @@ class Queue:
     def _rescue_and_claim(self, reference: str | None) -> Scene | None:
         self._rescue()
         self._unlock()
-        # Scenes that other sessions have locked.
+        # Scenes that other sessions have locked, and those as well that wait for a newer one.
+        locked: list[int] = []
         skip: list[int] = []
         while True:
             with self._database.transaction("claiming a scene") as cursor:
@@ -114,18 +128,29 @@ class Queue:
                     break
                 obsid, taken, obstime, problem = row
                 failpoints.reach("claim_updated")
-                cursor.execute(statement("queue.lock"), {"obsid": obsid})
+                newer = self._duplicates and self._duplicates.newer(cursor, obsid)
+                if self._duplicates and newer and not newer.extracted:
+                    skip += [obsid, *self._duplicates.passed_over(cursor, naive_utc(obstime))]
+                    cursor.connection.rollback()
+                    continue
+                cursor.execute(statement("queue.lock_for_now" if newer else "queue.lock"), {"obsid": obsid})
                 if not scalar(cursor):
                     # Somebody has set it back to `ingested` while a worker is at it.
                     cursor.connection.rollback()
+                    locked.append(obsid)
                     skip.append(obsid)
+                    continue
+                if self._duplicates and newer:
+                    older = Sibling(obsid, taken)
+                    self._duplicates.give_way(cursor, older, newer.sibling)
+                    log.info("%s is superseded: %s", older, in_words(newer.sibling), extra={"scene": obsid})
                     continue
                 self._refuse_closed_partitions(cursor, obsid)
                 begun = self._attempts.begin(cursor, obsid, taken, self._card, self._args.name)
                 failpoints.reach("claim_locked")
             failpoints.reach("claim_committed")
             return Scene(obsid, taken, naive_utc(obstime), *begun, problem=problem)
-        self._refuse_strangers(skip)
+        self._refuse_strangers(locked)
         return None
 
     def _refuse_strangers(self, locked: list[int]) -> None:
@@ -158,9 +183,7 @@ class Queue:
 
     def _refuse_closed_partitions(self, cursor: "PgCursor", obsid: int) -> None:
         """Raise ConfigurationError if a table of results lacks the partition for this scene."""
-        tables = [
-            table for table in (self._tables.results, self._tables.hists) if table is not None and table.kind == "p"
-        ]
+        tables = [table for table in self._tables.of_results.values() if table.kind == "p"]
         if not tables:
             return
         cursor.execute(statement("parcels.any_id", **self._tables.parcel_columns))
@@ -236,6 +259,7 @@ class Queue:
         with self._database.transaction("looking for a scene") as cursor:
             cursor.execute(statement("queue.explain", **self._names), self._conditions(reference))
             row = cursor.fetchone()
+            why = None if row is None else self._why_a_duplicate(cursor, reference, str(row[0]).strip())
         if row is None:
             return f"{reference} is not in {self._tables.catalogue}"
         status, right_card, in_dates, in_aoi = row
@@ -245,7 +269,21 @@ class Queue:
             return f"{reference} is not between startdate {self._args.startdate} and enddate {self._args.enddate}"
         if not in_aoi:
             return f"{reference} does not meet the AOI {self._args.name}"
-        return f"{reference} has the status '{status}'"
+        return why or f"{reference} has the status '{status}'"
+
+    def _why_a_duplicate(self, cursor: "PgCursor", reference: str, status: str) -> str | None:
+        """Why the scene with this reference is superseded, or has to wait for a newer sibling; None if neither."""
+        conditions = self._conditions(reference)
+        if status == SUPERSEDED:
+            cursor.execute(statement("duplicates.why", **self._names), conditions)
+            why = scalar(cursor)
+            return why and f"{reference} is superseded: {why}"
+        if self._duplicates and status == "ingested":
+            newer = self._duplicates.newer_than_named(cursor, conditions["references"])
+            return (
+                newer and f"{reference} waits for {newer.sibling}, which is newer and has the status '{newer.status}'"
+            )
+        return None
 
     def why_none(self) -> str | None:
         """Why no scene can ever be this worker's, whatever becomes of their statuses; None if there are some."""
@@ -282,15 +320,17 @@ class Queue:
 
     # What came of a scene
 
-    def publish(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> None:
+    def publish(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> Outcome:
         """Write all rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing.
+        Returns the outcome: this one, or that the scene is superseded, if only the newest of duplicates is wanted.
 
-        They replace the rows of the parcels that were selected. Raises ClaimLostError if somebody else has changed the
-        status or ended the attempt, ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile,
-        TooSlowError if a statement takes longer than it may, ConfigurationError if a table does not take all rows.
+        They replace the rows of the parcels that were selected. Raises AccountingError if a parcel has neither a row in
+        a band nor a reason, ClaimLostError if somebody else has changed the status or ended the attempt,
+        ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile, TooSlowError if a statement
+        takes longer than it may, ConfigurationError if a table does not take all rows.
         """
         try:
-            kept = self._write(scene, outcome, counts, rows)
+            written = self._write(scene, outcome, counts, rows)
         except ConfigurationError as error:
             if isinstance(error.__cause__, ForeignKeyViolation) and (gone := self._gone(rows.pids)):
                 raise ParcelsChangedError(
@@ -303,33 +343,51 @@ class Queue:
                 raise TooSlowError(self._what_is_slow(error.__cause__)) from error
             raise
         failpoints.reach("committed")
-        if kept:
-            log.warning("%d rows of parcels that are not selected now stay in %s", kept, self._tables.results)
+        if written.kept:
+            log.warning("%d rows of parcels that are not selected now stay in %s", written.kept, self._tables.results)
+        for older in written.superseded:
+            log.info("%s is superseded", older)
+        return written.outcome
 
-    def _write(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> int:
-        """Publish it; returns how many rows of the scene belong to other parcels, and stay."""
+    def _write(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> _Written:
+        """Publish it."""
+        superseded: list[Sibling] = []
         with self._database.transaction("writing the signatures") as cursor:
+            failpoints.reach("publish_begin")
+            if self._duplicates:
+                self._duplicates.lock(cursor, scene)
+                newer = self._duplicates.newer(cursor, scene.id)
+                if newer and newer.extracted:
+                    outcome = Outcome(SUPERSEDED, SUPERSEDED, in_words(newer.sibling))
+                    self._duplicates.clear(cursor, scene.id, newer.sibling)
+                    self._finish(cursor, scene, outcome, counts.without_rows())
+                    return _Written(outcome)
             with counts.step("publish"):
-                failpoints.reach("publish_begin")
-                before = self._attempts.extracted_before(cursor, scene)
-                results = ResultsTable(self._tables.results)
-                kept = results.clear(cursor, scene.id, before, rows.pids)
-                results.copy(cursor, rows.signatures)
-                if self._tables.hists is not None:
-                    hists = ResultsTable(self._tables.hists)
-                    hists.clear(cursor, scene.id, before, rows.pids)
-                    hists.copy(cursor, rows.hists)
-            counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept}
-            if not self._attempts.finish(cursor, scene, outcome, counts):
-                raise ClaimLostError(
-                    "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
-                )
-            failpoints.reach("before_commit")
-        return kept
+                before = self._attempts.extracted_before(cursor, scene.id)
+                kept, written = {}, {}
+                for name, table in self._tables.of_results.items():
+                    into = ResultsTable(table)
+                    kept[name] = into.clear(cursor, scene.id, before, rows.pids)
+                    written[name] = into.copy(cursor, rows.of[name])
+                check_accounts(counts, rows.selected, written)
+                if self._duplicates and outcome.kind == "extracted":
+                    superseded = self._duplicates.replace(cursor, scene, rows.pids)
+            counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept[RESULTS]}
+            counts.settings |= self._tables.other_results
+            self._finish(cursor, scene, outcome, counts)
+        return _Written(outcome, kept[RESULTS], superseded)
+
+    def _finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> None:
+        """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""
+        if not self._attempts.finish(cursor, scene, outcome, counts):
+            raise ClaimLostError(
+                "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
+            )
+        failpoints.reach("before_commit")
 
     def _what_is_slow(self, reason: Exception) -> str:
         """Why it may have taken too long to write, and what helps."""
-        tables = [table for table in (self._tables.results, self._tables.hists) if table is not None]
+        tables = self._tables.of_results.values()
         with self._database.transaction("looking at indexes") as cursor:
             lacking = [table for table in tables if not is_indexed(cursor, table, [table.columns["obsid"].name])]
         helps = [f"CREATE INDEX ON {table} USING brin (obsid), without which all of it is read" for table in lacking]
@@ -348,7 +406,7 @@ class Queue:
 
     def published(self, scene: Scene) -> bool:
         """Whether the scene's attempt has ended well: the answer to its COMMIT may have been lost on the way."""
-        return self._attempts.outcome(scene) in {"extracted", "no_parcels"}
+        return self._attempts.outcome(scene) in {"extracted", "no_parcels", SUPERSEDED}
 
     def give_back(self, scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Say in catalogue and log how a claim ended that wrote nothing; in a new session if ours broke.

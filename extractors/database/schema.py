@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MADE_HERE = "Made by parcel-extraction: every scene in it is in extraction_log"
 GEOGRAPHY = "geography"
 # Kind of an index -> those that do the same.
-SERVING = {"btree": {"btree"}, "gist": {"gist", "spgist"}, "brin": {"brin", "btree"}}
+SERVING = {"btree": {"btree"}, "gist": {"gist", "spgist"}, "brin": {"brin", "btree"}, "gin": {"gin"}}
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class Index(NamedTuple):
 
 @dataclass(frozen=True)
 class WantedIndex:
-    """An index that helps, on these columns. kind: of PostgreSQL. where: for these rows only; mark: what the condition
-    of such an index holds, and of no other."""
+    """An index that helps, on these columns (or expressions in parentheses). kind: of PostgreSQL. where: for these rows
+    only; mark: what the condition of such an index holds, and of no other."""
 
     table: Table
-    columns: tuple[str, ...]
+    columns: tuple[str | sql.SQL, ...]
     kind: str = "btree"
     where: sql.SQL | None = None
     mark: str = ""
@@ -100,12 +100,15 @@ class WantedIndex:
     def __str__(self) -> str:
         using = "" if self.kind == "btree" else f"USING {self.kind} "
         where = f" WHERE {self.where.string}" if self.where else ""
-        return f"{self.table} {using}({', '.join(self.columns)}){where}"
+        columns = (column if isinstance(column, str) else column.string for column in self.columns)
+        return f"{self.table} {using}({', '.join(columns)}){where}"
 
     @property
     def definition(self) -> sql.Composed:
         """What comes after the table's name in the statement that makes it."""
-        columns = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        columns = sql.SQL(", ").join(
+            sql.Identifier(column) if isinstance(column, str) else column for column in self.columns
+        )
         made = sql.SQL("USING {} ({})").format(sql.Identifier(self.kind), columns)
         return made + sql.SQL(" WHERE ") + self.where if self.where else made
 
@@ -113,7 +116,8 @@ class WantedIndex:
         """Whether an index does what this one is wanted for, once it is valid."""
         return (
             index.kind in SERVING[self.kind]
-            and tuple(index.columns[: len(self.columns)]) == self.columns
+            and index.columns[: len(self.columns)]
+            == [column if isinstance(column, str) else None for column in self.columns]
             and (
                 (self.mark in index.predicate)
                 if self.where and index.predicate

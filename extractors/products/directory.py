@@ -49,6 +49,30 @@ class DirectoryStore(Source):
         """Whether there is any file whose path starts with `prefix`."""
         return self._ask(f"listing {prefix}", lambda: any(True for _ in self._files(prefix)))
 
+    def list_folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below `prefix`, in their order."""
+
+        def names() -> list[str]:
+            try:
+                with os.scandir(self._root / prefix) as entries:
+                    return sorted(entry.name for entry in entries if entry.is_dir())
+            except OSError as error:
+                if error.errno in MISSING:
+                    return []
+                raise
+
+        return self._ask(f"listing {prefix}", names)
+
+    def read(self, item: StoredObject, start: int, length: int) -> bytes:
+        """A piece of a file, which is shorter where the file ends."""
+
+        def piece() -> bytes:
+            with (self._root / item.key).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+
+        return self._ask(f"reading {item.key}", piece)
+
     def _files(self, prefix: str) -> Iterator[StoredObject]:
         def failed(error: OSError) -> None:
             if error.errno not in MISSING:

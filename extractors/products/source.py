@@ -22,6 +22,8 @@ MOST_OBJECTS_OF_A_PRODUCT = 10_000
 # An answer other than an object's content, boto3's own attempts and pauses included.
 LONGEST_ANSWER_SECONDS = 300.0
 PAUSES = Backoff(first=1.0, longest=60.0, least=0.0)
+# A refusal that lasts longer, while others are served, is not waited for by a worker.
+PATIENCE_SECONDS = 30.0
 
 
 class TooSlowError(Exception):
@@ -50,6 +52,14 @@ class Source(ABC):
     @abstractmethod
     def holds(self, prefix: str) -> bool:
         """Whether there is any object whose key starts with `prefix`."""
+
+    @abstractmethod
+    def list_folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below `prefix`, which ends with a slash, in their order."""
+
+    @abstractmethod
+    def read(self, item: StoredObject, start: int, length: int) -> bytes:
+        """A piece of an object, which is shorter where the object ends."""
 
     @abstractmethod
     def download(
@@ -129,8 +139,10 @@ class Source(ABC):
         return self._retrying(doing, lambda: _in_time(request), threading.Event())
 
     def _retrying(self, doing: str, request: Callable[[], Result], stopping: threading.Event) -> Result:
-        """Ask until that succeeds, fails for good, or `retry_seconds` are over. stopping: nobody wants it any more."""
-        give_up = time.monotonic() + self._retry_seconds
+        """Ask until that succeeds, fails for good, or `retry_seconds` are over; of what is refused while other objects
+        are served, the rest of these is its error's `pause`. stopping: nobody wants it any more."""
+        begun = time.monotonic()
+        give_up = begun + self._retry_seconds
         failures = 0
         while True:
             try:
@@ -142,6 +154,9 @@ class Source(ABC):
                 failure, retryable = found
                 remaining = give_up - time.monotonic()
                 if not retryable or remaining <= 0 or stopping.is_set():
+                    raise failure from error
+                if failure.answered and time.monotonic() - begun > PATIENCE_SECONDS and self.serves_others(""):
+                    failure.pause = remaining
                     raise failure from error
             log.warning("%s; trying again", failure)
             failures += 1

@@ -84,8 +84,11 @@ class ObjectStore(Source):
         _check_ca_file(settings.ca_file, config_name)
         # What was brought here last.
         self._given: StoredObject | None = None
+        self._making = threading.Lock()
         try:
-            self._client = _client(settings)
+            # What it has loaded serves all clients: the first one takes a tenth of a second.
+            self._session = boto3.session.Session()
+            self._client = _client(self._session, settings)
         except (ValueError, boto.BotoCoreError) as error:
             raise ConfigurationError(
                 f"{config_name}: no connection to an S3 store can be made from this ({one_line(error)}); fix host, "
@@ -104,6 +107,34 @@ class ObjectStore(Source):
         """Whether there is any object whose key starts with `prefix`."""
         return any(self._pages(prefix, MOST_OBJECTS_OF_A_PRODUCT))
 
+    def list_folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below `prefix`, in their order."""
+        found: dict[str, None] = {}
+        more: dict[str, Any] | None = {"Delimiter": "/"}
+        while more is not None:
+            page = self._page(prefix, more)
+            for folder in page.get("CommonPrefixes", []):
+                found[folder["Prefix"].removeprefix(prefix).strip("/")] = None
+            more = {"Delimiter": "/", **_next(page)} if page.get("IsTruncated") else None
+        return sorted(found)
+
+    def read(self, item: StoredObject, start: int, length: int) -> bytes:
+        """A piece of an object, which is shorter where the object ends."""
+        last = min(start + length, item.size) - 1
+        if last < start:
+            return b""
+
+        def piece() -> bytes:
+            ranged = f"bytes={start}-{last}"
+            answer = self._client.get_object(Bucket=self._settings.bucket, Key=item.key, Range=ranged, **self._payer)
+            with answer["Body"] as body:
+                content: bytes = body.read(last - start + 1)
+            if len(content) != last - start + 1:
+                raise boto.ResponseStreamingError(error=f"{len(content):,} bytes of {item.key}, not those of {ranged}")
+            return content
+
+        return self._ask(f"reading {item.key}", piece)
+
     def _pages(self, prefix: str, most: int | None) -> Iterator[list[StoredObject]]:
         more: dict[str, Any] | None = {}
         keys = 0
@@ -114,7 +145,7 @@ class ObjectStore(Source):
             if most is not None and keys > most:
                 raise too_many(prefix, most)
             yield _objects(page)
-            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+            more = _next(page) if page.get("IsTruncated") else None
 
     def _page(self, prefix: str, more: Mapping[str, Any]) -> Any:
         def request() -> Any:
@@ -228,7 +259,7 @@ class ObjectStore(Source):
         """Ask for a byte of the object that was brought here last; before the first one, and if that is no longer
         there, of three others. Each is asked for once."""
         try:
-            client = _client(self._settings, attempts=1)
+            client = self._one_more_client()
             if self._given is not None:
                 found = self._gives(client, self._given)
                 if found is not None:
@@ -241,6 +272,11 @@ class ObjectStore(Source):
         objects = [item for item in _objects(page) if item.size]
         some = {item.key: item for item in (*objects[:1], *objects[len(objects) // 2 :][:1], *objects[-1:])}
         return any(self._gives(client, item) for item in some.values())
+
+    def _one_more_client(self) -> "S3Client":
+        """A client with connections of its own, that repeats nothing."""
+        with self._making:
+            return _client(self._session, self._settings, attempts=1)
 
     def _gives(self, client: "S3Client", item: StoredObject) -> bool | None:
         """Whether the store gives this object; None if it has gone."""
@@ -262,10 +298,10 @@ class ObjectStore(Source):
         return translated(error, meaning, doing, self._settings, self._config_name), meaning.retryable
 
 
-def _client(settings: Store, attempts: int = ATTEMPTS_PER_REQUEST) -> "S3Client":
+def _client(session: boto3.session.Session, settings: Store, attempts: int = ATTEMPTS_PER_REQUEST) -> "S3Client":
     """A client for stores that are not Amazon's: none of the checksum headers that newer versions of boto3 add and
     other stores reject. Content is checked by ourselves."""
-    client = boto3.session.Session().client(
+    client = session.client(
         "s3",
         endpoint_url=settings.host,
         region_name=settings.region,
@@ -287,8 +323,8 @@ def _client(settings: Store, attempts: int = ATTEMPTS_PER_REQUEST) -> "S3Client"
     )
     client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
     # There is no public way to see an answer before boto3 has read all of it.
-    session = client._endpoint.http_session  # type: ignore[attr-defined]
-    client.meta.events.register_first("before-send.s3", partial(_send, session))
+    connections = client._endpoint.http_session  # type: ignore[attr-defined]
+    client.meta.events.register_first("before-send.s3", partial(_send, connections))
     if TENANT_BUCKET.fullmatch(settings.bucket):
         client.meta.events.unregister("before-parameter-build.s3", validate_bucket_name)
     return client
@@ -365,6 +401,11 @@ def _objects(page: Mapping[str, Any]) -> list[StoredObject]:
         for item in page.get("Contents", [])
         if not item["Key"].endswith("/")
     ]
+
+
+def _next(page: Mapping[str, Any]) -> dict[str, Any]:
+    """What asks for the page after this one."""
+    return {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def _begun(file: File) -> File:

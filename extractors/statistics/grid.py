@@ -12,10 +12,14 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from extractors.signatures import CENTRE, FRACTION
+
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 Geometries = NDArray[np.object_]
+# Of one that crosses itself, so many vertices can be put right within seconds.
+MOST_VERTICES_FIXED = 500
 # Which of some polygons: a range, their positions, or a mark for each.
 Chosen = slice | Integers | NDArray[np.bool_]
 
@@ -33,6 +37,11 @@ class Grid:
         west, north = self.transform * (0, 0)
         east, south = self.transform * (self.shape[1], self.shape[0])
         return west, south, east, north
+
+    @property
+    def pixel_area(self) -> float:
+        """In square units of the CRS."""
+        return abs(self.transform.a * self.transform.e)
 
     def cut(self, rows: slice, columns: slice) -> "Grid":
         """The grid of a window of this one."""
@@ -97,9 +106,9 @@ class Polygons:
     def __init__(self, geometries: Geometries) -> None:
         self.geometries = geometries
 
-    def on(self, grid: Grid) -> "PolygonsOnGrid":
+    def on(self, grid: Grid, rule: str = CENTRE) -> "PolygonsOnGrid":
         """The polygons on a grid in their CRS, with boxes by the same arithmetic as rasterstats', which decides by
-        them which pixels it looks at."""
+        them which pixels it looks at. rule: which pixels are a polygon's."""
         bounds, transform = self.bounds, grid.transform
         boxes = Boxes(
             top=np.floor((bounds[:, 3] - transform.f) / transform.e),
@@ -107,7 +116,7 @@ class Polygons:
             left=np.floor((bounds[:, 0] - transform.c) / transform.a),
             right=np.ceil((bounds[:, 2] - transform.c) / transform.a),
         )
-        return PolygonsOnGrid(self, grid, boxes)
+        return PolygonsOnGrid(self, grid, boxes, rule)
 
     @cached_property
     def bounds(self) -> Floats:
@@ -133,11 +142,12 @@ class Polygons:
 
 @dataclass(frozen=True, eq=False)
 class PolygonsOnGrid:
-    """Polygons with their boxes on a grid."""
+    """Polygons with their boxes on a grid, and the rule by which pixels of it are theirs."""
 
     polygons: Polygons
     grid: Grid
     boxes: Boxes
+    rule: str = CENTRE
 
     def __len__(self) -> int:
         return len(self.polygons.geometries)
@@ -145,7 +155,21 @@ class PolygonsOnGrid:
     def __getitem__(self, chosen: Chosen) -> "PolygonsOnGrid":
         if isinstance(chosen, slice) and chosen == slice(0, len(self)):
             return self  # with what is computed already
-        return PolygonsOnGrid(Polygons(self.polygons.geometries[chosen]), self.grid, self.boxes[chosen])
+        return PolygonsOnGrid(Polygons(self.polygons.geometries[chosen]), self.grid, self.boxes[chosen], self.rule)
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the pixels of one can be computed piece by piece, as each is a pixel like any other."""
+        return self.rule != FRACTION
+
+    @cached_property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which ones the rule can be applied to: shares need polygons that are valid or can be made so."""
+        if self.rule != FRACTION:
+            return np.ones(len(self), dtype=bool)
+        few: NDArray[np.bool_] = self.polygons.vertices <= MOST_VERTICES_FIXED
+        few[~few] = shapely.is_valid(self.polygons.geometries[~few])
+        return few
 
     @cached_property
     def boxes_within(self) -> Boxes:
@@ -160,10 +184,10 @@ class PolygonsOnGrid:
         return Polygons(np.asarray(shapely.polygons(rings))).on(self.grid), np.arange(len(self))[chosen][owner[part]]
 
     def to_read(self, largest: float) -> Floats:
-        """How many pixels must be read for each: those of its box, but where that has more than `largest`, no more than
-        those of the boxes of its rings."""
+        """How many pixels must be read for each: those of its box, but where that has more than `largest` and can be
+        divided, no more than those of the boxes of its rings."""
         areas = self.boxes_within.areas
-        large = np.flatnonzero(areas > largest)
+        large = np.flatnonzero((areas > largest) & self.divisible)
         if large.size:
             rings, owner = self.rings(large)
             areas[large] = np.minimum(areas, np.bincount(owner, rings.boxes_within.areas, len(self)))[large]

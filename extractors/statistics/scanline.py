@@ -8,10 +8,10 @@ repetitions and islands need no special care, and one list serves all bands on t
 The arithmetic follows, operation by operation, what `rasterstats` has GDAL do (pixel coordinates relative to the
 polygon's own bounding box), so the pixels are the same even where an edge passes within a rounding error of a centre.
 Only polygons with an edge exactly on a centre line are left to GDAL itself, which treats upper and lower edges
-differently there.
+differently there; and all of them, one by one, where every pixel counts that a polygon touches.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,8 +20,9 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.signatures import COUNT, STATISTICS, check_classes
+from extractors.signatures import ALL_TOUCHED, COUNT, STATISTICS, Statistic, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, Polygons, PolygonsOnGrid
+from extractors.statistics.pixels import Pixels, as_pixels
 
 # Pixels processed at once: limits the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000
@@ -29,7 +30,8 @@ BATCH_PIXELS = 60_000
 BATCH_CROSSINGS = 500_000
 # A polygon that is left to GDAL gets an array of its whole bounding box up to this size, else of the part on the grid.
 LARGEST_BOX_PIXELS = 16_000_000
-LARGEST_INT32 = 2**31 - 1
+# Zones with fewer pixels, on average, are quicker sorted together.
+FEW_PIXELS = 16
 # Of so many pixels of 16 bits, the square of the sum and the number times the sum of the squares fit into 63 bits.
 MOST_PIXELS_EXACT = 46_340
 
@@ -61,8 +63,10 @@ class Spans:
 class ScanlineZones:
     """Parcels on a grid."""
 
-    def __init__(self, polygons: PolygonsOnGrid) -> None:
+    def __init__(self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS) -> None:
         self._spans = rasterize(polygons)
+        self._wanted = wanted
+        self._marks: tuple[Pixels, Array] | None = None
 
     @cached_property
     def pixels(self) -> Integers:
@@ -70,18 +74,30 @@ class ScanlineZones:
         spans = self._spans
         return np.bincount(spans.zone, spans.length, spans.zones).astype(np.int64)
 
-    def statistics(self, array: Array, nodata: float) -> Floats:
-        """Parcels x STATISTICS; count 0 and NaN elsewhere for a parcel without a valid pixel."""
-        return statistics(self._spans, array, nodata)
+    def statistics(self, values: Pixels | Array, nodata: float = 0) -> Floats:
+        """Parcels x statistics; count 0 and NaN elsewhere for a parcel without a valid pixel."""
+        return statistics(self._spans, as_pixels(values, nodata), self._wanted)[0]
 
-    def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
+    def histograms(self, values: Pixels | Array, nodata: float = 0) -> list[dict[str, int]]:
         """Pixels per value for each parcel."""
-        return histograms(self._spans, array, nodata)
+        return histograms(self._spans, as_pixels(values, nodata))
+
+    def both(self, values: Pixels, marks: Pixels) -> tuple[Floats, Floats]:
+        """Statistics of all pixels, and of those with a mark."""
+        if self._marks is None or self._marks[0] is not marks:
+            # Gathered once for all that is marked so.
+            self._marks = marks, values_under(marks, self._spans.first, self._spans.length)
+        return statistics(self._spans, values, self._wanted, self._marks[1])
 
 
 def rasterize(polygons: PolygonsOnGrid, only: slice | None = None) -> Spans:
-    """The pixels of each polygon: those whose centre lies inside it, cut to the grid. only: those in these rows."""
+    """The pixels of each polygon: those whose centre lies inside it, or that it touches, as its rule says, cut to the
+    grid. only: those in these rows."""
     only = only or slice(0, polygons.grid.shape[0])
+    if polygons.rule == ALL_TOUCHED:
+        everyone = np.arange(len(polygons))
+        by_gdal = [_by_gdal(polygons[index : index + 1], only) for index in everyone]
+        return _replaced(_nothing(len(polygons)), everyone, by_gdal)
     edges = _edges(polygons, only)
     spans = _cut(polygons, edges, only)
     # Overlapping parts of one parcel would repeat pixels.
@@ -209,12 +225,11 @@ def _by_gdal(polygon: PolygonsOnGrid, only: slice) -> Spans:
     columns = polygon.grid.shape[1]
     box = polygon.boxes if polygon.boxes.areas[0] <= LARGEST_BOX_PIXELS else polygon.boxes_within
     if box.areas[0] > LARGEST_BOX_PIXELS and shapely.get_num_geometries(polygon.polygons.geometries[0]) > 1:
-        parts = Polygons(shapely.get_parts(polygon.polygons.geometries)).on(polygon.grid)
+        parts = Polygons(shapely.get_parts(polygon.polygons.geometries)).on(polygon.grid, polygon.rule)
         found = [_by_gdal(parts[number : number + 1], only) for number in range(len(parts))]
         return _each_pixel_once(Spans.joined(found, 1), np.array([True]))
-    nothing = np.empty(0, dtype=np.int64)
     if box.areas[0] == 0:
-        return Spans(nothing, nothing, nothing, 1)
+        return _nothing(1)
     top, bottom, left, right = (int(side[0]) for side in (box.top, box.bottom, box.left, box.right))
     mask = rasterio.features.rasterize(
         [(polygon.polygons.geometries[0], 1)],
@@ -222,6 +237,7 @@ def _by_gdal(polygon: PolygonsOnGrid, only: slice) -> Spans:
         transform=polygon.grid.cut(slice(top, bottom), slice(left, right)).transform,
         fill=0,
         dtype="uint8",
+        all_touched=polygon.rule == ALL_TOUCHED,
     )
     first_row, first_column = max(top, only.start), max(left, 0)
     last_row, last_column = max(first_row, min(bottom, only.stop)), max(first_column, min(right, columns))
@@ -231,6 +247,12 @@ def _by_gdal(polygon: PolygonsOnGrid, only: slice) -> Spans:
     begin, end = np.flatnonzero(changes == 1) + 1, np.flatnonzero(changes == -1) + 1
     row, column = np.divmod(begin, inside.shape[1] + 2)
     return Spans(np.zeros_like(begin), (row + first_row) * columns + column - 1 + first_column, end - begin, 1)
+
+
+def _nothing(zones: int) -> Spans:
+    """Zones without pixels."""
+    none = np.empty(0, dtype=np.int64)
+    return Spans(none, none, none, zones)
 
 
 def _replaced(spans: Spans, zones: Integers, by: list[Spans]) -> Spans:
@@ -246,77 +268,110 @@ def _replaced(spans: Spans, zones: Integers, by: list[Spans]) -> Spans:
     ).sorted()
 
 
-def statistics(spans: Spans, array: Array, nodata: float) -> Floats:
-    """Statistics of every zone in one array of the rows and columns that the spans were made for.
+def statistics(
+    spans: Spans, source: Pixels, wanted: Sequence[Statistic] = STATISTICS, marks: Array | None = None
+) -> tuple[Floats, Floats]:
+    """Statistics of every zone of values on the grid that the spans were made for; and of those pixels only that have a
+    mark (marks: one for each pixel of the spans; None: nobody asks).
 
-    Returns zones x STATISTICS; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are exact;
-    mean and std of floats are computed in float64, their percentiles in the array's own type, as numpy does it.
+    Returns zones x statistics twice; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are
+    exact; mean and std of floats are computed in float64, their percentiles in the values' own type, as numpy does it.
     """
-    table = np.full((spans.zones, len(STATISTICS)), np.nan)
+    table = np.full((spans.zones, len(wanted)), np.nan)
     table[:, COUNT] = 0
-    for zones, values, counts in _valid_values(spans, array, nodata):
-        filled = np.flatnonzero(counts)
-        if filled.size:
-            table[zones.start + filled] = SortedZones(_sorted_by_zone(values, counts[filled]), counts[filled]).table()
-    return table
+    of_marked = table.copy()
+    for batch in _valid_values(spans, source, marks):
+        filled = np.flatnonzero(batch.counts)
+        if not filled.size:
+            continue
+        counts, pixels, zone = batch.counts[filled], batch.pixels[filled], batch.zones.start + filled
+        ordered, marked = _sorted_by_zone(batch.values, counts, batch.marks)
+        table[zone] = _table(SortedZones(ordered, counts, pixels), wanted)
+        if marked is not None:
+            some, number = marked
+            has = np.flatnonzero(number)
+            if has.size:
+                of_marked[zone[has]] = _table(SortedZones(some, number[has], pixels[has]), wanted)
+    return table, of_marked
 
 
-def histograms(spans: Spans, array: Array, nodata: float) -> list[dict[str, int]]:
+def _table(zones: "SortedZones", wanted: Sequence[Statistic]) -> Floats:
+    return np.column_stack([statistic.of(zones) for statistic in wanted])
+
+
+def histograms(spans: Spans, source: Pixels) -> list[dict[str, int]]:
     """Pixels per value in each zone, values as text; {} for a zone without a valid pixel."""
-    result: list[dict[str, int]] = []
-    for _, values, counts in _valid_values(spans, array, nodata):
-        ends = np.cumsum(counts)
-        for begin, end in zip(ends - counts, ends, strict=True):
-            found, pixels = np.unique(values[begin:end], return_counts=True)
-            check_classes(found.size)
-            result.append(dict(zip(map(str, found.tolist()), pixels.tolist(), strict=True)))
+    result: list[dict[str, int]] = [{} for _ in range(spans.zones)]
+    for batch in _valid_values(spans, source):
+        filled = np.flatnonzero(batch.counts)
+        if not filled.size:
+            continue
+        counts = batch.counts[filled]
+        ordered, _ = _sorted_by_zone(batch.values, counts)
+        begin = np.cumsum(counts) - counts
+        run = _runs(ordered, begin)
+        number = np.diff(run, append=ordered.size)
+        first_run = np.searchsorted(run, begin)
+        in_zone = np.diff(first_run, append=run.size)
+        check_classes(int(in_zone.max()))
+        zone = np.repeat(batch.zones.start + filled, in_zone)
+        for index, value, pixels in zip(zone.tolist(), ordered[run].tolist(), number.tolist(), strict=True):
+            result[index][str(value)] = pixels
     return result
 
 
-def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[slice, Array, Integers]]:
-    """Batches of zones: which ones, their valid values zone after zone, and how many each has."""
-    flat = array.reshape(-1)
+@dataclass(frozen=True)
+class _Batch:
+    """Some zones: which ones, their valid values zone after zone, the marks of these, how many each zone has, and how
+    many pixels."""
+
+    zones: slice
+    values: Array
+    marks: Array | None
+    counts: Integers
+    pixels: Integers
+
+
+def _valid_values(spans: Spans, source: Pixels, marks: Array | None = None) -> Iterator[_Batch]:
+    """Batches of zones; marks: one for each pixel of the spans."""
+    done = 0
     for zones, part in _batches(spans):
-        values = values_under(flat, spans.first[part], spans.length[part])
+        values = values_under(source, spans.first[part], spans.length[part])
+        here = None if marks is None else marks[done : done + values.size]
+        done += values.size
         pixels = np.bincount(spans.zone[part] - zones.start, spans.length[part], zones.stop - zones.start)
-        counts = pixels.astype(np.int64)
-        invalid = values == nodata
+        counts = pixels = pixels.astype(np.int64)
+        invalid = values == source.nodata
         if values.dtype.kind == "f":
             invalid |= np.isnan(values)
         if invalid.any():
+            valid = ~invalid
             if counts.size > 1:
-                zone = np.repeat(np.arange(counts.size), counts)[~invalid]
-            values = values[~invalid]
+                zone = np.repeat(np.arange(counts.size), counts)[valid]
+            values, here = values[valid], None if here is None else here[valid]
             counts = np.bincount(zone, minlength=counts.size) if counts.size > 1 else np.array([values.size])
-        yield zones, values, counts
+        yield _Batch(zones, values, here, counts, pixels)
 
 
-def values_under(flat: Array, first: Integers, length: Integers) -> Array:
-    """The values under spans of a flattened array; those of one very large zone are fetched piece by piece."""
-    pixels = int(length.sum())
-    if pixels <= 2 * BATCH_PIXELS:
-        return flat.take(_positions(first, length))
-    values = np.empty(pixels, dtype=flat.dtype)
+def values_under(pixels: Pixels, first: Integers, length: Integers) -> Array:
+    """The values under runs of pixels; those of one very large zone are fetched piece by piece."""
+    number = int(length.sum())
+    if number <= 2 * BATCH_PIXELS:
+        return pixels.under(first, length)
+    values = np.empty(number, dtype=pixels.dtype)
     ends = np.cumsum(length)
     done = 0
     while done < len(first):
         until = max(done + 1, int(np.searchsorted(ends, ends[done] + BATCH_PIXELS)))
-        here = slice(ends[done] - length[done], ends[until - 1])
+        begin = ends[done] - length[done]
         if until == done + 1:
-            values[here] = flat[first[done] : first[done] + length[done]]
+            for at in range(0, int(length[done]), BATCH_PIXELS):
+                here = min(BATCH_PIXELS, int(length[done]) - at)
+                values[begin + at : begin + at + here] = pixels.under(first[[done]] + at, np.array([here]))
         else:
-            values[here] = flat.take(_positions(first[done:until], length[done:until]))
+            values[begin : ends[until - 1]] = pixels.under(first[done:until], length[done:until])
         done = until
     return values
-
-
-def _positions(first: Integers, length: Integers) -> NDArray[np.int32] | Integers:
-    """All positions of the spans: [3, 9], [2, 1] gives [3, 4, 9]."""
-    ends = np.cumsum(length)
-    # Half the memory traffic, where the raster is small enough: most of the time here goes into moving numbers.
-    kind = np.int32 if first.size and first.max() + length.max() < LARGEST_INT32 else np.int64
-    shift = (first - (ends - length)).astype(kind)
-    return np.repeat(shift, length) + np.arange(ends[-1] if ends.size else 0, dtype=kind)
 
 
 def _batches(spans: Spans) -> Iterator[tuple[slice, slice]]:
@@ -331,23 +386,47 @@ def _batches(spans: Spans) -> Iterator[tuple[slice, slice]]:
         zone = until
 
 
-def _sorted_by_zone(values: Array, counts: Integers) -> Array:
-    """Values, given zone after zone, sorted within their zones.
+def _sorted_by_zone(
+    values: Array, counts: Integers, marks: Array | None = None
+) -> tuple[Array, tuple[Array, Integers] | None]:
+    """Values, given zone after zone, sorted within their zones; and those of them that have a mark (1, not 0), also
+    sorted, with the number of each zone; None without marks.
 
-    One sort of one number made of zone and value is many times faster than sorting zone by zone.
+    One sort of one number made of zone and value (and mark) is many times faster than sorting zone by zone; but not for
+    floats, unless zones are small: their numbers have 64 bits.
     """
-    if counts.size == 1:
-        return np.sort(values)
+    bits, of_mark = values.dtype.itemsize * 8, int(marks is not None)
+    if counts.size == 1 or bits == 64 or (values.dtype.kind == "f" and values.size >= FEW_PIXELS * counts.size):
+        ordered = _sorted_one_by_one(values, counts)
+        if marks is None:
+            return ordered, None
+        number = np.add.reduceat(marks, np.cumsum(counts) - counts, dtype=np.int64)
+        return ordered, (_sorted_one_by_one(values[marks != 0], number), number)
     code, decode = _ordered_bits(values)
-    bits = code.dtype.itemsize * 8
-    narrow = bits + int(counts.size - 1).bit_length() <= 32
-    key_type, shift = (np.uint32, bits) if narrow else (np.uint64, bits)
-    if bits == 64:
-        return np.concatenate([np.sort(part) for part in np.split(values, np.cumsum(counts)[:-1])])
+    narrow = bits + of_mark + int(counts.size - 1).bit_length() <= 32
+    key_type, shift = (np.uint32, bits + of_mark) if narrow else (np.uint64, bits + of_mark)
     key: Array = np.repeat(np.left_shift(np.arange(counts.size, dtype=key_type), key_type(shift)), counts)
-    key |= code
+    if marks is None:
+        key |= code
+        key.sort()
+        return decode(key.astype(code.dtype)), None
+    key |= np.left_shift(code, 1, dtype=key_type)
+    key |= marks
     key.sort()
-    return decode(key.astype(code.dtype))
+    ordered_marks = (key & key_type(1)).astype(np.bool_)
+    key >>= key_type(1)
+    ordered = decode(key.astype(code.dtype))
+    number = np.add.reduceat(ordered_marks, np.cumsum(counts) - counts, dtype=np.int64)
+    return ordered, (ordered[ordered_marks], number)
+
+
+def _sorted_one_by_one(values: Array, counts: Integers) -> Array:
+    """Values, given zone after zone, sorted within their zones."""
+    ordered, begin = values.copy(), 0
+    for end in np.cumsum(counts).tolist():
+        ordered[begin:end].sort()
+        begin = end
+    return ordered
 
 
 def _ordered_bits(values: Array) -> tuple[Array, Callable[[Array], Array]]:
@@ -369,27 +448,25 @@ def _ordered_bits(values: Array) -> tuple[Array, Callable[[Array], Array]]:
 class SortedZones:
     """The valid values of zones, each with at least one, sorted within the zones: see `signatures.SortedValues`."""
 
-    def __init__(self, values: Array, counts: Integers) -> None:
+    def __init__(self, values: Array, counts: Integers, pixels: Integers) -> None:
         ends = np.cumsum(counts)
         self._values = values
         self._begin = ends - counts
         self.counts = counts
+        self.pixels = pixels
         self.lowest: Array = values[self._begin]
         self.highest: Array = values[ends - 1]
 
-    def table(self) -> Floats:
-        """Zones x STATISTICS."""
-        return np.column_stack([statistic.of(self) for statistic in STATISTICS])
-
     @cached_property
-    def _sums(self) -> Array:
+    def sums(self) -> Array:
+        """Sum of each zone."""
         kind = np.float64 if self._values.dtype.kind == "f" else np.int64
         return np.add.reduceat(self._values, self._begin, dtype=kind)
 
     @cached_property
     def means(self) -> Floats:
         """Mean of each zone."""
-        return self._sums / self.counts
+        return self.sums / self.counts
 
     @cached_property
     def deviations(self) -> Floats:
@@ -399,7 +476,7 @@ class SortedZones:
             # No rounding before the end, and a fifth of the time.
             squares = np.multiply(values, values, dtype=np.dtype(f"{values.dtype.kind}{2 * values.dtype.itemsize}"))
             sums_of_squares = np.add.reduceat(squares, self._begin, dtype=np.int64)
-            deviations: Floats = np.sqrt(counts * sums_of_squares - self._sums * self._sums) / counts
+            deviations: Floats = np.sqrt(counts * sums_of_squares - self.sums * self.sums) / counts
         elif counts.size == 1:
             # Piece by piece: a very large zone has many pixels.
             pieces = (values[at : at + BATCH_PIXELS] - self.means for at in range(0, values.size, BATCH_PIXELS))
@@ -410,15 +487,49 @@ class SortedZones:
             deviations = np.sqrt(np.add.reduceat(distances, self._begin) / counts)
         return deviations
 
+    @cached_property
+    def commonest(self) -> Array:
+        """The value that most pixels of each zone have; of several, the smallest."""
+        values = self._values
+        if self.counts.size > 1 or values.size <= BATCH_PIXELS:
+            return _commonest(values, self._begin)[0]
+        # Piece by piece, each with all pixels of its values: a very large zone has many.
+        found, begin = [], 0
+        while begin < values.size:
+            end = int(np.searchsorted(values, values[min(begin + BATCH_PIXELS, values.size) - 1], side="right"))
+            found.append(_commonest(values[begin:end], np.zeros(1, dtype=np.int64)))
+            begin = end
+        candidates, pixels = (np.concatenate(several) for several in zip(*found, strict=True))
+        return candidates[[pixels.argmax()]]
+
     def percentile(self, fraction: float) -> Array:
         """Linear interpolation between the two nearest ranks, rounded as `numpy.percentile` rounds it."""
         kind = self._values.dtype.type if self._values.dtype.kind == "f" else np.float64
-        rank = (self.counts - 1) * kind(fraction)
+        rank = (self.counts - 1) * fraction
         below = np.floor(rank).astype(np.int64)
-        weight = (rank - below).astype(kind)
+        weight = rank - below
         low = self._values[self._begin + below]
         high = self._values[self._begin + np.minimum(below + 1, self.counts - 1)]
         # Sorted, so the difference of unsigned integers does not wrap.
         difference = high - low
-        result: Array = np.where(weight >= 0.5, high - difference * (1 - weight), low + difference * weight)
+        from_high, from_low = difference * (1 - weight).astype(kind), difference * weight.astype(kind)
+        result: Array = np.where(weight >= 0.5, high - from_high, low + from_low)
         return result
+
+
+def _commonest(values: Array, begin: Integers) -> tuple[Array, Integers]:
+    """Of zones that begin at these positions, with sorted values: the one that most pixels have (of several, the
+    smallest), and how many these are."""
+    run = _runs(values, begin)
+    length = np.diff(run, append=values.size)
+    first_run = np.searchsorted(run, begin)
+    longest = np.maximum.reduceat(length, first_run)
+    as_long = np.flatnonzero(length == np.repeat(longest, np.diff(first_run, append=run.size)))
+    return values[run[as_long[np.searchsorted(as_long, first_run)]]], longest
+
+
+def _runs(values: Array, begin: Integers) -> Integers:
+    """Where each value of each zone begins: of zones that begin at these positions, with sorted values."""
+    is_new = np.append(True, values[1:] != values[:-1])
+    is_new[begin] = True
+    return np.flatnonzero(is_new)

@@ -18,8 +18,8 @@ WHERE relid = %(table)s::regclass
 
 -- :lock
 -- Marks that somebody makes indexes in this database; false if somebody else does.
-SELECT pg_try_advisory_lock(1128418563, 0)
+SELECT pg_try_advisory_lock(1128418565, 0)
 
 -- :unlock
 -- Lets others make indexes.
-SELECT pg_advisory_unlock(1128418563, 0)
+SELECT pg_advisory_unlock(1128418565, 0)

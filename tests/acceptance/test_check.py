@@ -112,6 +112,11 @@ def sql(*statements: str) -> Callable[[Workspace], None]:
     return broken
 
 
+def no_parcel_table(workspace: Workspace) -> None:
+    workspace.write_config()  # the role's script reads it
+    workspace.query("DROP TABLE parcels")
+
+
 def two_letters(workspace: Workspace) -> None:
     workspace.query(f"CREATE TABLE signatures {SIGNATURES}")
     workspace.extraction["band_labels"] = "api"
@@ -139,7 +144,7 @@ CASES: dict[str, Broken] = {
         sql("UPDATE aois SET wkb_geometry = NULL"), "area of interest", CONFIGURATION, ("my_aoi", "geometry")
     ),
     "no catalogue": Broken(sql("DROP TABLE dias_catalogue"), "catalogue", CONFIGURATION, ("dias_catalogue",)),
-    "no table of parcels": Broken(sql("DROP TABLE parcels"), "parcel table", CONFIGURATION, ("parcel_table",)),
+    "no table of parcels": Broken(no_parcel_table, "parcel table", CONFIGURATION, ("parcel_table",)),
     "a log that is not ours": Broken(
         sql("CREATE TABLE extraction_log (line text)"), "extraction log", CONFIGURATION, ("extraction_log", "run_id")
     ),
@@ -182,6 +187,7 @@ def described(workspace: Workspace) -> tuple[str | None, str]:
 def test_what_is_broken(name: str, workspace: Workspace, scene: Scene) -> None:
     case = CASES[name]
     case.broken(workspace)
+    workspace.write_config()  # the role and its tables
     before = described(workspace)
     files = workspace.files()
 
@@ -204,6 +210,7 @@ def test_a_sound_setup(card: str, workspace: Workspace) -> None:
     workspace.add_parcels(squares(6))
     add: dict[str, Callable[[], Scene]] = {"s2": workspace.add_s2, "bs": workspace.add_bs, "c6": workspace.add_c6}
     scene = add[card]()
+    workspace.write_config()  # the role and its tables
     before = described(workspace)
     asked = workspace.run(card, "--check")
     assert (asked.code, asked.stderr) == (0, "")

@@ -1,10 +1,13 @@
 """With nothing but the two files of the design, in an empty folder: one scene per run, oldest first, then nothing."""
 
+import pytest
+
 from tests.support.ground import optical, squares
 from tests.support.running import NOTHING_LEFT
 from tests.support.workspace import Workspace
 
 
+@pytest.mark.owner("the worker makes the tables")
 def test_one_scene_per_run_oldest_first(workspace: Workspace) -> None:
     workspace.add_parcels(squares(10))
     youngest = workspace.add_s2("2018-06-01T10:00:31", bands=optical(1))

@@ -14,6 +14,7 @@ COLUMNS = (
 )
 
 
+@pytest.mark.owner("the worker makes the tables")
 def test_table_is_created_if_absent(workspace: Workspace) -> None:
     parcels = workspace.add_parcels(squares(16))  # three chunks of at most seven
     scene = workspace.add_s2()
@@ -63,6 +64,7 @@ def test_api_labels_in_one_table_for_all_cards(workspace: Workspace) -> None:
         assert log["rows_written"] == dict.fromkeys(expected[scene.card], 5)
 
 
+@pytest.mark.owner("the worker makes the tables")
 def test_api_labels_into_a_table_created_for_them(workspace: Workspace) -> None:
     workspace.extraction["band_labels"] = "api"
     workspace.add_parcels(squares(5))
@@ -234,6 +236,7 @@ def test_no_histograms_unless_asked_for(workspace: Workspace) -> None:
     assert workspace.one("SELECT to_regclass('hists') IS NULL")
 
 
+@pytest.mark.owner("whether the worker makes a table is the subject")
 @pytest.mark.parametrize("card", ["bs", "c6"])
 def test_radar_has_no_histograms(workspace: Workspace, card: str) -> None:
     workspace.tables["hists_table"] = "hists"

@@ -6,13 +6,11 @@ deleted while a scene is computed, ids are there twice, triggers have rows vanis
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
-from psycopg2 import sql
 
 from tests.faults.acts import Gate
 from tests.support.ground import cell, squares
+from tests.support.roles import worker_role
 from tests.support.scenes import assert_same
 from tests.support.workspace import Workspace
 
@@ -307,6 +305,7 @@ def test_tables_that_are_published(workspace: Workspace) -> None:
 # The log's column
 
 
+@pytest.mark.owner("the worker gives the log its column")
 def test_a_log_of_the_version_before_gets_its_column(workspace: Workspace) -> None:
     workspace.add_parcels(squares(2))
     scene = workspace.add_s2()
@@ -322,15 +321,9 @@ def test_only_the_owner_can_give_the_log_its_column(workspace: Workspace) -> Non
     scene = workspace.add_s2()
     assert workspace.run("s2").code == 0
     workspace.query("ALTER TABLE extraction_log DROP COLUMN settings")
-    role = f"r{uuid.uuid4().hex[:8]}"
-    workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'worker'").format(sql.Identifier(role)))
-    try:
-        workspace.query(sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(sql.Identifier(role)))
-        workspace.db_config["database"]["connection"] |= {"dbuser": role, "dbpasswd": "worker"}
-        workspace.ingest(scene)
+    workspace.ingest(scene)
+    with worker_role(workspace, "ALL ON ALL TABLES IN SCHEMA public"):
         outcome = workspace.run("s2")
-        assert (outcome.code, len(outcome.errors)) == (2, 1)
-        assert "operations setup" in outcome.errors[0]
-        assert (workspace.status(scene), len(workspace.log(scene))) == ("ingested", 1)
-    finally:
-        workspace.query(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert "operations setup" in outcome.errors[0]
+    assert (workspace.status(scene), len(workspace.log(scene))) == ("ingested", 1)

@@ -34,6 +34,8 @@ CLAIMED = (
     "before_commit",
 )
 PUBLISHED = ("committed", "files_removed", "unlocked")
+OF_DUPLICATES = ("claim_superseded", "siblings_locked", "siblings_replaced")
+"""Reached only by workers that keep the newest of duplicates: `test_f25_duplicates.py`."""
 RELEASED = "released"
 """Reached only by an attempt that fails."""
 FAILS = "parcels_selected=raise"

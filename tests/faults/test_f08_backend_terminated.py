@@ -13,6 +13,7 @@ import time
 from extractors.failpoints import POINTS
 from tests.faults.acts import Gate, has_ended, terminate
 from tests.faults.conftest import MakeSeason
+from tests.faults.points import OF_DUPLICATES
 from tests.support.running import wait_until
 
 
@@ -24,7 +25,10 @@ def test_f08_at_every_point(make_season: MakeSeason) -> None:
     season = make_season(c6=2)  # of one file: others are downloaded side by side, and would stand at two points at once
     season.short(outage_pause_seconds=0, outages_in_a_row=1000)
     # At the start there is no session yet; and the first session is only for looking whether all is as it should be.
-    points = [point for point in POINTS if point not in ("start", "connected")] + ["connected:2", "connected:3"]
+    points = [point for point in POINTS if point not in ("start", "connected", *OF_DUPLICATES)] + [
+        "connected:2",
+        "connected:3",
+    ]
     gate = Gate(season.workspace.folder, *points)
     worker = season.start("c6", "--all", env=gate.env)
     arrivals = 0

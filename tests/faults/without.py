@@ -20,6 +20,7 @@ from psycopg2 import sql
 from extractors import attempt, config, scene, worker
 from extractors.database import attempts as attempt_log
 from extractors.database import connection, queue
+from extractors.database.duplicates import Duplicates
 from extractors.database.parcels import Parcels
 from extractors.database.queue import Queue
 from extractors.database.results import ResultsTable
@@ -373,6 +374,16 @@ def too_large() -> None:
     put(chunks, LARGEST_PARCEL_PIXELS=MANY**2)
 
 
+def duplicates() -> None:
+    """Products of one observation know nothing of each other."""
+    put(config.Extraction, newest_only=lambda *_: False)
+
+
+def siblings_lock() -> None:
+    """Siblings are published side by side."""
+    put(Duplicates, lock=lambda *_: None)
+
+
 MECHANISMS: dict[str, Callable[[], None]] = {
     function.__name__.rstrip("_"): function
     for function in (
@@ -380,6 +391,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
         back_off, deadline, stopping_, cancel, keepalives, sweep, private_scratch, free_space, size_check, md5_check,
         integrity, retry, pooler_check, driver, reference_check, quoting, fleet_limit, too_large, final,
         no_key_update, short_transactions, wait_for_others, bounded_wait, only_bursts, decoded_limit, proof,
+        duplicates, siblings_lock,
     )
 }  # fmt: skip
 

@@ -215,7 +215,7 @@ def test_a_narrow_status_column_takes_every_status(ground: Ground, worker: Worke
 def test_whether_a_scene_was_extracted_before(ground: Ground, worker: Worker, scene: Scene) -> None:
     def before() -> bool:
         with worker.database.transaction("testing") as cursor:
-            return worker.attempts.extracted_before(cursor, scene)
+            return worker.attempts.extracted_before(cursor, scene.id)
 
     def earlier(obsid: int, outcome: str) -> None:
         """An attempt before the one that is under way: the numbers of attempts made by hand are below zero."""

@@ -13,6 +13,7 @@ import pytest
 from extractors.config import Store
 from extractors.errors import ConfigurationError, StoreUnavailableError, UnusableSceneError
 from extractors.products.store import ObjectStore
+from tests.faults.spoilt_store import SpoiltStore
 from tests.faulty_s3 import FaultyS3
 from tests.integration.stores import SECRET, Bucket, noise
 from tests.support.scripted import NOTHING, Answer, Asked, Scripted
@@ -310,6 +311,42 @@ def test_an_answer_that_is_too_long_is_not_read_to_its_end(status: int) -> None:
         pytest.raises(StoreUnavailableError, match="an answer of over 16,000,000 bytes"),
     ):
         store_at(server, retry_seconds=0).list_product("p/")
+
+
+def test_what_is_refused_while_others_are_served_is_not_waited_for(
+    bucket: Bucket, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the end of `retry_seconds`: what is left of them is the scene's pause."""
+    monkeypatch.setattr("extractors.products.source.PATIENCE_SECONDS", 0)
+    for key in ("bad/a.img", "good/b.img"):
+        bucket.put(key, noise(1000))
+    with SpoiltStore(bucket.server) as spoilt:
+        store = bucket.store(host=spoilt.endpoint, retry_seconds=30)
+        (item,) = store.list_objects("bad/")
+        spoilt.error("a.img", 500, "InternalError")
+        with pytest.raises(StoreUnavailableError, match="InternalError") as caught:
+            store.download({folder / "a.img": item})
+        assert 0 < caught.value.pause <= 30
+        # Nothing is served: that is waited for.
+        store = bucket.store(host=spoilt.endpoint, retry_seconds=0.5)
+        spoilt.error("", 500, "InternalError")
+        with pytest.raises(StoreUnavailableError, match="InternalError") as caught:
+            store.download({folder / "a.img": item})
+        assert caught.value.pause == 0
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError")])
+def test_trouble_that_passes_is_waited_for(status: int, code: str, bucket: Bucket, folder: Path) -> None:
+    """Others are served meanwhile."""
+    for key in ("bad/a.img", "good/b.img"):
+        bucket.put(key, noise(1000))
+    with SpoiltStore(bucket.server) as spoilt:
+        store = bucket.store(host=spoilt.endpoint, retry_seconds=600)
+        (item,) = store.list_objects("bad/")
+        # Boto3 asks three times.
+        spoilt.error("a.img", status, code, times=7)
+        store.download({folder / "a.img": item})
+    assert (folder / "a.img").stat().st_size == 1000
 
 
 def test_people_may_list_as_much_as_there_is(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

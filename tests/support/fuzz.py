@@ -1,4 +1,5 @@
-"""Inputs that are broken at random, and what must hold for each: `python -m tests.support.fuzz [MINUTES]`.
+"""Inputs that are broken at random, and what must hold for each: `python -m tests.support.fuzz`, followed by minutes,
+the first seed, and kinds, if wanted.
 
 A check makes one input of a generator of random numbers, and fails if something other than an error of ours comes of
 it, or numbers that are not what was written. The unit tests run some of each kind, always the same; this command others
@@ -34,6 +35,7 @@ from extractors.errors import SceneError
 from extractors.model import BandFile, ImageFormat, Layer, Limits, ParcelChunk, StatisticsRequest
 from extractors.raster.bands import scene_bands
 from extractors.raster.chunks import ChunkTask
+from extractors.raster.plan import plan
 from extractors.statistics.grid import Grid, Polygons
 from extractors.statistics.zonal import ENGINES, agree
 
@@ -81,7 +83,7 @@ def extracted(folder: Path, driver: str, *files: BandFile) -> str:
     request = StatisticsRequest("scanline", 0, tuple(Layer(file.name, file.name) for file in files))
     try:
         with scene_bands(files, folder, ImageFormat(driver, 0, scaled=driver != "JP2OpenJPEG"), LIMITS) as scene:
-            task = ChunkTask(chunk, scene.grids(), request)
+            task = ChunkTask(chunk, plan(scene.grids(), request), request)
             for need in task.needs:
                 need()
             result = task()
@@ -257,6 +259,8 @@ def main() -> int:
     """Run the command."""
     minutes, first = float((sys.argv[1:] or ["30"])[0]), int((sys.argv[2:] or ["0"])[0])
     names = sys.argv[3:] or list(CHECKS)
+    if not CHECKS.keys() >= set(names):
+        sys.exit(f"kinds: {', '.join(CHECKS)}")
     crashes = 0
     for name in names:
         seed, until = first, time.time() + 60 * minutes

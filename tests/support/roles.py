@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from extractors.database.tables import OUTPUTS
 from tests.support.environment import ROOT
 
 if TYPE_CHECKING:
@@ -39,10 +40,9 @@ def create_role(database: Database, role: str) -> None:
 
 def run_script(database: Database, role: str, tables: Mapping[str, str], *, strict: bool = True) -> None:
     """swarm/worker_role.sql, with the tables of a configuration. strict: fails at the first error."""
-    names = {"aois": tables["aoi_table"], "parcels": tables["parcel_table"], "results": tables["results_table"]}
-    keys = {"catalogue_table": "catalogue", "hists_table": "hists"} | {
-        key: key for key in ("parcel_id", "parcel_geometry")
-    }
+    names = {"aois": tables["aoi_table"], "parcels": tables["parcel_table"]}
+    keys = {"catalogue_table": "catalogue", **{output.key: name for name, output in OUTPUTS.items()}}
+    keys |= {key: key for key in ("parcel_id", "parcel_geometry")}
     names |= {ours: tables[key] for key, ours in keys.items() if key in tables}
     parts = {name: value.split(".") for name, value in names.items()}
     parts["log"] = [*parts.get("catalogue", [""])[:-1], "extraction_log"]
@@ -54,8 +54,8 @@ def run_script(database: Database, role: str, tables: Mapping[str, str], *, stri
     done = subprocess.run(
         ["psql", "-X", "-q", *(("-1", "--set=ON_ERROR_STOP=1") if strict else ()), *variables, "-f", str(SCRIPT)],
         env={
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "PGHOST": server.host, "PGPORT": str(server.port),
-            "PGUSER": server.user, "PGPASSWORD": server.password,
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "PGCLIENTENCODING": "UTF8",
+            "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,
             "PGDATABASE": str(database.one("SELECT current_database()")),
         },
         capture_output=True, text=True, check=False,
@@ -73,6 +73,10 @@ def worker_role(workspace: Workspace, *grants: str) -> Iterator[str]:
     before = dict(connection)
     if grants:
         workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(PASSWORD)))
+        # What everybody has in a database unless it is taken away, as `create_role` does.
+        everybody = "GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}"
+        workspace.query(sql.SQL(everybody).format(sql.Identifier(workspace.database), name))
+        grants = ("USAGE ON SCHEMA public", "SELECT ON spatial_ref_sys", *grants)
     else:
         create_role(workspace, role)
         run_script(workspace, role, workspace.tables)

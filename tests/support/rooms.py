@@ -21,7 +21,19 @@ PACKAGE = "extractors"
 OPERATIONS = "operations"
 DOWNLOAD = "download_with_boto3"
 COMMANDS = {f"{PACKAGE}.s2", f"{PACKAGE}.bs", f"{PACKAGE}.c6", f"{PACKAGE}.c1", DOWNLOAD}
-BASE = {"model", "errors", "text", "config", "logs", "backoff", "failpoints", "health", "signatures", "labels"}
+BASE = {
+    "model",
+    "errors",
+    "text",
+    "config",
+    "logs",
+    "backoff",
+    "failpoints",
+    "health",
+    "signatures",
+    "labels",
+    "indices",
+}
 WINGS = ("database", "products", "raster", "statistics", "runtime")
 WORKING = {"base", "database", "products", "raster", "statistics"}
 
@@ -45,8 +57,8 @@ DOOR, HEAVY_CODE = f"{PACKAGE}.attempt", f"{PACKAGE}.scene"
 """The one import inside a function: where it stands, and what it opens."""
 OTHER_DOOR = f"{OPERATIONS}.doors"
 """That of the other package, through which its verbs are loaded, and what few of them need."""
-HEAVY_OPERATIONS = {f"{OPERATIONS}.{name}" for name in ("outlines", "drawing")}
-"""Its modules that may load heavy libraries."""
+HEAVY_OPERATIONS = {f"{OPERATIONS}.{name}" for name in ("outlines", "drawing", "ingest", "catalogue", "sources")}
+"""Its modules that may load heavy libraries, and packages of such modules."""
 STARTS_AT_ONCE = f"{PACKAGE}.health"
 """Runs every few seconds in a container, and may load parts of the standard library only when it needs them."""
 HEAVY_LIBRARIES = {"numpy", "pandas", "geopandas", "shapely", "rasterio", "boto3", "botocore", "pyproj", "matplotlib"}
@@ -199,7 +211,7 @@ def is_light(module: str) -> bool:
             layer(module) in {"command", "worker", "attempt", "resources", "base", "runtime", "database"}
             and module not in {DOWNLOAD, f"{PACKAGE}.database.copy"}
         )
-        or (layer(module) == OPERATIONS and module not in HEAVY_OPERATIONS)
+        or (layer(module) == OPERATIONS and ".".join(module.split(".")[:2]) not in HEAVY_OPERATIONS)
         or module in {f"{PACKAGE}.products", f"{PACKAGE}.products.card", f"{PACKAGE}.products.layouts"}
     )
 

@@ -46,7 +46,7 @@ class Scene:
 
 
 def zonal(
-    parcels: Mapping[int, BaseGeometry], band: str, array: Array, transform: Affine
+    parcels: Mapping[int, BaseGeometry], band: str, array: Array, transform: Affine, nodata: float = 0
 ) -> dict[tuple[int, str], tuple[float, ...]]:
     """Direct rasterstats: one tuple per parcel that has a valid pixel."""
     with warnings.catch_warnings():
@@ -55,7 +55,7 @@ def zonal(
             list(parcels.values()),
             array,
             affine=transform,
-            nodata=0,
+            nodata=nodata,
             stats=["count", "mean", "std", "min", "max", *PERCENTILES],
         )
     names = ("count", "mean", "std", "min", "max", *PERCENTILES)

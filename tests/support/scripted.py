@@ -52,6 +52,10 @@ class Scripted:
             def do_HEAD(self) -> None:
                 self.do_GET()
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.do_GET()
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it so)
                 pass
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from demo import products, tables
 from demo.products import Grid
 from demo.servers import Postgis, S3Server
+from tests.support.accounts import assert_balanced
 from tests.support.bucket import Bucket
 from tests.support.database import Database
 from tests.support.environment import environment
@@ -33,7 +34,7 @@ class Workspace(Database, Bucket):
     # What pytest's options --engine and --without set for all tests.
     preset: ClassVar[dict[str, Any]] = {}
     without: ClassVar[str | None] = None
-    # Whether workers run under a role that has no right but those of swarm/worker_role.sql (--worker-role).
+    # Whether workers have no rights but those that swarm/worker_role.sql gives: see tests/acceptance/conftest.py.
     least_rights: ClassVar[bool] = False
 
     def __init__(
@@ -109,7 +110,9 @@ class Workspace(Database, Bucket):
                 self._role = f"worker_of_{self.database}"
                 create_role(self, self._role)
             run_script(self, self._role, self.tables, strict=False)
-            connection |= {"dbuser": self._role, "dbpasswd": PASSWORD}
+            connection["dbuser"] = self._role
+            if connection.get("dbpasswd") == self.postgis.password:
+                connection["dbpasswd"] = PASSWORD
         elif self._role is not None and connection.get("dbuser") == self._role:
             run_script(self, self._role, self.tables, strict=False)
         for name, content in (("db_config.json", self.db_config), ("s3_config.json", self.s3_config)):
@@ -242,13 +245,18 @@ class Workspace(Database, Bucket):
         assert self.rows() == 0
 
     def close(self) -> None:
-        """End what is still running, drop the database and empty the bucket."""
+        """End what is still running, drop the database and empty the bucket. The accounts of all that was extracted
+        must balance."""
         for running in self._started:
             running.kill()
-        self.drop_database()
-        if self._role is not None:
-            self.postgis.drop_role(self._role)
-        self.drop_bucket()
+        try:
+            if not self.connection.closed:
+                assert_balanced(self)
+        finally:
+            self.drop_database()
+            if self._role is not None:
+                self.postgis.drop_role(self._role)
+            self.drop_bucket()
 
     def _new_folder(self) -> Path:
         root = self.folder / "products"

@@ -36,6 +36,7 @@ from extractors.errors import (
 from extractors.model import GIVEN_BACK, Outcome, Pending, Scene
 from extractors.runtime.options import read_options
 from extractors.runtime.signals import Signals, Stopped
+from extractors.scene import refused_alone
 
 SCENE = Scene(7, "S2A_x", dt.datetime(2020, 4, 1), 1)
 SETTINGS = Extraction(max_attempts=3, retry_pause_seconds=10)
@@ -129,6 +130,17 @@ def test_what_becomes_of_a_failed_attempt(error: BaseException, number: int, exp
 def test_pauses_between_attempts_have_a_limit() -> None:
     patient = Extraction(max_attempts=10**6, retry_pause_seconds=10)
     assert outcome_of(SceneError("x"), 10**5, patient).retry_after == LONGEST_RETRY_PAUSE_SECONDS
+
+
+def test_for_what_the_worker_did_not_wait_the_scene_waits() -> None:
+    start: Any = SimpleNamespace(database=None, card=SimpleNamespace(first_folder="Sentinel-2/"))
+    store: Any = SimpleNamespace(serves_others=lambda _: True)
+    error = StoreUnavailableError("refused")
+    error.answered, error.pause = True, 250.0
+    with pytest.raises(SceneError) as caught, refused_alone(store, start):
+        raise error
+    assert outcome_of(caught.value, 1, SETTINGS).retry_after == 250
+    assert outcome_of(caught.value, 1, SETTINGS.model_copy(update={"retry_pause_seconds": 600})).retry_after == 600
 
 
 def test_the_next_attempt_in_words() -> None:

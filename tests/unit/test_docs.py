@@ -20,8 +20,9 @@ from tests.support.environment import ROOT
 PAGES = [ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md")]
 PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md", "operations.md")]
 PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
-STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed"}
+STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed", "superseded"}
 OUTCOMES = {"extracted", "no_parcels", "notfound", "absent", "failed", "error", "lost", "claim_lost", "given_back"}
+OUTCOMES |= {"superseded"}
 DEADLINE = 70
 
 
@@ -64,7 +65,7 @@ def test_every_key_with_its_default(title: str, model: type[BaseModel]) -> None:
             assert default == "required", key
         elif field.default not in (None, config.NO_SECRET):
             shown = json.dumps(field.default) if isinstance(field.default, bool) else str(field.default)
-            shown = "{}" if isinstance(field.default, BaseModel) else shown
+            shown = "{}" if isinstance(field.default, BaseModel) or field.default == () else shown
             assert default == shown, key
 
 

@@ -251,7 +251,7 @@ class Listed(Source):
     def _never(self, *_: Any, **__: Any) -> Any:
         raise AssertionError
 
-    holds = download = is_exact = confirm = _failure = _never
+    holds = list_folders = read = download = is_exact = confirm = _failure = _never
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.code)

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE, OPERATIONS = Path(extractors.__file__).parent, Path(operations.__file__).parent
 SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "places", "queue", "results", "slots", "tables")
 OPERATIONS_FILES = (
-    "area", "forecast", "indexes", "partitions", "progress", "report", "retry", "role", "session", "setup", "views"
+    "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session", "setup",
+    "views",
 )  # fmt: skip
 
 
@@ -112,7 +113,8 @@ def test_an_unknown_block() -> None:
 
 def test_every_block_is_used() -> None:
     code = "\n".join(path.read_text() for path in [*PACKAGE.rglob("*.py"), *OPERATIONS.rglob("*.py")])
-    assert set(re.findall(r'(?:statement|shared)\(\s*"([a-z_.]+)"', code)) == {name for name, _ in ALL_BLOCKS}
+    used = re.findall(r'(?:(?:statement|shared)\(|Output\("\w+", \w+,)\s*"([a-z_.]+)"', code)
+    assert set(used) == {name for name, _ in ALL_BLOCKS}
 
 
 def test_what_the_aoi_is_stands_in_one_place() -> None:

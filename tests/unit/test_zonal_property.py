@@ -20,17 +20,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from extractors.model import StatisticsRequest
 from extractors.raster import bands
 from extractors.raster.bands import Band, GridBands
 from extractors.raster.images import DecodedBand, StoredBand
-from extractors.signatures import COUNT
+from extractors.signatures import ALL_TOUCHED, CENTRE, COUNT, EXTRA_NAMES, INVALID, PIXELS, with_extra
 from extractors.statistics import rasterstats as reference
 from extractors.statistics import scanline
 from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
-from extractors.statistics.rasterstats import NAMES
-from extractors.statistics.zonal import ENGINES, agree, reasons, verified
+from extractors.statistics.pixels import Stored
+from extractors.statistics.zonal import ENGINES, Question, agree, reasons, verified
 
 PIXEL = 10.0
+# All that there are: established, and added.
+WANTED = with_extra(EXTRA_NAMES)
+NAMES = [statistic.reference for statistic in WANTED]
+NOTHING = [0.0, *[np.nan] * (len(NAMES) - 1)]
 
 Random = np.random.Generator
 Places = Callable[[Random, int], NDArray[np.float64]]
@@ -134,18 +139,25 @@ randoms = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 dtypes = st.sampled_from(FINITE)
 
 
-def whole(geometry: BaseGeometry, array: NDArray[Any], grid: Grid) -> list[float]:
+rules = st.sampled_from([CENTRE, CENTRE, CENTRE, ALL_TOUCHED])
+
+
+def whole(geometry: BaseGeometry, array: NDArray[Any], grid: Grid, rule: str = CENTRE) -> list[float]:
     """The definition: rasterstats, asked about the whole raster; no number where it has nothing to say."""
     (west, south, east, north), (left, bottom, right, top) = geometry.bounds, grid.bounds
-    nothing = [0.0, *[np.nan] * 7]
     if west >= right or east <= left or south >= top or north <= bottom:
-        return nothing
+        return list(NOTHING)
     try:
-        (row,) = rasterstats.zonal_stats(geometry, array, affine=grid.transform, nodata=0, stats=list(NAMES))
+        common = {"affine": grid.transform, "nodata": 0, "all_touched": rule == ALL_TOUCHED}
+        names = [name for name in NAMES if name not in {PIXELS, INVALID}]
+        (row,) = rasterstats.zonal_stats(geometry, array, **common, stats=names)
+        ((all_pixels),) = rasterstats.zonal_stats(geometry, np.ones_like(array), **common, stats="count")
     except ValueError:  # it cannot make an array without rows or columns for a shape without extent on a pixel edge
         assert west == east or south == north
-        return nothing
-    return [np.nan if row[name] is None else float(row[name]) for name in NAMES]
+        return list(NOTHING)
+    if row["count"]:
+        row |= {PIXELS: all_pixels["count"], INVALID: all_pixels["count"] - row["count"]}
+    return [np.nan if row.get(name) is None else float(row[name]) for name in NAMES]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +169,11 @@ class Found:
     why: list[str]
 
 
+def words(positions: dict[str, NDArray[np.int64]]) -> list[str]:
+    """The reason of each parcel without statistics."""
+    return [reason for reason, chosen in positions.items() for _ in chosen]
+
+
 def in_parts(engine: str, polygons: PolygonsOnGrid, in_memory: InMemory, tile: int | None) -> Found:
     """What the worker does: the engine on every window, or on decoded tiles of so many pixels. Judged by rasterstats,
     every parcel, as the worker judges some."""
@@ -165,25 +182,27 @@ def in_parts(engine: str, polygons: PolygonsOnGrid, in_memory: InMemory, tile: i
     stored = StoredBand(file, 1, 0, bool(in_memory.mask.any()))
     decoded = None if tile is None else DecodedBand(stored, grid.shape, (tile, tile), str(in_memory.array.dtype))
     group = GridBands(grid, (Band("B04", 32633, grid, stored, decoded, str(in_memory.array.dtype)),))
-    table = np.array([[0.0, *[np.nan] * 7]] * len(polygons))
+    request = StatisticsRequest(engine, len(polygons), (), WANTED)
+    table = np.array([NOTHING] * len(polygons))
     infinite, why = np.zeros(len(polygons)), []
     for need in group.tiles_under(polygons):
         need()
     for part in group.parts(polygons):
         zones, lost = None, None
         if part.polygons is not None:
-            zones, (table[part.chosen],), recomputed = verified(engine, part.polygons, part.arrays, 0, len(polygons))
-            assert not recomputed
+            found = verified(request, part.polygons, Question([Stored(array, 0) for array in part.arrays]))
+            zones, (table[part.chosen],) = found.zones, found.tables
+            assert not found.recomputed
             if 0 in part.infinite:
                 lost = zones.statistics(part.infinite[0].astype(np.uint8), 0)[:, COUNT]
                 infinite[part.chosen] = lost
-        why += list(reasons(polygons[part.chosen], zones, table[part.chosen, COUNT], lost))
+        why += words(reasons(polygons[part.chosen], zones, table[part.chosen, COUNT], lost))
     return Found(table, infinite, sorted(why))
 
 
 def assert_same(table: Floats, expected: Floats, dtype: np.dtype[Any]) -> None:
     """Equal, but for rounding in mean and std: float32 is summed in float32, in an order that depends on the array."""
-    wrong = ~agree(table, expected, dtype)
+    wrong = ~agree(table, expected, dtype, WANTED)
     assert not wrong.any(), f"{table[wrong]} instead of {expected[wrong]}"
 
 
@@ -198,7 +217,7 @@ engines = st.sampled_from(sorted(ENGINES))
 
 @given(
     random=randoms,
-    engine=engines,
+    how=st.tuples(engines, rules),
     content=st.tuples(st.sampled_from(sorted(VALUES)), st.sampled_from([0.0, 0.0, 0.3, 0.9])),
     # Pixels of the largest window (one for each parcel, small ones, one for all), and the side of a decoded tile.
     reading=st.sampled_from([(0, None), (30, None), (1_000_000, None), (0, 5), (1_000_000, 5), (0, 100)]),
@@ -208,12 +227,12 @@ engines = st.sampled_from(sorted(ENGINES))
 )
 def test_windows_and_tiles_change_no_number(
     random: Random,
-    engine: str,
+    how: tuple[str, str],
     content: tuple[str, float],
     reading: tuple[int, int | None],
     ground: tuple[Places, tuple[float, float]],
 ) -> None:
-    (dtype, declares), (largest_window, tile), (places, corner) = content, reading, ground
+    (engine, rule), (dtype, declares), (largest_window, tile), (places, corner) = how, content, reading, ground
     # What is decoded tile by tile has no infinite pixels: JPEG 2000 holds whole numbers.
     file = stored(random, dtype if tile is None else dtype.split(maxsplit=1)[0], declares)
     array = file.cleaned
@@ -221,21 +240,21 @@ def test_windows_and_tiles_change_no_number(
     grid = Grid(Affine(PIXEL, 0, corner[0], 0, -PIXEL, corner[1]), (array.shape[0], array.shape[1]))
     shapes = as_object_array([polygon(random, places, (*SHAPES, with_any_hole)) for _ in range(5)])
     geometries = shapely.transform(shapes, lambda xy: xy + np.array([corner[0], corner[1] - 120]))
-    polygons = Polygons(geometries).on(grid)
+    polygons = Polygons(geometries).on(grid, rule)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "LARGEST_WINDOW_PIXELS", largest_window)
         found = in_parts(engine, polygons, file, tile)
-    expected = np.array([whole(geometry, array, grid) for geometry in geometries])
+    expected = np.array([whole(geometry, array, grid, rule) for geometry in geometries])
     assert_same(found.table, expected, array.dtype)
     by_definition = ENGINES["rasterstats"](polygons)
     infinite = np.isinf(file.array) & ~file.mask
     lost = by_definition.statistics(infinite.astype(np.uint8), 0)[:, COUNT]
     assert found.infinite.tolist() == lost.tolist()
-    assert found.why == sorted(reasons(polygons, by_definition, expected[:, COUNT], lost))
+    assert found.why == sorted(words(reasons(polygons, by_definition, expected[:, COUNT], lost)))
 
 
-@given(random=randoms, engine=engines, dtype=dtypes)
-def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, engine: str, dtype: str) -> None:
+@given(random=randoms, rule=rules, engine=engines, dtype=dtypes)
+def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, rule: str, engine: str, dtype: str) -> None:
     # Not on the grid: counted from another corner, rounding may decide otherwise of an edge through a pixel's centre.
     # And no holes outside their shells: rasterstats looks at the shell's bounding box only.
     array = pixels(random, dtype)
@@ -245,20 +264,26 @@ def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, engine
         # Every shape counts as huge.
         patch.setattr(reference, "LARGEST_OVERHANG_PIXELS", -array.size - 1)
         patch.setattr(scanline, "LARGEST_BOX_PIXELS", -1)
-        table = ENGINES[engine](Polygons(geometries).on(grid)).statistics(array, 0)
-    assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
+        table = ENGINES[engine](Polygons(geometries).on(grid, rule), WANTED).statistics(array, 0)
+    assert_same(table, np.array([whole(geometry, array, grid, rule) for geometry in geometries]), array.dtype)
 
 
-@given(random=randoms, dtype=dtypes, batch=st.sampled_from([1, 20, 60_000]), exact=st.sampled_from([0, 10, 46_340]))
-def test_batches_change_no_number(random: Random, dtype: str, batch: int, exact: int) -> None:
+@given(
+    random=randoms,
+    rule=rules,
+    dtype=dtypes,
+    batch=st.sampled_from([1, 20, 60_000]),
+    exact=st.sampled_from([0, 10, 46_340]),
+)
+def test_batches_change_no_number(random: Random, rule: str, dtype: str, batch: int, exact: int) -> None:
     array = pixels(random, dtype)
     grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (array.shape[0], array.shape[1]))
     geometries = as_object_array([polygon(random, anywhere, SHAPES) for _ in range(5)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scanline, "BATCH_PIXELS", batch)
         patch.setattr(scanline, "MOST_PIXELS_EXACT", exact)
-        table = ENGINES["scanline"](Polygons(geometries).on(grid)).statistics(array, 0)
-    assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
+        table = ENGINES["scanline"](Polygons(geometries).on(grid, rule), WANTED).statistics(array, 0)
+    assert_same(table, np.array([whole(geometry, array, grid, rule) for geometry in geometries]), array.dtype)
 
 
 def dense(random: Random, places: Places) -> shapely.Polygon:
@@ -291,12 +316,12 @@ def test_batches_of_crossings_change_no_number(random: Random, batch: int, place
     assert_same(table, np.array([whole(geometry, file.cleaned, grid) for geometry in geometries]), file.array.dtype)
 
 
-@given(random=randoms, engine=engines, places=st.sampled_from([on_the_grid, anywhere]))
-def test_histograms_hold_the_counted_pixels(random: Random, engine: str, places: Places) -> None:
+@given(random=randoms, rule=rules, engine=engines, places=st.sampled_from([on_the_grid, anywhere]))
+def test_histograms_hold_the_counted_pixels(random: Random, rule: str, engine: str, places: Places) -> None:
     classes = random.integers(0, 12, (12, 12), dtype=np.uint8)
     grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (12, 12))
     shape = polygon(random, places, (*SHAPES, with_any_hole))
-    (histogram,) = ENGINES[engine](Polygons(as_object_array([shape])).on(grid)).histograms(classes, 0)
-    count, _, _, smallest, largest, *_ = whole(shape, classes, grid)
+    (histogram,) = ENGINES[engine](Polygons(as_object_array([shape])).on(grid, rule)).histograms(classes, 0)
+    count, _, _, smallest, largest, *_ = whole(shape, classes, grid, rule)
     found: list[float] = sorted(map(float, histogram)) or [np.nan]
     np.testing.assert_equal((sum(histogram.values()), found[0], found[-1]), (count, smallest, largest))

@@ -1,0 +1,128 @@
+"""Services that answer questions over HTTP with JSON: asked until they answer, or for as long as anybody waits."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from extractors.backoff import Backoff
+from extractors.config import parse_endpoint
+from extractors.errors import ConfigurationError, ObjectNotFoundError, OutageError, one_line
+from extractors.text import printable
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 120.0
+# How long an answer is waited for, with all that is asked again, and the longest pause that a service may ask for.
+RETRY_SECONDS = 300.0
+LONGEST_PAUSE_SECONDS = 120.0
+PAUSES = Backoff(first=1.0, longest=30.0)
+# A page of a thousand products with all that is told of them.
+MOST_BYTES = 200_000_000
+BYTES_AT_ONCE = 1024**2
+# For one answer to be all there, however slowly it comes.
+LONGEST_ANSWER_SECONDS = 600.0
+SHOWN_CHARACTERS = 200
+BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class ServiceError(OutageError):
+    """A service does not answer, or does not give what it says it has: try again later, or ask another one."""
+
+
+def service_url(url: str) -> str:
+    """An address without a slash at its end; raises ConfigurationError for what is none."""
+    try:
+        parts = urlsplit(str(parse_endpoint(url)))
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            "--url: this is no address of a service; write one such as https://host/path, without a user, ? and #"
+        )
+    return url.rstrip("/")
+
+
+class Service:
+    """A service at an address; `name` is what errors call it."""
+
+    def __init__(self, url: str) -> None:
+        self.name = service_url(url)
+        # Redirections lead to hosts that nobody has named.
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=False
+        )
+
+    def get(self, path: str, parameters: dict[str, str]) -> Any:
+        """The answer to a question. Raises ServiceError after waiting, ConfigurationError for a refusal, and
+        ObjectNotFoundError if there is nothing at this address."""
+        url = f"{self.name}/{path}?{urlencode(parameters)}"
+        give_up = time.monotonic() + RETRY_SECONDS
+        failures = 0
+        while True:
+            try:
+                status, pause, content = self._ask(url)
+                if status == 200:
+                    return json.loads(content)
+                reason = f"status {status}"
+            except (HTTPError, OSError) as error:
+                status, pause, reason = 0, None, one_line(error)
+            except (ValueError, RecursionError):
+                status, pause, reason = 0, None, "an answer that is no JSON"
+            if status and status not in BUSY:
+                raise self._refusal(path, status, content)
+            failures += 1
+            wait = min(PAUSES.pause(failures) if pause is None else pause, LONGEST_PAUSE_SECONDS)
+            if time.monotonic() + wait > give_up:
+                raise ServiceError(f"{self.name} does not answer ({reason}) within {RETRY_SECONDS:g} s")
+            level = logging.DEBUG if status == 429 else logging.WARNING
+            log.log(level, "%s: %s; asking again in %.0f s", self.name, reason, wait)
+            time.sleep(wait)
+
+    def _ask(self, url: str) -> tuple[int, float | None, bytes]:
+        """Status, the pause that the service asks for, and content, which is all there: less than was announced is an
+        error."""
+        response = self._pool.request("GET", url, preload_content=False, headers={"Accept": "application/json"})
+        try:
+            content = b"".join(_pieces(response))
+        except BaseException:
+            response.close()
+            raise
+        response.release_conn()
+        return response.status, _seconds(response.headers.get("Retry-After")), content
+
+    def _refusal(self, path: str, status: int, content: bytes) -> ConfigurationError | ObjectNotFoundError:
+        said = printable(" ".join(content[:2000].decode("utf-8", "replace").split()))[:SHOWN_CHARACTERS]
+        if status == 404:
+            return ObjectNotFoundError(f"{self.name} has no {path}")
+        return ConfigurationError(
+            f"{self.name} refuses the question with status {status} ({said}); see --url and the dates and the area"
+        )
+
+
+def _pieces(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """An answer's body as it comes; raises HTTPError if it ends too early, or not at all."""
+    give_up = time.monotonic() + LONGEST_ANSWER_SECONDS
+    size = 0
+    while piece := response.read1(BYTES_AT_ONCE, decode_content=True):
+        size += len(piece)
+        if size > MOST_BYTES:
+            raise HTTPError(f"an answer of over {MOST_BYTES:,} bytes")
+        if time.monotonic() > give_up:
+            raise HTTPError(f"no whole answer within {LONGEST_ANSWER_SECONDS:g} s")
+        yield piece
+
+
+def _seconds(text: str | None) -> float | None:
+    """What Retry-After says, if that is a number of seconds."""
+    try:
+        return max(0.0, float(text)) if text is not None else None
+    except ValueError:
+        return None

@@ -1,0 +1,197 @@
+"""A STAC API as a source, for Sentinel-2: that of the Copernicus Data Space, and others with items like its own.
+
+What lets a list end is a missing link, and most such services do not say how many items there are. So a list that ends
+with a full page is read once more with another size of page, which must end with one that is not full.
+"""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from pystac_client import Client
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from requests import Request
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Retry
+
+from extractors.errors import ConfigurationError, one_line
+from extractors.products.card import Card
+from extractors.text import printable
+from operations.sources import outlines
+from operations.sources.products import CARDS, Batch, Box, Found, Question, Refused, bare, is_ghost, place_of, product
+from operations.sources.service import (
+    CONNECT_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    PAUSES,
+    READ_SECONDS,
+    RETRY_SECONDS,
+    SHOWN_CHARACTERS,
+    ServiceError,
+    service_url,
+)
+
+log = logging.getLogger(__name__)
+
+URL = "https://stac.dataspace.copernicus.eu/v1/"
+COLLECTION = "sentinel-2-l2a"
+GHOSTS = "99.05"
+PAGE = 100
+WINDOW = dt.timedelta(days=15)
+# Of an item, what is looked at; the rest is a hundred times as much.
+FIELDS = ["id", "type", "geometry", "links", "collection", "properties.datetime", "properties.processing:version"]
+ATTEMPTS = 8
+BUSY = (429, 500, 502, 503, 504)
+
+
+class _Retry(Retry):
+    """Requests are tried again whatever their method, which is harmless for searches; no pause is endless."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        """The pause that the service asks for."""
+        wanted = super().get_retry_after(response)
+        return None if wanted is None else min(wanted, LONGEST_PAUSE_SECONDS)
+
+
+class StacSource:
+    """The collection of Sentinel-2 level 2A of a STAC API."""
+
+    cards = ("s2",)
+
+    def __init__(self, url: str | None = None) -> None:
+        self._address = url or URL
+        self._url = service_url(self._address)
+        self._client: Client | None = None
+
+    def batches(self, question: Question) -> Iterator[Batch]:
+        """The products, some days at a time."""
+        card = CARDS["s2"]
+        starts = []
+        start = question.start
+        end = min(question.end, dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(days=1))
+        while start < end:
+            starts.append(start)
+            start += WINDOW
+        for box in question.boxes:
+            for start in starts:
+                batch = Batch(share=1 / (len(starts) * len(question.boxes)))
+                for item in self._window(box, start, min(start + WINDOW, end)):
+                    batch.add(_product(card, item))
+                yield batch
+
+    def withdrawn(self, question: Question) -> Iterator[str]:
+        """Nothing: items that are gone leave no trace."""
+        yield from ()
+
+    def _window(self, box: Box, start: dt.datetime, end: dt.datetime) -> list[dict[str, Any]]:
+        """All items of a window. Raises ServiceError if that cannot be had, ConfigurationError for a refusal."""
+        give_up = time.monotonic() + RETRY_SECONDS
+        failures, size, wrong = 0, PAGE, 0
+        while True:
+            try:
+                items, fault = self._read(box, start, end, size)
+            except (APIError, ValueError, OSError) as error:
+                if isinstance(error.__context__, ServiceError):
+                    raise error.__context__ from None
+                status = getattr(error, "status_code", None)
+                reason = printable(one_line(error))[:SHOWN_CHARACTERS]
+                if status is not None and status not in BUSY:
+                    raise ConfigurationError(
+                        f"{self._url} refuses the question with status {status} ({reason}); see --url"
+                    ) from error
+                failures += 1
+                wait = PAUSES.pause(failures)
+                if time.monotonic() + wait > give_up:
+                    raise ServiceError(f"{self._url} does not answer ({reason}) within {RETRY_SECONDS:g} s") from error
+                log.warning("%s: %s; asking again in %.0f s", self._url, reason, wait)
+                time.sleep(wait)
+                continue
+            if fault is None:
+                return items
+            wrong += 1
+            if wrong > 1:
+                raise ServiceError(
+                    f"{self._url} {fault}: from {start} to {end}, {len(items)} items came, and whether these are all "
+                    "is unknown; try again later"
+                )
+            # Another size of page, as the last one may have been full by chance.
+            size -= 1
+
+    def _read(
+        self, box: Box, start: dt.datetime, end: dt.datetime, size: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """The items of a window, and what is wrong with the answer, if anything is."""
+        search = self._opened().search(
+            collections=[COLLECTION],
+            bbox=list(box),
+            datetime=f"{_stamp(start)}/{_stamp(end)}",
+            limit=size,
+            fields={"include": FIELDS, "exclude": ["assets"]},
+            sortby=[{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}],
+        )
+        found: dict[str, dict[str, Any]] = {}
+        announced: int | None = None
+        last = 0
+        for page in search.pages_as_dicts():
+            items = page.get("features")
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                raise ConfigurationError(f"{self._url} is no STAC API; write the address of one with --url")
+            before = len(found)
+            found |= {str(item.get("id")): item for item in items}
+            if items and len(found) == before:
+                return list(found.values()), "repeats a page"
+            returned, matched = page.get("numberReturned"), page.get("numberMatched")
+            if isinstance(returned, int) and returned != len(items):
+                return list(found.values()), f"announces {returned} items on a page that holds {len(items)}"
+            announced = matched if isinstance(matched, int) else announced
+            last = len(items)
+        if announced is not None and announced != len(found):
+            return list(found.values()), f"announces {announced} items"
+        if announced is None and last >= size:
+            return list(found.values()), "ends its list with a full page"
+        return list(found.values()), None
+
+    def _opened(self) -> Client:
+        """The connection, made when it is needed first."""
+        if self._client is None:
+            retry = _Retry(
+                total=ATTEMPTS, allowed_methods=None, status_forcelist=BUSY, backoff_factor=1.0, backoff_max=30.0
+            )
+            # What `open` is not given, it takes away from the other.
+            client = Client.open(
+                self._address,
+                stac_io=StacApiIO(max_retries=retry),
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                request_modifier=self._checked,
+            )
+            for conformance in ("ITEM_SEARCH", "FIELDS", "SORT"):
+                client.add_conforms_to(conformance)
+            self._client = client
+        return self._client
+
+    def _checked(self, request: Request) -> Request:
+        """Links lead nowhere but to the service itself."""
+        host = urlsplit(str(request.url)).hostname
+        if host != urlsplit(self._url).hostname:
+            raise ServiceError(f"{self._url} has a link to another host, {printable(str(host))[:SHOWN_CHARACTERS]}")
+        return request
+
+
+def _stamp(moment: dt.datetime) -> str:
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+def _product(card: Card, item: dict[str, Any]) -> Found | Refused:
+    name, properties, links = item.get("id"), item.get("properties"), item.get("links")
+    properties = properties if isinstance(properties, dict) else {}
+    if isinstance(name, str) and (is_ghost(f"{bare(name)}") or properties.get("processing:version") == GHOSTS):
+        return Refused(card.code, name, "is one of those (N9905) whose files do not exist")
+    place = None
+    for link in links if isinstance(links, list) else []:
+        if isinstance(name, str) and isinstance(link, dict) and link.get("rel") == "enclosure":
+            place = place_of(link.get("href"), name) or place
+    return product(card, name, properties.get("datetime"), partial(outlines.of_geojson, item.get("geometry")), place)

@@ -1,0 +1,58 @@
+-- :as_it_is_now
+-- What others have committed is seen, whatever the database's default.
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+
+-- :alone
+-- Nobody else who ingests comes between looking what is there and adding what is not.
+SELECT pg_advisory_xact_lock(1128418564, hashtext(%(catalogue)s))
+
+-- :known
+-- Of some names without `.SAFE`, those that the catalogue has, with or without: with their scene.
+SELECT name, c.id FROM unnest(%(names)s::text[]) name JOIN {catalogue} c ON c.reference = name
+UNION ALL
+SELECT name, c.id FROM unnest(%(names)s::text[]) name JOIN {catalogue} c ON c.reference = name || '.SAFE'
+
+-- :boxes
+-- The boxes that enclose the area in degrees: one for each group of its parts that are near each other.
+WITH aoi AS ({areas}),
+     parts AS (SELECT ST_Envelope((ST_Dump(ST_Transform(geometry, 4326))).geom) AS box FROM aoi
+               WHERE NOT ST_IsEmpty(geometry)),
+     groups AS (SELECT unnest(ST_ClusterWithin(box, 3)) AS box FROM parts)
+SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box) FROM groups ORDER BY 1, 2
+
+-- :meeting
+-- Which of some outlines (4326) meet the area, by their place in the list.
+WITH aoi AS MATERIALIZED ({areas})
+SELECT d.place
+FROM (SELECT place, {transformed} AS footprint
+      FROM unnest(%(outlines)s::text[]) WITH ORDINALITY AS given(outline, place),
+           LATERAL (SELECT outline::geometry AS raw) r) d
+WHERE {met}
+
+-- :add
+-- A row for each product. One that somebody else adds at the same moment, by other means, is theirs.
+INSERT INTO {catalogue} ({columns})
+SELECT {values}
+FROM unnest(%(obstimes)s::timestamp[], %(references)s::text[], %(cards)s::text[], %(outlines)s::text[])
+     AS given(obstime, reference, card, outline),
+     LATERAL (SELECT outline::geometry AS raw) r
+ORDER BY obstime, reference
+ON CONFLICT DO NOTHING
+RETURNING id, reference
+
+-- :add_places
+-- Where products lie; what is known already stays.
+INSERT INTO {places} (obsid, bucket, prefix)
+SELECT obsid, bucket, prefix
+FROM unnest(%(scenes)s::integer[], %(buckets)s::text[], %(prefixes)s::text[]) AS given(obsid, bucket, prefix)
+WHERE NOT EXISTS (SELECT FROM {places} p WHERE p.obsid = given.obsid)
+ON CONFLICT DO NOTHING
+
+-- :withdraw
+-- Scenes that nobody has begun with are not to be begun with any more.
+UPDATE {catalogue} SET status = 'superseded' WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'ingested'
+RETURNING rtrim(reference::text)
+
+-- :statuses
+-- What has become of some scenes.
+SELECT rtrim(reference::text), rtrim(status) FROM {catalogue} WHERE id = ANY(%(scenes)s) ORDER BY id

@@ -1,0 +1,176 @@
+"""The OData catalogue as a source: complete, or a clear error, whatever the service does."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterator
+
+import pytest
+
+from extractors.backoff import Backoff
+from extractors.errors import ConfigurationError, ExtractionError
+from operations.sources import service
+from operations.sources.odata import ODataSource
+from operations.sources.products import CARDS, Found, Question
+from operations.sources.service import ServiceError
+from tests.support.odata import Faults, ODataServer, entry, many
+
+OUTLINE = "POLYGON ((14 45, 16 45, 16 47, 14 47, 14 45))"
+BOX = (14.9, 45.9, 15.1, 46.1)
+START, END = dt.datetime(2020, 1, 1), dt.datetime(2021, 1, 1)
+
+
+@pytest.fixture
+def server() -> Iterator[ODataServer]:
+    with ODataServer() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for long."""
+    monkeypatch.setattr(service, "RETRY_SECONDS", 3.0)
+    monkeypatch.setattr(service, "PAUSES", Backoff(first=0.02, longest=0.1))
+
+
+def question(cards: str = "s2", known: Collection[str] = ()) -> Question:
+    return Question([CARDS[code] for code in cards.split()], START, END, [BOX], lambda names: set(known) & set(names))
+
+
+def names_of(source: ODataSource, asked: Question | None = None) -> list[str]:
+    """The names of all products, as often as they come."""
+    found: list[str] = []
+    for batch in source.batches(asked or question()):
+        assert not batch.refused
+        found += [product.reference for product in batch.found]
+    return found
+
+
+def test_twenty_five_thousand_products_all_of_them_and_none_twice(server: ODataServer) -> None:
+    server.products += many(25_000, OUTLINE)
+    server.faults = Faults(throttled=7, cut=11, broken=13)
+    wanted = [product["Name"] for product in server.products]
+    assert len(set(wanted)) == 25_000
+    found = names_of(ODataSource(server.url))
+    assert sorted(found) == sorted(wanted)
+
+
+def test_every_question_has_an_order_and_stays_below_the_limits(server: ODataServer) -> None:
+    server.products += many(12_000, OUTLINE)
+    assert len(names_of(ODataSource(server.url))) == 12_000
+    for _, parameters in server.asked:
+        assert parameters["$orderby"] == "ContentDate/Start asc"
+        assert int(parameters["$skip"]) + int(parameters["$top"]) <= 10_000
+
+
+def test_shares_add_up(server: ODataServer) -> None:
+    server.products += many(12_000, OUTLINE)
+    assert sum(batch.share for batch in ODataSource(server.url).batches(question("s2 bs"))) == pytest.approx(1)
+
+
+def test_pages_shorter_than_asked_for(server: ODataServer) -> None:
+    server.products += many(700, OUTLINE)
+    server.faults = Faults(longest_page=100)
+    assert len(set(names_of(ODataSource(server.url)))) == 700
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [Faults(counts_more=1), Faults(repeats=True, longest_page=60), Faults(no_count=True), Faults(longest_page=0)],
+    ids=["counts more", "repeats a page", "does not count", "gives nothing"],
+)
+def test_less_than_it_says_is_an_error(server: ODataServer, faults: Faults) -> None:
+    server.products += many(180, OUTLINE)
+    server.faults = faults
+    with pytest.raises(ServiceError, match=r"gives|count") as raised:
+        names_of(ODataSource(server.url))
+    assert raised.value.exit_code == 75
+
+
+def test_a_service_that_only_throttles(server: ODataServer) -> None:
+    server.faults = Faults(throttled=1)
+    with pytest.raises(ServiceError, match="429"):
+        names_of(ODataSource(server.url))
+
+
+def test_a_refusal_says_what_the_service_said(server: ODataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.sources.odata.PAGE", 2000)
+    with pytest.raises(ConfigurationError, match=r"422.*less than or equal"):
+        names_of(ODataSource(server.url))
+
+
+@pytest.mark.parametrize("url", ["ftp://host/odata", "https://user:canary@host/v1", "host", "https://host/?a=b"])
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        ODataSource(url)
+    assert "canary" not in str(raised.value)
+
+
+def test_asked_again_it_tells_of_what_was_published_since(server: ODataServer) -> None:
+    server.products += many(20, OUTLINE)
+    source = ODataSource(server.url)
+    assert len(names_of(source)) == 20
+    server.products.clear()
+    late = entry(
+        "S2A_MSIL2A_20200601T100031_N0214_R122_T33TWM_20200601T135108.SAFE",
+        "2020-06-01T10:00:31.024Z",
+        OUTLINE,
+        published="2021-02-01T00:00:00.000Z",
+    )
+    old = entry(
+        late["Name"].replace("0214", "0212"), "2020-06-01T10:00:31.024Z", OUTLINE, published="2020-06-02T00:00:00Z"
+    )
+    server.products += [late, old]
+    assert names_of(source) == [late["Name"]]
+    # A source of its own begins at the beginning.
+    assert len(names_of(ODataSource(server.url))) == 2
+
+
+def test_a_round_that_did_not_end_is_not_remembered(server: ODataServer) -> None:
+    server.products += many(300, OUTLINE)
+    source = ODataSource(server.url)
+    batches = source.batches(question("s2 bs"))
+    next(batches)
+    server.faults = Faults(throttled=1)
+    with pytest.raises(ExtractionError):
+        list(batches)
+    server.faults = Faults()
+    assert len(names_of(source)) == 300
+
+
+def test_deleted_products_but_not_those_of_which_another_is_there(server: ODataServer) -> None:
+    first, second, third = [product["Name"] for product in many(3, OUTLINE, at_once=1)]
+    server.products += [product for product in many(3, OUTLINE, at_once=1) if product["Name"] == second]
+    assert server.deleted is not None
+    for product in many(3, OUTLINE, at_once=1):
+        server.deleted.append(
+            product | {"DeletionDate": "2021-03-01T00:00:00.000Z", "DeletionCause": "Obsolete product"}
+        )
+    bare = [name.removesuffix(".SAFE") for name in (first, second)]
+    assert list(ODataSource(server.url).withdrawn(question(known=bare))) == [bare[0]]
+    assert third not in bare
+
+
+def test_a_service_without_a_list_of_deleted_products(server: ODataServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.deleted = None
+    assert list(ODataSource(server.url).withdrawn(question())) == []
+    assert "deleted" in caplog.text
+
+
+def test_ghosts_are_refused(server: ODataServer) -> None:
+    name = "S2C_MSIL2A_20200614T112531_N9905_R037_T29SQD_20201214T130811.SAFE"
+    server.products.append(entry(name, "2020-06-14T11:25:31.024Z", OUTLINE))
+    (batch,) = ODataSource(server.url).batches(question())
+    (refused,) = batch.refused
+    assert not batch.found
+    assert "N9905" in refused.reason
+
+
+def test_what_a_product_says(server: ODataServer) -> None:
+    name = "S1A_20200401T010035__1A__20200320T010010_20200320T010035_CARD-COH12"
+    path = f"Sentinel-1/SAR/CARD-COH12/2020/04/01/{name}"
+    server.products.append(entry(name, "2020-04-01T01:00:35.536999Z", OUTLINE, kind="CARD-COH12", path=path))
+    (found,) = [p for batch in ODataSource(server.url).batches(question("s2 bs c6 c1")) for p in batch.found]
+    assert isinstance(found, Found)
+    assert (found.card, found.reference, found.obstime) == ("c1", name, dt.datetime(2020, 4, 1, 1, 0, 35, 536_000))
+    assert found.place == ("eodata", path + "/")
