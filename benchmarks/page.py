@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def main() -> int:
         folder.chmod(0o755)
         with Postgis(folder / "cluster") as postgis:
             postgis.create_database(DATABASE)
-            with postgis.connect(DATABASE) as admin:
+            with closing(postgis.connect(DATABASE)) as admin:
                 config = folder / "db_config.json"
                 config.touch(0o600)
                 config.write_text(json.dumps(document(postgis.connection_config(DATABASE))))

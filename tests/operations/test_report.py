@@ -127,8 +127,10 @@ def test_completeness_is_that_of_the_rows(filled: Workspace, page: Path) -> None
     counted: dict[tuple[int, str], int] = {
         (pid, month): number
         for pid, month, number in filled.query(
-            "SELECT pid, to_char(obstime, 'YYYY-MM'), count(DISTINCT obstime) FROM signatures s"
-            " JOIN dias_catalogue c ON c.id = obsid WHERE band = 'SC' AND mean >= 4 AND mean < 6 GROUP BY 1, 2"
+            "SELECT pid, to_char(obstime, 'YYYY-MM'), count(*)"
+            " FROM (SELECT DISTINCT ON (pid, obstime) pid, obstime, mean FROM signatures JOIN dias_catalogue c"
+            "       ON c.id = obsid WHERE band = 'SC' ORDER BY pid, obstime, obsid) pass"
+            " WHERE mean >= 4 AND mean < 6 GROUP BY 1, 2"
         )
     }
     inside = [pid for (pid,) in filled.query(
@@ -224,6 +226,14 @@ def test_a_parcel_alone(filled: Workspace) -> None:
     assert not read.rows
 
 
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_picture_of_a_parcel(ending: str, filled: Workspace) -> None:
+    file = filled.cwd / f"one.{ending}"
+    assert filled.operate("plot", "--parcel", "25", "--out", str(file)).code == 0
+    assert file.read_bytes().startswith({"png": b"\x89PNG", "svg": b"<?xml"}[ending])
+    assert file.stat().st_size > 30_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -232,6 +242,7 @@ def test_a_parcel_alone(filled: Workspace) -> None:
         (("report", "--out", "x.html", "--parcel", "1", "999999"), "ogc_fid = 999999"),
         (("report", "--out", "x.html", "--parcel", *map(str, range(100))), "--parcel: 100"),
         (("plot", "--out", "x.html", "--parcel", "999999"), "ogc_fid = 999999"),
+        (("plot", "--out", "x.pdf", "--parcel", "1"), "--out: "),
     ],
 )
 def test_bad_options(filled: Workspace, arguments: tuple[str, ...], says: str) -> None:
