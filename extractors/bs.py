@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     """Find `Gamma0_VV.img`, `Gamma0_VH.img` (or whichever polarisations the product's name says, as far as they are
     wanted) and their headers; the store files them by observation date."""
-    wanted = {band for band, _ in extraction.layers(CARD.code)}
+    wanted = extraction.bands_needed(CARD.code)
     promised = polarisations(scene.reference)
     bands = [band for band in promised if band in wanted]
     if not bands:

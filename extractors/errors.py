@@ -69,6 +69,11 @@ class DeliveryError(SceneError):
     anew."""
 
 
+class AccountingError(SceneError):
+    """A selected parcel has neither a row nor a reason, in some band, or both: an error of this program. Nothing was
+    written."""
+
+
 class TooSlowError(SceneError):
     """The database takes longer to write a scene's rows than a statement may: give the results table an index on
     `obsid`, or raise `statement_timeout`."""

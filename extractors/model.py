@@ -4,12 +4,14 @@ import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from extractors.errors import OutageError, UnusableSceneError
+from extractors.indices import CLASSES, Formula
+from extractors.signatures import STATISTICS, Statistic
 from extractors.text import printable
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     import geopandas
 
-    from extractors.signatures import ChunkResult
+    from extractors.signatures import ChunkResult, Integers
 
 # All that the catalogue's column `status` is given.
 STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
@@ -26,6 +28,8 @@ PARTNERS = {"VV": "VH", "VH": "VV", "HH": "HV", "HV": "HH"}
 # The log's words for attempts that do not count: ended through no fault of the scene, or before its product was there.
 GIVEN_BACK = "given_back"
 ABSENT = "absent"
+# What the log appends to a label for the rows of clear pixels.
+CLEAR = " clear"
 
 
 @dataclass(frozen=True)
@@ -193,23 +197,51 @@ class Product:
 
 @dataclass(frozen=True)
 class Layer:
-    """One band as it goes into the results: its label there, whether its class histograms are wanted as well, and what
-    is added to its values."""
+    """One band, or values made of the pixels of some (formula; then band is its text), as it goes into the results: its
+    label there, and whether its class histograms are wanted as well."""
 
     band: str
     label: str
     histogram: bool = False
-    shift: float = 0.0
+    formula: Formula | None = None
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Of which pixels are needed."""
+        return (self.band,) if self.formula is None else self.formula.bands
 
 
 @dataclass(frozen=True)
 class StatisticsRequest:
     """What is to be computed of every parcel: by which engine, for which layers (those of bands that the scene has),
-    and how many parcels of each chunk rasterstats computes as well."""
+    how many parcels of each chunk rasterstats computes as well, and which statistics. clear: also of pixels in these
+    classes only, for all layers but those of classes; None: not. shifts: what is added to the values of a band."""
 
     engine: str
     verified_parcels: int
     layers: tuple[Layer, ...]
+    statistics: tuple[Statistic, ...] = STATISTICS
+    clear: tuple[int, ...] | None = None
+    shifts: Mapping[str, float] = field(default_factory=dict)
+
+    def is_cleared(self, layer: Layer) -> bool:
+        """Whether there are statistics of its clear pixels."""
+        return self.clear is not None and layer.band.partition("_")[0] != CLASSES
+
+    def labels(self, layers: Sequence[Layer]) -> tuple[str, ...]:
+        """How the log calls the rows of these layers."""
+        labels = [layer.label for layer in layers]
+        return (*labels, *(layer.label + CLEAR for layer in layers if self.is_cleared(layer)))
+
+
+@dataclass(frozen=True)
+class ParcelRules:
+    """Which parcels get statistics, and of which part of them; 0: all of them, as they are. inward_buffer_m: what is
+    closer than that to its outline is no part of a parcel. min_area_m2: of a parcel. min_pixels: of each row."""
+
+    inward_buffer_m: float = 0
+    min_area_m2: float = 0
+    min_pixels: int = 0
 
 
 @dataclass(frozen=True)
@@ -217,22 +249,24 @@ class ParcelChunk:
     """Neighbouring parcels, in the scene's CRS.
 
     parcels: column `pid` (ogc_fid) and the geometry: 2-D polygons and multipolygons, possibly invalid, never empty.
-    unusable: the selected parcels of this chunk that have no such geometry, counted by reason.
+    unusable: by reason, the numbers of the selected parcels of this chunk that have no such geometry; 0 for one that
+    has no number.
     """
 
     parcels: "geopandas.GeoDataFrame"
-    unusable: dict[str, int]
+    unusable: "dict[str, Integers]"
 
     def __len__(self) -> int:
-        return len(self.parcels) + sum(self.unusable.values())
+        return len(self.parcels) + sum(map(len, self.unusable.values()))
 
 
 @dataclass
 class ParcelCounts:
     """What came of a scene's parcels: for every band, parcels selected = rows written + parcels without a row.
 
-    bands: their labels. absent: bands that scenes of this kind may have and this one lacks. settings: what the numbers
-    depend on besides parcels and pixels, as JSON takes it. not_finite: infinite pixels left out, by label.
+    bands: their labels, followed by CLEAR for the rows of clear pixels. absent: bands that scenes of this kind may have
+    and this one lacks. settings: what the numbers depend on besides parcels and pixels, as JSON takes it. not_finite:
+    infinite pixels left out, by label.
     """
 
     bands: tuple[str, ...] = ()
@@ -253,10 +287,15 @@ class ParcelCounts:
         self.parcels_selected += result.parcels
         self.chunks_recomputed += result.recomputed
         self.not_finite.update(result.not_finite)
-        for part in result.signatures:
-            self.rows_written[part.label] += len(part.pid)
-        for label, without in result.without_row.items():
-            self.parcels_without_row.setdefault(label, Counter()).update(without)
+        for signatures, without_row, suffix in (
+            (result.signatures, result.without_row, ""),
+            (result.clear, result.clear_without_row, CLEAR),
+        ):
+            for part in signatures:
+                self.rows_written[part.label + suffix] += len(part.pid)
+            for label, by_reason in without_row.items():
+                counts = self.parcels_without_row.setdefault(label + suffix, Counter())
+                counts.update({reason: len(pids) for reason, pids in by_reason.items()})
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -19,8 +19,9 @@ from extractors.database.places import Places
 from extractors.database.queue import Queue
 from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
+from extractors.indices import DECIBEL, Formula
 from extractors.labels import SIDES, resolution
-from extractors.model import Check, Layer, Limits, StatisticsRequest
+from extractors.model import Check, Layer, Limits, ParcelRules, StatisticsRequest
 from extractors.products.card import Card
 
 if TYPE_CHECKING:
@@ -89,7 +90,23 @@ class Start:
             )
         # One histogram, however many labels the band has.
         first = bands.index(categorical) if histograms and categorical else None
-        return tuple(Layer(band, label, histogram=place == first) for place, (band, label) in enumerate(wanted))
+        layers = [Layer(band, label, histogram=place == first) for place, (band, label) in enumerate(wanted)]
+        if self.card.code == "bs" and self.config.extraction.backscatter_unit == "db":
+            layers = [_made(label, Formula(DECIBEL, (band,))) for band, label in wanted]
+        return (*layers, *self._indices())
+
+    def _indices(self) -> list[Layer]:
+        name, code, settings = self.options.db_config, self.card.code, self.config.extraction
+        try:
+            formulas = settings.formulas(code)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: extraction.indices: {error}") from error
+        if formulas and code == "s2" and settings.radiometry != "harmonised":
+            raise ConfigurationError(
+                f"{name}: extraction.indices: with offsets that differ between products they mean nothing; write "
+                '"radiometry": "harmonised", or remove the indices'
+            )
+        return [_made(label, formula) for label, formula in formulas]
 
     def close(self) -> None:
         """End the session, if there is one."""
@@ -100,8 +117,8 @@ class Start:
         """Open the session; returns where."""
         config, name = self.config, str(self.options.db_config)
         self.database = Database(config, name)
-        histograms = self.card.categorical is not None
-        self._reader = TableReader(self.database, config, name, self.labels, histograms)
+        classes = self.card.categorical is not None
+        self._reader = TableReader(self.database, config, name, self.labels, classes)
         may_be_empty = self.options.watch_seconds is not None
         self._database_checks = DatabaseChecks(self.database, self._reader, config, self.card.code, may_be_empty)
         return f"{config.connection.host}:{config.connection.port}, database {config.connection.dbname}"
@@ -133,7 +150,7 @@ class Resources:
         self.start = start
         self.card, self.options = start.card, start.options
         self.config, self.store_config = start.config, start.store_config
-        bands = {layer.band for layer in start.layers} if self.card.code == "s2" else set()
+        bands = self.config.extraction.bands_needed(self.card.code) if self.card.code == "s2" else ()
         self.limits = limits(self.config.extraction, cores, memory, bands)
         self.database = start.database
         tables = start.reader.all()
@@ -141,12 +158,16 @@ class Resources:
         self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
         self.places = Places(self.database, self.tables.catalogue)
+        settings = self.config.extraction
+        self.rules = ParcelRules(settings.inward_buffer_m, settings.min_area_m2, settings.min_pixels)
         # Whether the checks have passed that wait until there is a scene to claim.
         self.proven = False
         self.request = StatisticsRequest(
             self.options.engine or self.config.extraction.engine,
             self.config.extraction.verified_parcels,
             start.layers,
+            self.config.extraction.statistics,
+            self.config.extraction.clear_classes,
         )
 
     @classmethod
@@ -179,6 +200,11 @@ class Resources:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _made(label: str, formula: Formula) -> Layer:
+    """A layer of values that are made of pixels."""
+    return Layer(str(formula), label, formula=formula)
 
 
 def limits(settings: Extraction, cores: int, memory: int | None, bands: Collection[str] = ()) -> Limits:

@@ -32,7 +32,7 @@ def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
     collection.
     """
     prefixes = _prefixes(scene.reference) if scene.prefix is None else [scene.prefix]
-    wanted = dict.fromkeys(band for band, _ in extraction.layers(CARD.code))
+    wanted = extraction.bands_needed(CARD.code)
     missing = []
     for prefix in prefixes:
         listed = store.list_product(prefix)

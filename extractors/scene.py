@@ -18,7 +18,7 @@ from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
 from extractors.database.places import PLACES_TABLE, Places
 from extractors.database.plausibility import Plausibility
-from extractors.database.results import ResultsTable, Rows
+from extractors.database.results import Rows
 from extractors.database.slots import download_slot
 from extractors.errors import (
     ConfigurationError,
@@ -39,6 +39,7 @@ from extractors.raster.decoding import Decoding
 from extractors.raster.libraries import check_driver, check_proj, transformation_used
 from extractors.resources import Resources, Start
 from extractors.signatures import ChunkResult
+from extractors.statistics.rules import shaped, with_enough_pixels
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +85,13 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
         check_place(images.bands, parcels.footprint_bounds(scene, srid))
         request = harmonised(product, folder, resources.request, counts)
         with selected(scene, resources, srid, folder, counts) as selection, counts.step("statistics"):
+            rows.selected = selection.total
             rows.pids.extend(selection.pids)
-            chunks = (parcel_chunk(block, srid) for block in selection.blocks)
+            chunks = (shaped(parcel_chunk(block, srid), resources.rules) for block in selection.blocks)
             for chunk in with_progress(images.compute(chunks, request), selection.total, scene):
+                with_enough_pixels(chunk, resources.rules)
                 counts.add(chunk)
-                add_result(rows, ResultsTable(resources.tables.results), scene.id, chunk)
+                add_result(rows, resources.tables.of_results, scene.id, chunk)
         on_failure.pop_all()
     say_computed(counts)
     return rows
@@ -104,7 +107,8 @@ def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
     Raises UnusableSceneError."""
     counts.settings |= resources.config.extraction.meaning(resources.card.code) | {"engine": resources.request.engine}
     promised = resources.card.bands(scene.reference)
-    counts.bands = tuple(layer.label for layer in resources.request.layers if layer.band in promised)
+    request = resources.request
+    counts.bands = request.labels([layer for layer in request.layers if {*layer.bands} <= {*promised}])
     log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
     resources.card.check_reference(scene.reference)
     if scene.problem is not None:
@@ -297,38 +301,44 @@ def look_at(bands: list[Band], resources: Resources, counts: ParcelCounts) -> in
     """What the files say of themselves goes into `counts`: which bands there are, and what their numbers depend on.
     Returns the number of their CRS."""
     names = {band.name: band for band in bands}
-    layers = [layer for layer in resources.request.layers if layer.band in names]
+    layers = [layer for layer in resources.request.layers if {*layer.bands} <= names.keys()]
     if not layers:
         wanted = ", ".join(layer.band for layer in resources.request.layers)
         raise UnusableSceneError(f"the product has {', '.join(names)}, and none of the bands wanted ({wanted})")
-    labels = {layer.band: layer.label for layer in resources.request.layers}
-    counts.bands = tuple(layer.label for layer in layers)
+    labels = {layer.bands[0]: layer.label for layer in resources.request.layers if len(layer.bands) == 1}
+    counts.bands = resources.request.labels(layers)
+    by_label = {layer.label: layer.bands[0] for layer in layers if len(layer.bands) == 1}
+    # Bands that have no label stand there by their names.
+    by_label |= {band: band for layer in layers for band in layer.bands if band not in by_label.values()}
     missing = (PARTNERS[name] for name in names if name in PARTNERS)
     counts.absent = tuple(labels[name] for name in missing if name not in names and name in labels)
     counts.settings |= {
         "srid": bands[0].srid,
-        "bands": {layer.label: names[layer.band].settings for layer in layers},
+        "bands": {label: names[band].settings for label, band in by_label.items()},
     }
-    for layer in layers:
-        said = {key: value for key, value in names[layer.band].settings.items() if key != "number"}
+    for label, band in by_label.items():
+        said = {key: value for key, value in names[band].settings.items() if key != "number"}
         if said:
-            log.info("%s: the file declares %s", layer.label, said)
+            log.info("%s: the file declares %s", label, said)
     for label in counts.absent:
         log.info("the product has no %s", label)
     return bands[0].srid
 
 
 def harmonised(product: Product, folder: Path, request: StatisticsRequest, counts: ParcelCounts) -> StatisticsRequest:
-    """The request, with every layer shifted by what the product says of its band; what it says goes into `counts`.
+    """The request, with every band shifted by what the product says of it; what it says goes into `counts`.
     Raises UnusableSceneError if it says nothing of a band that should have an offset."""
     if product.radiometry is None:
         return request
     found = product.radiometry(folder)
-    layers = tuple(replace(layer, shift=found.offset_of(layer.band)) for layer in request.layers)
-    offsets = {layer.label: layer.shift for layer in layers}
+    shifts = {band: found.offset_of(band) for layer in request.layers for band in layer.bands}
+    # Bands that have no label stand there by their names.
+    labels = {layer.label: layer.band for layer in request.layers if layer.formula is None}
+    labels |= {band: band for band in shifts.keys() - labels.values()}
+    offsets = {label: shifts[band] for label, band in labels.items()}
     counts.settings["harmonised"] = {"baseline": found.baseline, "offsets": offsets, "read_from": found.origin}
     log.info("harmonised by %s: baseline %s, offsets %s", found.origin, found.baseline, offsets)
-    return replace(request, layers=layers)
+    return replace(request, shifts=shifts)
 
 
 def check_place(bands: list[Band], footprint: Box | None) -> None:

@@ -1,9 +1,9 @@
 """What a verb works with: configuration, session, and readers of the tables; nothing of it makes anything."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 from psycopg2 import sql
@@ -28,18 +28,29 @@ class Session:
 
     def reader(self, card: str | None = None) -> "EarlyReader":
         """What finds and checks the tables as workers of this CARD, or of all (None), need them."""
-        return EarlyReader(self.database, self.config, self.name, self.labels(card), card in {None, "s2"})
+        config = self.config.for_card(card) if card else self._of_all_cards()
+        return EarlyReader(self.database, config, self.name, self.labels(card), card in {None, "s2"})
 
     def labels(self, card: str | None = None) -> list[str]:
         """What workers of a CARD, or of all, write into the column `band`."""
         found: dict[str, None] = {}
         for code in BANDS if card is None else [card]:
+            settings = self.config.for_card(code).extraction
             try:
-                found |= {label: None for _, label in self.config.for_card(code).extraction.layers(code)}
+                found |= {label: None for label, _ in settings.formulas(code)}
+                found |= {label: None for _, label in settings.layers(code)}
             except ValueError:
-                # `bands` for all CARDs need not fit each of them; a worker says so.
+                # Bands and indices for all CARDs need not fit each of them; a worker says so.
                 continue
         return list(found)
+
+    def _of_all_cards(self) -> DatabaseFile:
+        """The configuration with every statistic that any CARD wants, so that a table has room for all."""
+        extraction = self.config.extraction
+        wanted = {name: None for code in BANDS for name in self.config.for_card(code).extraction.extra_statistics}
+        return self.config.model_copy(
+            update={"extraction": extraction.model_copy(update={"extra_statistics": tuple(wanted)})}
+        )
 
     def reopen(self) -> None:
         """Begin another session, as after PostGIS has been made: names are looked up where it is then."""
@@ -98,7 +109,4 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
 
 def own_tables(tables: Tables) -> list[Table]:
     """The tables into which workers write what they compute, whether they are there or not."""
-    others = {"catalogue", "aois", "parcels", "log"}
-    values = [getattr(tables, one.name) for one in fields(tables) if one.name not in others]
-    values += [table for value in values if isinstance(value, Mapping) for table in value.values()]
-    return [value for value in values if isinstance(value, Table)]
+    return list(tables.of_results.values())

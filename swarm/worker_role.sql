@@ -5,7 +5,8 @@
 --          -v results=roi_2018_s2_signatures -f worker_role.sql
 --
 --     worker              the role, which must exist: CREATE ROLE extraction LOGIN NOINHERIT PASSWORD '...'
---     aois, parcels, results, hists      tables as in db_config.json (hists: only if configured)
+--     aois, parcels, results, clear_results, hists, gaps      tables as in db_config.json (the last three: only if
+--         configured)
 --     catalogue (dias_catalogue), log (extraction_log, in the catalogue's schema), aoi_field (name),
 --     parcel_id (ogc_fid), parcel_geometry (wkb_geometry), places (scene_source, in the catalogue's schema; if there is
 --     one)      where they are called otherwise
@@ -56,6 +57,7 @@ CREATE TABLE :log (
 CREATE INDEX extraction_log_obsid ON :log (obsid);
 CREATE INDEX extraction_log_open ON :log (obsid) WHERE finished_at IS NULL;
 CREATE INDEX extraction_log_results ON :log (results, card, obsid, run_id) WHERE outcome = 'extracted';
+CREATE INDEX extraction_log_tables ON :log USING gin ((settings -> 'tables')) WHERE settings ? 'tables';
 CREATE INDEX extraction_log_pauses ON :log (retry_after) WHERE retry_after IS NOT NULL;
 \endif
 
@@ -83,6 +85,20 @@ GRANT SELECT (pid, obsid), INSERT, DELETE ON :results TO :"worker";
 GRANT SELECT (obsid, bucket, prefix) ON :places TO :"worker";
 \endif
 
+\if :{?clear_results}
+SELECT to_regclass(:'clear_results') IS NULL AS no_clear_results \gset
+\if :no_clear_results
+CREATE TABLE :clear_results (
+    pid :pid, obsid integer, band varchar(3),
+    count real, mean real, std real, min real, max real, p25 real, p50 real, p75 real
+);
+CREATE INDEX ON :clear_results USING brin (obsid);
+ALTER TABLE :clear_results REPLICA IDENTITY FULL;
+COMMENT ON TABLE :clear_results IS 'Made by parcel-extraction: every scene in it is in extraction_log';
+\endif
+GRANT SELECT (pid, obsid), INSERT, DELETE ON :clear_results TO :"worker";
+\endif
+
 \if :{?hists}
 SELECT to_regclass(:'hists') IS NULL AS no_hists \gset
 \if :no_hists
@@ -92,4 +108,15 @@ ALTER TABLE :hists REPLICA IDENTITY FULL;
 COMMENT ON TABLE :hists IS 'Made by parcel-extraction: every scene in it is in extraction_log';
 \endif
 GRANT SELECT (pid, obsid), INSERT, DELETE ON :hists TO :"worker";
+\endif
+
+\if :{?gaps}
+SELECT to_regclass(:'gaps') IS NULL AS no_gaps \gset
+\if :no_gaps
+CREATE TABLE :gaps (pid :pid, obsid integer, reason text, bands text);
+CREATE INDEX ON :gaps USING brin (obsid);
+ALTER TABLE :gaps REPLICA IDENTITY FULL;
+COMMENT ON TABLE :gaps IS 'Made by parcel-extraction: every scene in it is in extraction_log';
+\endif
+GRANT SELECT (pid, obsid), INSERT, DELETE ON :gaps TO :"worker";
 \endif

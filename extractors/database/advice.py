@@ -42,11 +42,11 @@ class Advice:
     def owners(self) -> str:
         """Who else may have something run with this user's rights."""
         reader = self._reader
-        tables = [reader.parcels, reader.catalogue, reader.aois, reader.log, reader.results, reader.hists]
+        tables = [reader.parcels, reader.catalogue, reader.aois, reader.log, *reader.of_results.values()]
         with self._database.transaction("looking at owners") as cursor:
             cursor.execute(statement("connection.user"))
             user, is_superuser = cursor.fetchone() or ("", False)
-            names = [table.identifier.as_string(cursor) for table in tables if table is not None and not table.absent]
+            names = [table.identifier.as_string(cursor) for table in tables if not table.absent]
             cursor.execute(statement("checks.strangers"), {"tables": names})
             found = [f"{what} {whose}" for what, whose in cursor.fetchall()]
         if is_superuser:
@@ -60,7 +60,7 @@ class Advice:
     def indexes(self) -> str:
         """Which indexes are lacking, as the statements that make them."""
         reader = self._reader
-        wanted = [*wanted_indexes(reader), *wanted_by_scene(own_tables(reader))]
+        wanted = [*wanted_indexes(reader), *wanted_by_scene(there(reader.of_results.values()))]
         with self._database.transaction("looking at indexes") as cursor:
             lacking = [
                 f"CREATE INDEX CONCURRENTLY ON {index}"
@@ -102,12 +102,15 @@ def wanted_of_log(log: Table) -> list[WantedIndex]:
         WantedIndex(log, ("obsid",), where=sql.SQL("finished_at IS NULL"), mark="finished_at IS NULL"),
         WantedIndex(log, ("retry_after",), where=sql.SQL("retry_after IS NOT NULL"), mark="retry_after IS NOT NULL"),
         WantedIndex(log, ("results", "card", "obsid", "run_id"), where=extracted, mark="'extracted'"),
+        WantedIndex(
+            log, (), "gin", sql.SQL("settings ? 'tables'"), "'tables'", expression=sql.SQL("(settings -> 'tables')")
+        ),
     ]
 
 
-def own_tables(reader: TableReader) -> list[Table]:
-    """The tables of results that are there."""
-    return [table for table in (reader.results, reader.hists) if table is not None and not table.absent]
+def there(tables: Iterable[Table]) -> list[Table]:
+    """Those of these tables that are there."""
+    return [table for table in tables if not table.absent]
 
 
 def wanted_by_scene(tables: Iterable[Table]) -> list[WantedIndex]:

@@ -33,7 +33,8 @@ class Attempts:
     def __init__(self, database: Database, tables: Tables, meaning: Mapping[str, Any] | None = None) -> None:
         self._database = database
         self._results = tables.results
-        self._meaning = json.dumps(meaning) if meaning else None
+        said = {**(meaning or {}), **tables.other_results}
+        self._meaning = json.dumps(said) if said else None
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,

@@ -12,10 +12,10 @@ from psycopg2 import sql
 from extractors.config import DatabaseFile
 from extractors.database import aoi, rights
 from extractors.database.connection import Database, scalar
-from extractors.database.results import KEY_COLUMNS, ResultsTable
+from extractors.database.results import ResultsTable
 from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
 from extractors.database.sql import statement
-from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, TableReader
+from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, KEY_COLUMNS, TableReader
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, one_line
 from extractors.model import STATUSES, Check
 
@@ -190,7 +190,7 @@ class DatabaseChecks:
 
     def results(self) -> str:
         """The tables of results, or the places where they will be made; and that they take a scene's rows."""
-        tables = [table for table in (self._reader.results, self._reader.hists) if table is not None]
+        tables = self._reader.of_results.values()
         for table in tables:
             with self._database.transaction(f"checking the table {table} ({table.key})") as cursor:
                 rights.check_results(cursor, table)

@@ -6,8 +6,7 @@ Heavy to import (NumPy, GeoPandas): nothing else in this wing needs it.
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import geopandas
@@ -18,26 +17,32 @@ from numpy.typing import NDArray
 
 from extractors.database.parcels import PID_AT, PROBLEM_AT, TOO_MANY_VERTICES, WITHOUT_ID, WKB_AT
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
+from extractors.database.schema import Table
+from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, RESULTS
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
-from extractors.signatures import NAMES, ChunkResult, Signatures
+from extractors.signatures import ChunkResult, Signatures
 
 NOT_POLYGON = "not_polygon"
 BROKEN_GEOMETRY = "broken_geometry"
 NO_ID = "no_id"
 TOO_LARGE = "too_large"
+# Reasons that the table of gaps leaves out.
+UNTOLD = {"outside", NO_ID}
 # Why PostGIS has no shape or no number for a parcel: the numbers that `parcels.stream` gives.
 WITHOUT_AREA = 1
 PROBLEMS = {WITHOUT_AREA: NOT_POLYGON, WITHOUT_ID: NO_ID, TOO_MANY_VERTICES: TOO_LARGE}
 # Points, lines and collections of all kinds, as shapely numbers them.
 OTHER_TYPES = (0, 1, 2, 4, 5, 7)
+# Statistics that are numbers of pixels, and may stand in columns of integers.
+WHOLE = {"count", "pixels", "nodata"}
 # Nothing on Earth has such coordinates, in degrees or metres.
 FARTHEST = 1e9
 
 
 def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
-    """Parcels as `Parcels.select` gives them, in the CRS of this number; those that cannot be used are counted by
-    reason."""
+    """Parcels as `Parcels.select` gives them, in the CRS of this number; the numbers of those that cannot be
+    used are given by reason."""
     fixed = np.frombuffer(b"".join([row[:WKB_AT] for row in rows]), dtype="u1").reshape(len(rows), WKB_AT)
     pid = np.ascontiguousarray(fixed[:, PID_AT : PID_AT + 8]).view(">i8")[:, 0].astype(np.int64)
     problem = np.ascontiguousarray(fixed[:, PROBLEM_AT : PROBLEM_AT + 2]).view(">i2")[:, 0].copy()
@@ -51,9 +56,10 @@ def parcel_chunk(rows: list[bytes], srid: int) -> ParcelChunk:
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     usable[owner[~(np.abs(coordinates) < FARTHEST).all(axis=1)]] = False
     usable &= problem == 0
-    unusable = Counter(PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist())
+    why = np.array([PROBLEMS.get(number, BROKEN_GEOMETRY) for number in problem[~usable].tolist()], dtype=object)
+    unusable = {reason: pid[~usable][why == reason] for reason in sorted(set(why))}
     parcels = geopandas.GeoDataFrame({"pid": pid[usable]}, geometry=geometry[usable], crs=_crs(srid))
-    return ParcelChunk(parcels, dict(sorted(unusable.items())))
+    return ParcelChunk(parcels, unusable)
 
 
 def _decoded(shapes: list[bytes | None]) -> NDArray[np.object_]:
@@ -75,11 +81,29 @@ def _without_empty_parts(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
     return geometry
 
 
-def add_result(rows: Rows, table: ResultsTable, obsid: int, result: ChunkResult) -> None:
-    """Add what a chunk of parcels gave to the rows of its scene; `table` is the one for signatures."""
-    parts = result.signatures
-    rows.signatures.add(encode_signatures(table, obsid, *parts), sum(len(part.pid) for part in parts))
-    rows.hists.add(encode_hists(obsid, result.hists), len(result.hists))
+def add_result(rows: Rows, tables: Mapping[str, Table], obsid: int, result: ChunkResult) -> None:
+    """Add what a chunk of parcels gave to the rows of its scene, for each of these tables of results."""
+    for name, parts in ((RESULTS, result.signatures), (CLEAR_RESULTS, result.clear)):
+        if name in tables:
+            encoded = encode_signatures(ResultsTable(tables[name]), obsid, *parts)
+            rows.of[name].add(encoded, sum(len(part.pid) for part in parts))
+    if HISTS in tables:
+        rows.of[HISTS].add(encode_hists(obsid, result.hists), len(result.hists))
+    if GAPS in tables:
+        gaps = gaps_of(result)
+        rows.of[GAPS].add(encode_gaps(obsid, gaps), len(gaps))
+
+
+def gaps_of(result: ChunkResult) -> list[tuple[int, str, str]]:
+    """Why parcels of a chunk have no row in the results table: number, reason, and the labels of the bands concerned.
+    Nothing is said of parcels outside the image, nor of those without a number."""
+    labels: dict[tuple[int, str], list[str]] = {}
+    for label, by_reason in result.without_row.items():
+        for reason, pids in by_reason.items():
+            if reason not in UNTOLD:
+                for pid in pids.tolist():
+                    labels.setdefault((pid, reason), []).append(label)
+    return [(pid, reason, ",".join(bands)) for (pid, reason), bands in sorted(labels.items())]
 
 
 def encode_signatures(table: ResultsTable, obsid: int, *parts: Signatures) -> bytes:
@@ -107,6 +131,13 @@ def encode_hists(obsid: int, hists: Iterable[tuple[int, dict[str, int]]]) -> byt
     return text.getvalue().encode()
 
 
+def encode_gaps(obsid: int, gaps: Iterable[tuple[int, str, str]]) -> bytes:
+    """Why a scene's parcels have no row (parcel, reason, bands), in the form in which the table takes that."""
+    text = io.StringIO()
+    csv.writer(text).writerows((pid, obsid, reason, bands) for pid, reason, bands in gaps)
+    return text.getvalue().encode()
+
+
 def _binary(table: ResultsTable, obsid: int, part: Signatures) -> NDArray[np.uint8]:
     """The bytes of each row."""
     columns, label = table.table.columns, part.label.encode()
@@ -120,7 +151,7 @@ def _binary(table: ResultsTable, obsid: int, part: Signatures) -> NDArray[np.uin
     rows["fields"] = len(kinds)
     for name, kind in kinds.items():
         rows[f"size of {name}"] = np.dtype(kind).itemsize
-    values = {"pid": part.pid, "obsid": np.array([obsid])} | dict(zip(NAMES, part.table.T, strict=True))
+    values = {"pid": part.pid, "obsid": np.array([obsid])} | dict(zip(table.statistics, part.table.T, strict=True))
     for name, value in values.items():
         dtype = np.dtype(kinds[name])
         if dtype.kind == "i" and value.size and value.max() > np.iinfo(dtype).max:
@@ -137,8 +168,9 @@ def _csv(table: ResultsTable, obsid: int, part: Signatures) -> list[str]:
     """The line of each row."""
     text = io.StringIO()
     values = {"pid": part.pid.tolist(), "obsid": [obsid] * len(part.pid), "band": [part.label] * len(part.pid)}
-    values |= dict(zip(NAMES, part.table.T.tolist(), strict=True))
-    values["count"] = [int(count) for count in values["count"]]
+    values |= dict(zip(table.statistics, part.table.T.tolist(), strict=True))
+    for name in WHOLE & values.keys():
+        values[name] = [int(number) for number in values[name]]
     csv.writer(text).writerows(zip(*(values[name] for name in table.table.columns), strict=True))
     return text.getvalue().splitlines(keepends=True)
 

@@ -1,9 +1,11 @@
-"""Whether numbers of two meanings would come into one results table: asked before the first claim.
+"""Whether numbers of two meanings would come into one table of results: asked before the first claim.
 
-What numbers depend on is in the log, as `settings`: of scenes that were extracted, and of those that workers are at.
-Only scenes count of which the table still holds rows: it may have been emptied, or be another one of the same name.
+What numbers depend on is in the log, as `settings`: of scenes that were extracted, and of those that workers are at. So
+are the tables that their rows went into, beside the results table proper. Only scenes count of which the table still
+holds rows: it may have been emptied, or be another one of the same name.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import errors as pg
 from psycopg2 import sql
 
-from extractors.config import SOURCES
+from extractors.config import OF_CLEAR_ROWS, PARCEL_RULES, SOURCES
 from extractors.database.connection import Database, scalar
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement
-from extractors.database.tables import SETTINGS, TableReader
+from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, OUTPUTS, RESULTS, SETTINGS, TableReader
 from extractors.errors import ConfigurationError, ExtractionError
 from extractors.labels import DEFAULT, PRESETS, layers
 from extractors.model import Check
@@ -30,18 +32,26 @@ LONGEST_LOOK_SECONDS = 5
 # are not named here they may have any value.
 UNSAID: dict[str, Any] = {
     "radiometry": "raw",
+    "backscatter_unit": "linear",
+    "pixels": "all",
+    "inward_buffer_m": 0,
+    "min_area_m2": 0,
+    "min_pixels": 0,
     SOURCES: {label: band for code in DEFAULT for preset in PRESETS for band, label in layers(code, preset)},
 }
 # In the place of a log that is still to be made.
 NO_LOG = sql.SQL("(SELECT NULL::integer AS obsid, NULL::text AS results, NULL::text AS outcome WHERE false)")
-REMEDY = "write another results_table, or start with --accept-mixed if both may stand in one table"
+REMEDY = "write another {}, or start with --accept-mixed if both may stand in one table"
 
 
 class Mixing:
     """The check for one CARD. meaning: what this worker's numbers depend on. accepted: differences are only said."""
 
-    # As they are when it is made: what was absent at the start may have been filled by others.
+    # Which of OUTPUTS is looked at, the table, what its numbers depend on, and the log. As they are now: what was
+    # absent at the start may have been filled by others.
+    _name: str
     _results: Table
+    _ours: dict[str, Any]
     _log: Table
 
     def __init__(
@@ -58,19 +68,33 @@ class Mixing:
         return [Check("meaning of numbers", self.look, ("catalogue", "extraction log", "results table"))]
 
     def look(self) -> str:
-        """That the table holds no numbers of another meaning."""
+        """That no table of results holds numbers of another meaning."""
+        accepted = []
+        for name, table in self._reader.of_results.items():
+            self._name, self._ours = name, self._meaning_in(name)
+            with self._database.transaction(f"looking at the table {table}") as cursor:
+                self._results = find(cursor, table.name, table.key)
+                self._log = find(cursor, self._reader.log.name, self._reader.log.key)
+            problem = None if self._results.absent else self._difference()
+            if problem is None:
+                continue
+            where = f"{self._results.key}: {self._results}"
+            if not self._accepted:
+                raise ConfigurationError(f"{where} {problem}; {REMEDY.format(OUTPUTS[name].key)}")
+            log.warning("%s %s: accepted", where, problem)
+            accepted.append(f"{self._results} {problem}: accepted")
         own = _in_words({name: value for name, value in self._meaning.items() if name != SOURCES})
-        with self._database.transaction("looking at the results table") as cursor:
-            self._results = find(cursor, self._reader.results.name, self._reader.results.key)
-            self._log = find(cursor, self._reader.log.name, self._reader.log.key)
-        problem = None if self._results.absent else self._difference()
-        if problem is None:
-            return own or "no setting changes them"
-        where = f"{self._results.key}: {self._results}"
-        if not self._accepted:
-            raise ConfigurationError(f"{where} {problem}; {REMEDY}")
-        log.warning("%s %s: accepted", where, problem)
-        return f"{self._results} {problem}: accepted"
+        return "; ".join(accepted) or own or "no setting changes them"
+
+    def _meaning_in(self, name: str) -> dict[str, Any]:
+        """What rows depend on in one of OUTPUTS."""
+        if name == GAPS:
+            return {"results_table": str(self._reader.results)}
+        if name == HISTS:
+            return {key: value for key, value in self._meaning.items() if key in PARCEL_RULES}
+        if name == CLEAR_RESULTS:
+            return self._meaning | {"pixels": "clear"}
+        return {key: value for key, value in self._meaning.items() if key not in OF_CLEAR_ROWS} | {"pixels": "all"}
 
     def _difference(self) -> str | None:
         """What is in the table that does not go with this worker's numbers, in words; None for nothing."""
@@ -91,7 +115,7 @@ class Mixing:
 
     def _differing(self, said: dict[str, Any]) -> str:
         """Their values that are not ours, and ours, in words; "" for none."""
-        ours, theirs = _flat(self._meaning), _flat(UNSAID | said)
+        ours, theirs = _flat(self._ours), _flat(UNSAID | said)
         names = [name for name, value in ours.items() if theirs.get(name, value) != value]
         if not names:
             return ""
@@ -107,7 +131,7 @@ class Mixing:
             cursor.execute(statement("checks.meanings", **self._names), self._values)
             return [
                 (
-                    {name: value for name, value in zip(self._meaning, values, strict=True) if value is not None},
+                    {name: value for name, value in zip(self._ours, values, strict=True) if value is not None},
                     extracted or [],
                     under_way or [],
                 )
@@ -143,7 +167,9 @@ class Mixing:
 
     @property
     def _values(self) -> dict[str, Any]:
-        return {"results": str(self._results), "card": self._card, "keys": list(self._meaning)}
+        table = str(self._results)
+        other = json.dumps({CLEAR_RESULTS if self._name == RESULTS else self._name: table})
+        return {"results": table, "other": other, "card": self._card, "keys": list(self._ours)}
 
 
 def _flat(meaning: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from extractors.config import DatabaseFile
 from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
-from extractors.database.results import ResultsTable, Rows, array_literal
+from extractors.database.results import ResultsTable, Rows, array_literal, check_accounts
 from extractors.database.schema import is_indexed
 from extractors.database.sql import statement
-from extractors.database.tables import Tables
+from extractors.database.tables import RESULTS, Tables
 from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
@@ -158,9 +158,7 @@ class Queue:
 
     def _refuse_closed_partitions(self, cursor: "PgCursor", obsid: int) -> None:
         """Raise ConfigurationError if a table of results lacks the partition for this scene."""
-        tables = [
-            table for table in (self._tables.results, self._tables.hists) if table is not None and table.kind == "p"
-        ]
+        tables = [table for table in self._tables.of_results.values() if table.kind == "p"]
         if not tables:
             return
         cursor.execute(statement("parcels.any_id", **self._tables.parcel_columns))
@@ -285,7 +283,8 @@ class Queue:
     def publish(self, scene: Scene, outcome: Outcome, counts: ParcelCounts, rows: Rows) -> None:
         """Write all rows of the scene, its status and the end of its attempt in one transaction: all of it, or nothing.
 
-        They replace the rows of the parcels that were selected. Raises ClaimLostError if somebody else has changed the
+        They replace the rows of the parcels that were selected. Raises AccountingError if a parcel has neither a row in
+        a band nor a reason, ClaimLostError if somebody else has changed the
         status or ended the attempt, ParcelsChangedError if a foreign key misses parcels that were deleted meanwhile,
         TooSlowError if a statement takes longer than it may, ConfigurationError if a table does not take all rows.
         """
@@ -312,24 +311,24 @@ class Queue:
             with counts.step("publish"):
                 failpoints.reach("publish_begin")
                 before = self._attempts.extracted_before(cursor, scene)
-                results = ResultsTable(self._tables.results)
-                kept = results.clear(cursor, scene.id, before, rows.pids)
-                results.copy(cursor, rows.signatures)
-                if self._tables.hists is not None:
-                    hists = ResultsTable(self._tables.hists)
-                    hists.clear(cursor, scene.id, before, rows.pids)
-                    hists.copy(cursor, rows.hists)
-            counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept}
+                kept, written = {}, {}
+                for name, table in self._tables.of_results.items():
+                    into = ResultsTable(table)
+                    kept[name] = into.clear(cursor, scene.id, before, rows.pids)
+                    written[name] = into.copy(cursor, rows.of[name])
+                check_accounts(counts, rows.selected, written)
+            counts.settings |= {"parcel_table": str(self._tables.parcels), "rows_kept": kept[RESULTS]}
+            counts.settings |= self._tables.other_results
             if not self._attempts.finish(cursor, scene, outcome, counts):
                 raise ClaimLostError(
                     "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
                 )
             failpoints.reach("before_commit")
-        return kept
+        return kept[RESULTS]
 
     def _what_is_slow(self, reason: Exception) -> str:
         """Why it may have taken too long to write, and what helps."""
-        tables = [table for table in (self._tables.results, self._tables.hists) if table is not None]
+        tables = self._tables.of_results.values()
         with self._database.transaction("looking at indexes") as cursor:
             lacking = [table for table in tables if not is_indexed(cursor, table, [table.columns["obsid"].name])]
         helps = [f"CREATE INDEX ON {table} USING brin (obsid), without which all of it is read" for table in lacking]

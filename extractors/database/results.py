@@ -3,7 +3,7 @@
 import io
 import logging
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,8 +17,9 @@ from extractors.database.connection import scalar
 from extractors.database.schema import Table
 from extractors.database.spool import END, HEADER, Spool
 from extractors.database.sql import statement
-from extractors.database.tables import RESULT_TYPES, TEXTS
-from extractors.errors import ConfigurationError, one_line
+from extractors.database.tables import CLEAR_RESULTS, KEY_COLUMNS, OUTPUTS, RESULTS, TEXTS
+from extractors.errors import AccountingError, ConfigurationError, one_line
+from extractors.model import CLEAR, ParcelCounts
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -28,20 +29,18 @@ log = logging.getLogger(__name__)
 # Rows of one COPY. Not all at once: where the table has foreign keys, the server keeps a note of every row until the
 # statement ends.
 ROWS_AT_ONCE = 50_000
-# Columns that say of which parcel, scene and band a row is.
-KEY_COLUMNS = {"pid", "obsid", "band"}
 # Types whose binary form is known, as NumPy calls them.
 BINARY_TYPES = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8"}
 
 
 class Rows:
-    """All that a scene gives to the database: the ids of the parcels that were selected, and the encoded rows of both
-    tables, in memory up to so many bytes each and then in the folder."""
+    """All that a scene gives to the database: how many parcels were selected, the ids of those that have one, and the
+    encoded rows of each of OUTPUTS, in memory up to so many bytes each and then in the folder."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
+        self.selected = 0
         self.pids = array("q")
-        self.signatures = Spool(folder, most_bytes, ROWS_AT_ONCE)
-        self.hists = Spool(folder, most_bytes, ROWS_AT_ONCE)
+        self.of = {name: Spool(folder, most_bytes, ROWS_AT_ONCE) for name in OUTPUTS}
 
     def __enter__(self) -> Self:
         return self
@@ -51,8 +50,8 @@ class Rows:
 
     def close(self) -> None:
         """Give memory and files back."""
-        self.signatures.close()
-        self.hists.close()
+        for spool in self.of.values():
+            spool.close()
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,15 @@ class ResultsTable:
     table: Table
 
     @property
+    def statistics(self) -> list[str]:
+        """The names of the statistics that are written, in their order."""
+        return [name for name in self.table.columns if name not in KEY_COLUMNS]
+
+    @property
     def is_binary(self) -> bool:
         """Whether COPY takes the rows in its binary form (the quicker one), else as CSV."""
         types = {column.type for column in self.table.columns.values()}
-        return self.table.columns.keys() == RESULT_TYPES.keys() and types <= BINARY_TYPES.keys() | TEXTS
+        return "band" in self.table.columns and types <= BINARY_TYPES.keys() | TEXTS
 
     def clear(self, cursor: "PgCursor", obsid: int, before: bool, pids: "array[int]") -> int:
         """Delete the scene's rows of the parcels that are selected now; returns how many rows of other parcels stay.
@@ -104,11 +108,12 @@ class ResultsTable:
             values=sql.SQL(", ").join(sql.Placeholder(name) for name, _ in columns),
         )
         any_numbers = dict.fromkeys((name for name, _ in columns), 1) | {"pid": pid, "obsid": obsid, "hist": "{}"}
+        any_numbers["reason"] = "nodata"
         for label in labels:
             cursor.execute(statement("results.begin_trial"))
             refusal = None
             try:
-                cursor.execute(insert, any_numbers | {"band": label})
+                cursor.execute(insert, any_numbers | {"band": label, "bands": label})
             except (pg.CheckViolation, pg.ForeignKeyViolation) as error:
                 refusal = error
             except psycopg2.Error as error:
@@ -131,8 +136,9 @@ class ResultsTable:
             self.table.columns[name].name for name in self.table.columns.keys() & KEY_COLUMNS
         }
 
-    def copy(self, cursor: "PgCursor", rows: Spool) -> None:
-        """COPY a scene's encoded rows into the table; raises ConfigurationError if they do not all arrive."""
+    def copy(self, cursor: "PgCursor", rows: Spool) -> int:
+        """COPY a scene's encoded rows into the table; returns how many it reports, and raises ConfigurationError if
+        they do not all arrive."""
         copy = statement(
             "results.copy",
             table=self.table.identifier,
@@ -150,6 +156,25 @@ class ResultsTable:
                 f"{self.table.key}: only {arrived} of {rows.total} rows went into table {self.table}, and nothing was "
                 "written; remove the trigger that drops rows, or sends them elsewhere"
             )
+        return arrived
+
+
+def check_accounts(counts: ParcelCounts, selected: int, written: Mapping[str, int]) -> None:
+    """Raise AccountingError unless each parcel that was selected has, in every band, either a row or one reason for
+    having none. selected: parcels that the database has given. written: rows that it has taken, for each of OUTPUTS."""
+    wrong = []
+    if counts.parcels_selected != selected:
+        wrong.append(f"{selected} parcels were selected and {counts.parcels_selected} computed")
+    for band in dict.fromkeys([*counts.bands, *counts.rows_written, *counts.parcels_without_row]):
+        rows, without = counts.rows_written[band], sum(counts.parcels_without_row.get(band, {}).values())
+        if rows + without != selected:
+            wrong.append(f"{band}: {selected} parcels were selected, {rows} have a row and {without} a reason for none")
+    of_clear = sum(rows for band, rows in counts.rows_written.items() if band.endswith(CLEAR))
+    for name, rows in ((RESULTS, counts.rows_written.total() - of_clear), (CLEAR_RESULTS, of_clear)):
+        if rows != written.get(name, 0):
+            wrong.append(f"{OUTPUTS[name].key}: {rows} rows were counted and {written.get(name, 0)} written")
+    if wrong:
+        raise AccountingError(f"its accounts do not balance ({'; '.join(wrong)}); nothing was written; report this")
 
 
 def array_literal(numbers: "array[int]") -> str:

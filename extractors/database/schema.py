@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MADE_HERE = "Made by parcel-extraction: every scene in it is in extraction_log"
 GEOGRAPHY = "geography"
 # Kind of an index -> those that do the same.
-SERVING = {"btree": {"btree"}, "gist": {"gist", "spgist"}, "brin": {"brin", "btree"}}
+SERVING = {"btree": {"btree"}, "gist": {"gist", "spgist"}, "brin": {"brin", "btree"}, "gin": {"gin"}}
 
 
 @dataclass(frozen=True)
@@ -88,24 +88,25 @@ class Index(NamedTuple):
 
 @dataclass(frozen=True)
 class WantedIndex:
-    """An index that helps, on these columns. kind: of PostgreSQL. where: for these rows only; mark: what the condition
-    of such an index holds, and of no other."""
+    """An index that helps, on these columns, or on an expression. kind: of PostgreSQL. where: for these rows only;
+    mark: what the condition of such an index holds, and of no other."""
 
     table: Table
     columns: tuple[str, ...]
     kind: str = "btree"
     where: sql.SQL | None = None
     mark: str = ""
+    expression: sql.SQL | None = None
 
     def __str__(self) -> str:
         using = "" if self.kind == "btree" else f"USING {self.kind} "
         where = f" WHERE {self.where.string}" if self.where else ""
-        return f"{self.table} {using}({', '.join(self.columns)}){where}"
+        return f"{self.table} {using}({self.expression.string if self.expression else ', '.join(self.columns)}){where}"
 
     @property
     def definition(self) -> sql.Composed:
         """What comes after the table's name in the statement that makes it."""
-        columns = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        columns = self.expression or sql.SQL(", ").join(map(sql.Identifier, self.columns))
         made = sql.SQL("USING {} ({})").format(sql.Identifier(self.kind), columns)
         return made + sql.SQL(" WHERE ") + self.where if self.where else made
 
@@ -114,6 +115,7 @@ class WantedIndex:
         return (
             index.kind in SERVING[self.kind]
             and tuple(index.columns[: len(self.columns)]) == self.columns
+            and (self.expression is None or index.columns[:1] == [None])
             and (
                 (self.mark in index.predicate)
                 if self.where and index.predicate
@@ -133,8 +135,8 @@ def indexes(cursor: "PgCursor", table: Table) -> list[Index]:
     return [index for index in all_indexes(cursor, table) if index.valid]
 
 
-def is_indexed(cursor: "PgCursor", table: Table, columns: Sequence[str]) -> bool:
-    """Whether a table has an index that begins with these columns."""
+def is_indexed(cursor: "PgCursor", table: Table, columns: Sequence[str | None]) -> bool:
+    """Whether a table has an index that begins with these columns (None: with an expression)."""
     return any(index.columns[: len(columns)] == columns for index in indexes(cursor, table))
 
 

@@ -5,19 +5,19 @@ Whether this worker may do with them what it has to do is a matter of its own: `
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2 import sql
 
-from extractors.config import DatabaseFile, TableName
+from extractors.config import DatabaseFile, Extraction, TableName
 from extractors.database.connection import Database, scalar
 from extractors.database.schema import GEOGRAPHY, MADE_HERE, Column, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
 from extractors.labels import DEFAULT, PRESETS, label
-from extractors.signatures import NAMES
+from extractors.signatures import EXTRA_NAMES, NAMES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -55,15 +55,39 @@ SETTINGS = "settings"
 RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS} | {
     name: INTEGERS | FLOATS if name == "count" else FLOATS for name in NAMES
 }
+# Columns of statistics that are written only if they are asked for.
+EXTRA_TYPES = {name: INTEGERS | FLOATS if name in {"pixels", "nodata"} else FLOATS for name in EXTRA_NAMES}
 HIST_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "hist": {"json", "jsonb", "text"}}
+GAP_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "reason": TEXTS, "bands": TEXTS}
 # The labels of the bands that are extracted unless others are asked for; those of both presets fit into what we make.
 USUAL_LABELS = {label(code, band, preset) for code in DEFAULT for band in DEFAULT[code] for preset in PRESETS}
 LABELS_ROOM = 3
+# Columns that say of which parcel, scene and band a row is.
+KEY_COLUMNS = {"pid", "obsid", "band", "reason"}
 # Some established tables spell it so.
 OTHER_SPELLING = {"std": "stdev"}
 # How the columns of a table are declared that is made here; ids as those of the parcels.
 ID_TYPES = {"int8": sql.SQL("bigint")}
-STATISTIC_COLUMNS = sql.SQL(", ").join(sql.SQL("{} real").format(sql.Identifier(name)) for name in NAMES)
+
+
+class Output(NamedTuple):
+    """A table of results: the configuration's key, the columns that are written and the types that can hold them (None:
+    `result_types`), the statement that makes it, and whether it takes classes of pixels, which only some CARDs have."""
+
+    key: str
+    types: Mapping[str, set[str]] | None
+    made_by: str
+    of_classes: bool = False
+
+
+RESULTS, CLEAR_RESULTS, HISTS, GAPS = "results", "clear_results", "hists", "gaps"
+# The tables of results: all that a scene's rows go into, in one transaction. This is the only list of them.
+OUTPUTS = {
+    RESULTS: Output("results_table", None, "tables.create_results"),
+    CLEAR_RESULTS: Output("clear_results_table", None, "tables.create_results", of_classes=True),
+    HISTS: Output("hists_table", HIST_TYPES, "tables.create_hists", of_classes=True),
+    GAPS: Output("gaps_table", GAP_TYPES, "tables.create_gaps"),
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +95,9 @@ class Tables:
     """All tables of one configuration, checked.
 
     footprint_srid: of the catalogue; in_degrees: whether that is longitude and latitude. aoi_field: the column of the
-    AOI table in which the name is looked up. parcel_srid: as it is now; None while there are no parcels. hists: None if
-    none is wanted. fixes_by_structure: whether this PostGIS has the quick way of making geometries valid.
+    AOI table in which the name is looked up. parcel_srid: as it is now; None while there are no parcels. of_results:
+    those of OUTPUTS that are wanted. fixes_by_structure: whether this PostGIS has the quick way of making geometries
+    valid. result_types: the columns of results that are written, and the types that can hold them.
     """
 
     catalogue: Table
@@ -84,9 +109,20 @@ class Tables:
     parcels: Table
     parcel_srid: int | None
     log: Table
-    results: Table
-    hists: Table | None
+    of_results: Mapping[str, Table]
     fixes_by_structure: bool
+    result_types: Mapping[str, set[str]] = field(default_factory=lambda: RESULT_TYPES)
+
+    @property
+    def results(self) -> Table:
+        """The results table proper."""
+        return self.of_results[RESULTS]
+
+    @property
+    def other_results(self) -> dict[str, dict[str, str]]:
+        """The others of OUTPUTS, as the log has them among its settings; nothing if there are none."""
+        others = {name: str(table) for name, table in self.of_results.items() if name != RESULTS}
+        return {"tables": others} if others else {}
 
     @property
     def pid_type(self) -> str:
@@ -103,19 +139,20 @@ class Tables:
 class TableReader:
     """Finds and checks the tables of a configuration, each when it is asked for; changes nothing in the database.
 
-    labels: what will be written into the column `band`. histograms: whether the configured table for these is wanted.
+    labels: what will be written into the column `band`. classes: whether the CARD has classes of pixels.
     Every property raises ConfigurationError that names the configuration's key, the table, and what to do; the log and
     the results tables may be absent.
     """
 
     def __init__(
-        self, database: Database, config: DatabaseFile, config_name: str, labels: Collection[str], histograms: bool
+        self, database: Database, config: DatabaseFile, config_name: str, labels: Collection[str], classes: bool
     ) -> None:
         self._database = database
         self._wanted, self._args = config.tables, config.args
         self._key, self._args_key = f"{config_name}: database.tables", f"{config_name}: database.args"
         self.labels = labels
-        self._histograms = histograms
+        self._classes = classes
+        self._result_types = result_types(config.extraction)
 
     @cached_property
     def parcels(self) -> Table:
@@ -196,17 +233,28 @@ class TableReader:
 
     @cached_property
     def results(self) -> Table:
-        """The results table."""
-        results = self._result("results_table", self._wanted.results_table, RESULT_TYPES)
-        _check_labels(results, self.labels)
-        return results
+        """The results table proper."""
+        return self.of_results[RESULTS]
 
     @cached_property
-    def hists(self) -> Table | None:
-        """The table for histograms, if one is wanted."""
-        if not self._histograms or self._wanted.hists_table is None:
-            return None
-        return self._result("hists_table", self._wanted.hists_table, HIST_TYPES)
+    def of_results(self) -> dict[str, Table]:
+        """Those of OUTPUTS that are wanted."""
+        found: dict[str, Table] = {}
+        for name, output in OUTPUTS.items():
+            wanted: TableName | None = getattr(self._wanted, output.key)
+            if wanted is None or (output.of_classes and not self._classes):
+                continue
+            key = f"{self._key}.{output.key}"
+            with self._database.transaction(f"checking the table {wanted} ({key})") as cursor:
+                table = _checked(find(cursor, wanted, key), output.types or self._result_types)
+            _check_labels(table, self.labels)
+            for other, its in found.items():
+                if its.name == table.name:
+                    raise ConfigurationError(
+                        f"{key}: {table} is the {OUTPUTS[other].key} already; write the name of another table"
+                    )
+            found[name] = table
+        return found
 
     def forget_parcels(self) -> None:
         """Look at the parcels' SRID again when it is asked for: there were none."""
@@ -224,9 +272,9 @@ class TableReader:
             parcels=self.parcels,
             parcel_srid=self.parcel_srid,
             log=self.log,
-            results=self.results,
-            hists=self.hists,
+            of_results=self.of_results,
             fixes_by_structure=self.fixes_by_structure,
+            result_types=self._result_types,
         )
 
     def _require(
@@ -283,10 +331,17 @@ class TableReader:
             )
         return srid, definition is not None and bool(definition[0])
 
-    def _result(self, key: str, name: TableName, types: Mapping[str, set[str]]) -> Table:
-        key = f"{self._key}.{key}"
-        with self._database.transaction(f"checking the table {name} ({key})") as cursor:
-            return _checked(find(cursor, name, key), types)
+
+def result_types(settings: Extraction) -> dict[str, set[str]]:
+    """The columns of results that are written with these settings, and the types that can hold them."""
+    wanted = {statistic.name for statistic in settings.statistics}
+    return RESULT_TYPES | {name: types for name, types in EXTRA_TYPES.items() if name in wanted}
+
+
+def statistic_columns(types: Collection[str]) -> sql.Composed:
+    """How the columns of statistics, among these, are declared."""
+    names = [name for name in types if name not in KEY_COLUMNS]
+    return sql.SQL(", ").join(sql.SQL("{} real").format(sql.Identifier(name)) for name in names)
 
 
 def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()) -> Tables:
@@ -295,8 +350,7 @@ def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()
 
     Raises ConfigurationError if the database does not let us, or if others have made one meanwhile that does not fit.
     """
-    results = [table for table in (tables.results, tables.hists) if table is not None]
-    absent = [table for table in (tables.log, *results) if table.absent]
+    absent = [table for table in (tables.log, *tables.of_results.values()) if table.absent]
     wanted = [f"the table {table} ({table.key})" for table in absent]
     if tables.log.columns and SETTINGS not in tables.log.columns:
         wanted.append(f"the column {SETTINGS} of {tables.log}")
@@ -306,32 +360,23 @@ def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()
         cursor.execute(statement("tables.lock_creation"))
         if not tables.log.absent and SETTINGS not in tables.log.columns:
             cursor.execute(statement("tables.add_settings", log=tables.log.identifier))
-        for table in absent:
-            # Another worker may have been quicker.
-            if not find(cursor, table.name, table.key).absent:
-                continue
-            if table is tables.log:
-                _make_log(cursor, table)
-                continue
-            columns = {"pid_type": ID_TYPES.get(tables.pid_type, sql.SQL("integer")), "statistics": STATISTIC_COLUMNS}
-            columns["band_type"] = sql.SQL("varchar({})").format(
-                sql.Literal(max(LABELS_ROOM, *map(len, ("", *labels))))
-            )
-            if table is tables.results:
-                cursor.execute(statement("tables.create_results", table=table.identifier, **columns))
-            else:
-                cursor.execute(statement("tables.create_hists", table=table.identifier, **columns))
-            cursor.execute(statement("tables.index_obsid", table=table.identifier))
-            cursor.execute(statement("tables.identify_rows", table=table.identifier))
-            cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
-        made = replace(
-            tables,
-            log=_checked_log(find(cursor, tables.log.name, tables.log.key)),
-            results=_checked(find(cursor, tables.results.name, tables.results.key), RESULT_TYPES),
-            hists=tables.hists and _checked(find(cursor, tables.hists.name, tables.hists.key), HIST_TYPES),
-        )
-        _check_labels(made.results, labels)
-        return made
+        # Another worker may have been quicker.
+        if find(cursor, tables.log.name, tables.log.key).absent:
+            _make_log(cursor, tables.log)
+        statistics = statistic_columns(tables.result_types)
+        columns = {"pid_type": ID_TYPES.get(tables.pid_type, sql.SQL("integer")), "statistics": statistics}
+        columns["band_type"] = sql.SQL("varchar({})").format(sql.Literal(max(LABELS_ROOM, *map(len, ("", *labels)))))
+        of_results = {}
+        for name, table in tables.of_results.items():
+            if find(cursor, table.name, table.key).absent:
+                cursor.execute(statement(OUTPUTS[name].made_by, table=table.identifier, **columns))
+                cursor.execute(statement("tables.index_obsid", table=table.identifier))
+                cursor.execute(statement("tables.identify_rows", table=table.identifier))
+                cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
+            of_results[name] = _checked(find(cursor, table.name, table.key), OUTPUTS[name].types or tables.result_types)
+            _check_labels(of_results[name], labels)
+        log = _checked_log(find(cursor, tables.log.name, tables.log.key))
+        return replace(tables, log=log, of_results=of_results)
 
 
 def _make_log(cursor: "PgCursor", log: Table) -> None:
@@ -340,6 +385,7 @@ def _make_log(cursor: "PgCursor", log: Table) -> None:
     cursor.execute(statement("tables.index_open_attempts", log=log.identifier))
     cursor.execute(statement("tables.index_pauses", log=log.identifier))
     cursor.execute(statement("tables.index_results", log=log.identifier))
+    cursor.execute(statement("tables.index_tables", log=log.identifier))
 
 
 def _checked_log(log: Table) -> Table:
@@ -356,6 +402,13 @@ def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
     """A table to write into, with just the columns that are written; `types`: their names, and the types allowed."""
     if table.absent:
         return table
+    lacking = [name for name in types if name in EXTRA_TYPES and name not in table.columns]
+    if lacking:
+        columns = ", ".join(f"ADD COLUMN {name} real" for name in lacking)
+        raise ConfigurationError(
+            f"{table.key}: table {table} has no column {', '.join(lacking)} (extraction.extra_statistics); ALTER TABLE "
+            f"{table} {columns}, or write the name of another table"
+        )
     ours = {}
     for name, allowed in types.items():
         own = OTHER_SPELLING.get(name, name)
@@ -386,14 +439,18 @@ def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
 
 
 def _check_labels(results: Table, labels: Collection[str]) -> None:
-    """Raise ConfigurationError if the bands' labels do not fit into their column."""
+    """Raise ConfigurationError if the bands' labels do not fit into their column, if there is one."""
     longest = max(map(len, labels), default=0)
-    room = None if results.absent else results.columns["band"].longest_text
+    room = results.columns["band"].longest_text if "band" in results.columns else None
     if room is not None and room < longest:
         # Those that the other preset makes no shorter.
         unusual = set(labels) - USUAL_LABELS
         raise ConfigurationError(
             f"{results.key}: column band of table {results} holds {room} characters, but the labels have {longest}; "
             f"widen it (ALTER TABLE {results} ALTER COLUMN {results.columns['band'].name} TYPE varchar({longest})), or "
-            + ("write shorter ones in extraction.bands" if unusual else "write extraction.band_labels = classic")
+            + (
+                "write shorter ones in extraction.bands (or indices)"
+                if unusual
+                else "write extraction.band_labels = classic"
+            )
         )

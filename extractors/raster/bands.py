@@ -25,6 +25,7 @@ from extractors.raster.images import BandTile, DecodedBand, ImageFile, StoredBan
 from extractors.raster.integrity import JPEG2000, check_integrity, check_reading
 from extractors.raster.memory import Budget
 from extractors.statistics.grid import Array, Boxes, Chosen, Floats, Grid, Integers, Polygons, PolygonsOnGrid
+from extractors.statistics.pixels import LARGEST_VALUE, Elsewhere, Pixels, Places, Stored
 from extractors.statistics.scanline import Spans, rasterize, values_under
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,6 @@ PIXEL_TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", 
 # GDAL's default, 5 % of the host's memory, is too much for one of several workers. We keep decoded tiles ourselves, and
 # uncompressed files are in the system's cache.
 BLOCK_CACHE_BYTES = 64 * 1024**2
-# No pixel, scale or offset is larger: the sums and squares of all that a parcel can hold then fit into 32-bit floats,
-# with which rasterstats computes.
-LARGEST_VALUE = 1e15
 # Sides of pixels, and coordinates, in degrees or metres: with others, positions of pixels have no exact numbers.
 LEAST_PIXEL, FARTHEST = 1e-7, 1e9
 # The description of a band that tells which pixels are valid.
@@ -102,21 +100,62 @@ class Band:
 class Part:
     """The pixels under some parcels of a chunk. chosen: which parcels. polygons: these, on the grid of the pixels that
     were read; None if no pixel is near them. arrays: the pixels of each band; those that are infinite are nodata in
-    there, and infinite says which they are, by the band's position."""
+    there, and infinite says which they are, by the band's position. others: the pixels of bands on other grids."""
 
     chosen: Chosen
     polygons: PolygonsOnGrid | None
     arrays: list[Array]
     infinite: dict[int, Array] = field(default_factory=dict)
+    others: list[Pixels] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class OtherBand:
+    """A band on another grid, whose pixels are needed on this one; places: where each has its own."""
+
+    band: Band
+    places: Places
+
+    def window(self, rows: slice, columns: slice) -> Elsewhere:
+        """Its pixels for a window here. Infinite ones are nodata."""
+        there_rows, there_columns, places = self.places.cut(rows, columns)
+        array = self.band.stored.read(there_rows, there_columns)
+        if array.dtype.kind == "f":
+            array[np.abs(array) > LARGEST_VALUE] = self.band.nodata
+        return Elsewhere(array, self.band.nodata, places)
+
+    def tiles(self, boxes: Boxes) -> list[BandTile]:
+        """Its tiles that hold the pixels of boxes here, which were cut to the grid."""
+        decoded = self.band.decoded
+        if decoded is None:
+            return []
+        boxes = boxes[boxes.areas > 0]
+        top, bottom = _between(self.places.rows, boxes.top, boxes.bottom)
+        left, right = _between(self.places.columns, boxes.left, boxes.right)
+        return [BandTile(decoded, tile) for tile in tiles_under(Boxes(top, bottom, left, right), decoded.tile_shape)]
+
+
+def _between(places: Integers, first: Floats, end: Floats) -> tuple[Floats, Floats]:
+    """The first place and the one after the last, of those from `first` to before `end`; the same one, if there is
+    none."""
+    there = np.flatnonzero(places >= 0)
+    if not there.size:
+        return np.zeros(len(first)), np.zeros(len(first))
+    first, end = np.clip(first, there[0], there[-1] + 1), np.clip(end, there[0], there[-1] + 1)
+    begin = places[np.minimum(first, there[-1]).astype(int)].astype(float)
+    return begin, np.where(end > first, places[end.astype(int) - 1] + 1.0, begin)
 
 
 @dataclass(frozen=True)
 class GridBands:
-    """The bands of a scene that share a grid: a parcel has the same pixels in all of them."""
+    """The bands of a scene that share a grid: a parcel has the same pixels in all of them. others: bands on other grids
+    that go with them. made_bytes: of a value that is made of their pixels, 0 for none."""
 
     grid: Grid
     bands: tuple[Band, ...]
     budget: Budget = field(default_factory=Budget, compare=False)
+    others: tuple[OtherBand, ...] = ()
+    made_bytes: int = 0
 
     def parts(self, polygons: PolygonsOnGrid) -> Iterator[Part]:
         """The pixels of all bands under polygons on this grid, each part within the memory that is left. Of decoded
@@ -158,11 +197,13 @@ class GridBands:
             memory += int(vertices[chosen.stop] - vertices[chosen.start]) * BYTES_PER_VERTEX
             with self.budget.using(memory):
                 if decoded:
-                    yield Part(chosen, polygons[chosen], [band.array for band in decoded])
+                    arrays = [band.array for band in decoded]
+                    yield Part(chosen, polygons[chosen], arrays, others=self._decoded_others)
                     continue
                 arrays = [band.stored.read(rows, columns) for band in self.bands]
                 here = polygons[chosen].polygons.on(self.grid.cut(rows, columns))
-                yield Part(chosen, here, arrays, self._without_infinite(arrays))
+                others: list[Pixels] = [other.window(rows, columns) for other in self.others]
+                yield Part(chosen, here, arrays, self._without_infinite(arrays), others)
 
     def fit(self, pixels: Floats, vertices: Integers) -> NDArray[np.bool_]:
         """Which polygons, of so many pixels and vertices, can be computed with the memory that there is."""
@@ -170,15 +211,15 @@ class GridBands:
 
     def _needs(self, pixels: Floats, vertices: Integers) -> Floats:
         """Bytes that computing one polygon takes: all its pixels in each band, and several times in one of them."""
-        widest = max(band.pixel_bytes for band in self.bands)
+        widest = max(self.made_bytes, *(band.pixel_bytes for band in self.bands))
         needs: Floats = pixels * (self._bytes_per_pixel + 2 * widest + 1)
         needs += np.minimum(pixels, LARGEST_WINDOW_PIXELS) * BYTES_PER_SPAN
         return needs + vertices * BYTES_PER_VERTEX
 
     @property
     def _bytes_per_pixel(self) -> int:
-        """Of all bands together."""
-        return sum(band.pixel_bytes for band in self.bands)
+        """Of all bands together, and of what is made of a large parcel's."""
+        return sum(band.pixel_bytes for band in (*self.bands, *(other.band for other in self.others)))
 
     def _scattered(self, polygons: PolygonsOnGrid) -> NDArray[np.bool_]:
         """Which polygons have parts so far apart that only what lies around each of these is read."""
@@ -189,7 +230,7 @@ class GridBands:
     def _gathered(self, polygons: PolygonsOnGrid, chosen: Integers) -> Part:
         """The pixels of one polygon that is large, or whose parts lie far apart: all in one row, under a polygon that
         covers the row. Some rows of the grid at a time."""
-        found: list[list[Array]] = [[] for _ in self.bands]
+        found: list[list[Array]] = [[] for _ in (*self.bands, *self.others)]
         for rows in _bands_of_rows(polygons.rings(chosen)[0].boxes_within):
             spans = rasterize(polygons[chosen], rows)
             if len(spans.zone):
@@ -204,16 +245,23 @@ class GridBands:
             arrays.append(np.concatenate(pixels).reshape(row.shape))
             pixels.clear()
         here = Polygons(np.array([shapely.box(*row.bounds)], dtype=object)).on(row)
-        return Part(chosen, here, arrays, self._without_infinite(arrays))
+        own = arrays[: len(self.bands)]
+        others: list[Pixels] = [
+            Stored(array, other.band.nodata) for array, other in zip(arrays[len(own) :], self.others, strict=True)
+        ]
+        return Part(chosen, here, own, self._without_infinite(own), others)
 
     def _under(self, spans: Spans) -> list[Array]:
-        """The pixels of each band under spans, in any order."""
+        """The pixels of each band, and of those on other grids, under spans, in any order."""
         if decoded := self._decoded:
-            return [values_under(band.array.reshape(-1), spans.first, spans.length) for band in decoded]
-        found: list[list[Array]] = [[] for _ in self.bands]
+            sources = [*(Stored(band.array, 0) for band in decoded), *self._decoded_others]
+            return [values_under(source, spans.first, spans.length) for source in sources]
+        found: list[list[Array]] = [[] for _ in (*self.bands, *self.others)]
         for rows, columns, first, length in cells(spans, self.grid.shape[1], CELL):
-            for arrays, band in zip(found, self.bands, strict=True):
-                arrays.append(values_under(band.stored.read(rows, columns).reshape(-1), first, length))
+            windows: list[Pixels] = [Stored(band.stored.read(rows, columns), band.nodata) for band in self.bands]
+            windows += [other.window(rows, columns) for other in self.others]
+            for arrays, window in zip(found, windows, strict=True):
+                arrays.append(values_under(window, first, length))
         return [np.concatenate(arrays) for arrays in found]
 
     def _without_infinite(self, arrays: list[Array]) -> dict[int, Array]:
@@ -235,12 +283,14 @@ class GridBands:
             return []
         scattered = self._scattered(polygons)
         pieces = [polygons[~scattered], polygons.rings(scattered)[0]] if scattered.any() else [polygons]
-        return [
+        found = [
             BandTile(band, tile)
             for shape, bands in by_shape.items()
             for tile in dict.fromkeys(tile for piece in pieces for tile in tiles_under(piece.boxes_within, shape))
             for band in bands
         ]
+        found += [tile for other in self.others for piece in pieces for tile in other.tiles(piece.boxes_within)]
+        return list(dict.fromkeys(found))
 
     def all_tiles(self) -> Iterator[tuple[list[BandTile], tuple[float, float, float, float]]]:
         """The tiles that can be decoded, those of all bands at one place together, with their bounds (west, south,
@@ -253,6 +303,14 @@ class GridBands:
     def _by_tile_shape(self) -> dict[tuple[int, int], list[DecodedBand]]:
         shapes = dict.fromkeys(band.tile_shape for band in self._decoded)
         return {shape: [band for band in self._decoded if band.tile_shape == shape] for shape in shapes}
+
+    @property
+    def _decoded_others(self) -> list[Pixels]:
+        return [
+            Elsewhere(other.band.decoded.array, other.band.nodata, other.places)
+            for other in self.others
+            if other.band.decoded is not None
+        ]
 
     @property
     def _decoded(self) -> list[DecodedBand]:

@@ -11,6 +11,7 @@ from typing import Self
 from extractors.model import BandFile, ImageFormat, Limits, ParcelChunk, StatisticsRequest
 from extractors.raster.bands import Band, scene_bands
 from extractors.raster.chunks import ChunkTask
+from extractors.raster.plan import needed, plan
 from extractors.raster.pool import Pool
 from extractors.signatures import ChunkResult
 
@@ -70,7 +71,7 @@ class Decoding:
 
         Layers of bands that the scene has not are left out.
         """
-        grids = self._bands.grids(dict.fromkeys(layer.band for layer in request.layers))
+        grids = plan(self._bands.grids(needed(request)), request)
         running: deque[tuple[int, Future[ChunkResult]]] = deque()
         vertices = 0
         for chunk in chunks:

@@ -34,6 +34,11 @@ class Grid:
         east, south = self.transform * (self.shape[1], self.shape[0])
         return west, south, east, north
 
+    @property
+    def pixel_area(self) -> float:
+        """In square units of the CRS."""
+        return abs(self.transform.a * self.transform.e)
+
     def cut(self, rows: slice, columns: slice) -> "Grid":
         """The grid of a window of this one."""
         shape = (rows.stop - rows.start, columns.stop - columns.start)

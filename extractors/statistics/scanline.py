@@ -11,7 +11,7 @@ Only polygons with an edge exactly on a centre line are left to GDAL itself, whi
 differently there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,8 +20,9 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from extractors.signatures import COUNT, STATISTICS, check_classes
+from extractors.signatures import COUNT, STATISTICS, Statistic, check_classes
 from extractors.statistics.grid import Array, Floats, Integers, Polygons, PolygonsOnGrid
+from extractors.statistics.pixels import Pixels, as_pixels
 
 # Pixels processed at once: limits the memory (some 30 bytes per pixel) and keeps it in the processor's cache.
 BATCH_PIXELS = 60_000
@@ -29,7 +30,6 @@ BATCH_PIXELS = 60_000
 BATCH_CROSSINGS = 500_000
 # A polygon that is left to GDAL gets an array of its whole bounding box up to this size, else of the part on the grid.
 LARGEST_BOX_PIXELS = 16_000_000
-LARGEST_INT32 = 2**31 - 1
 # Of so many pixels of 16 bits, the square of the sum and the number times the sum of the squares fit into 63 bits.
 MOST_PIXELS_EXACT = 46_340
 
@@ -52,6 +52,14 @@ class Spans:
         )
         return cls(zone, first, length, zones)
 
+    def of_zones(self, chosen: Integers) -> "Spans":
+        """Those of some zones, which are numbered in this order."""
+        number = np.full(self.zones, -1)
+        number[chosen] = np.arange(len(chosen))
+        zone = number[self.zone]
+        here = np.flatnonzero(zone >= 0)
+        return Spans(zone[here], self.first[here], self.length[here], len(chosen))
+
     def sorted(self) -> "Spans":
         """The same by zone, and within zones by position."""
         order = np.lexsort((self.first, self.zone))
@@ -61,8 +69,12 @@ class Spans:
 class ScanlineZones:
     """Parcels on a grid."""
 
-    def __init__(self, polygons: PolygonsOnGrid) -> None:
-        self._spans = rasterize(polygons)
+    def __init__(
+        self, polygons: PolygonsOnGrid, wanted: Sequence[Statistic] = STATISTICS, spans: Spans | None = None
+    ) -> None:
+        self._polygons = polygons
+        self._spans = rasterize(polygons) if spans is None else spans
+        self._wanted = wanted
 
     @cached_property
     def pixels(self) -> Integers:
@@ -70,13 +82,28 @@ class ScanlineZones:
         spans = self._spans
         return np.bincount(spans.zone, spans.length, spans.zones).astype(np.int64)
 
-    def statistics(self, array: Array, nodata: float) -> Floats:
-        """Parcels x STATISTICS; count 0 and NaN elsewhere for a parcel without a valid pixel."""
-        return statistics(self._spans, array, nodata)
+    def statistics(self, values: Pixels | Array, nodata: float = 0) -> Floats:
+        """Parcels x statistics; count 0 and NaN elsewhere for a parcel without a valid pixel."""
+        return statistics(self._spans, as_pixels(values, nodata), self._wanted)
 
-    def histograms(self, array: Array, nodata: float) -> list[dict[str, int]]:
+    def histograms(self, values: Pixels | Array, nodata: float = 0) -> list[dict[str, int]]:
         """Pixels per value for each parcel."""
-        return histograms(self._spans, array, nodata)
+        return histograms(self._spans, as_pixels(values, nodata))
+
+    def marked(self, marks: Pixels) -> Integers:
+        """How many marks are in each parcel."""
+        spans = self._spans
+        found = np.zeros(spans.zones, dtype=np.int64)
+        for zones, part in _batches(spans):
+            before = np.append(0, np.cumsum(values_under(marks, spans.first[part], spans.length[part]), dtype=np.int64))
+            end = np.cumsum(spans.length[part])
+            of_span = before[end] - before[end - spans.length[part]]
+            found[zones] = np.bincount(spans.zone[part] - zones.start, of_span, zones.stop - zones.start)
+        return found
+
+    def some(self, chosen: Integers) -> "ScanlineZones":
+        """Some of the parcels."""
+        return ScanlineZones(self._polygons[chosen], self._wanted, self._spans.of_zones(chosen))
 
 
 def rasterize(polygons: PolygonsOnGrid, only: slice | None = None) -> Spans:
@@ -246,41 +273,50 @@ def _replaced(spans: Spans, zones: Integers, by: list[Spans]) -> Spans:
     ).sorted()
 
 
-def statistics(spans: Spans, array: Array, nodata: float) -> Floats:
-    """Statistics of every zone in one array of the rows and columns that the spans were made for.
+def statistics(spans: Spans, source: Pixels, wanted: Sequence[Statistic] = STATISTICS) -> Floats:
+    """Statistics of every zone of values on the grid that the spans were made for.
 
-    Returns zones x STATISTICS; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are exact;
-    mean and std of floats are computed in float64, their percentiles in the array's own type, as numpy does it.
+    Returns zones x statistics; count 0 and NaN elsewhere for a zone without a valid pixel. Sums of integers are exact;
+    mean and std of floats are computed in float64, their percentiles in the values' own type, as numpy does it.
     """
-    table = np.full((spans.zones, len(STATISTICS)), np.nan)
+    table = np.full((spans.zones, len(wanted)), np.nan)
     table[:, COUNT] = 0
-    for zones, values, counts in _valid_values(spans, array, nodata):
+    for zones, values, counts, pixels in _valid_values(spans, source):
         filled = np.flatnonzero(counts)
         if filled.size:
-            table[zones.start + filled] = SortedZones(_sorted_by_zone(values, counts[filled]), counts[filled]).table()
+            number = counts[filled]
+            by_zone = SortedZones(_sorted_by_zone(values, number), number, pixels[filled])
+            table[zones.start + filled] = np.column_stack([statistic.of(by_zone) for statistic in wanted])
     return table
 
 
-def histograms(spans: Spans, array: Array, nodata: float) -> list[dict[str, int]]:
+def histograms(spans: Spans, source: Pixels) -> list[dict[str, int]]:
     """Pixels per value in each zone, values as text; {} for a zone without a valid pixel."""
-    result: list[dict[str, int]] = []
-    for _, values, counts in _valid_values(spans, array, nodata):
-        ends = np.cumsum(counts)
-        for begin, end in zip(ends - counts, ends, strict=True):
-            found, pixels = np.unique(values[begin:end], return_counts=True)
-            check_classes(found.size)
-            result.append(dict(zip(map(str, found.tolist()), pixels.tolist(), strict=True)))
+    result: list[dict[str, int]] = [{} for _ in range(spans.zones)]
+    for zones, values, counts, _ in _valid_values(spans, source):
+        filled = np.flatnonzero(counts)
+        if not filled.size:
+            continue
+        ordered = _sorted_by_zone(values, counts[filled])
+        begin = np.cumsum(counts[filled]) - counts[filled]
+        run = _runs(ordered, begin)
+        number = np.diff(run, append=ordered.size)
+        first_run = np.searchsorted(run, begin)
+        in_zone = np.diff(first_run, append=run.size)
+        check_classes(int(in_zone.max()))
+        zone = np.repeat(zones.start + filled, in_zone)
+        for index, value, pixels in zip(zone.tolist(), ordered[run].tolist(), number.tolist(), strict=True):
+            result[index][str(value)] = pixels
     return result
 
 
-def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[slice, Array, Integers]]:
-    """Batches of zones: which ones, their valid values zone after zone, and how many each has."""
-    flat = array.reshape(-1)
+def _valid_values(spans: Spans, source: Pixels) -> Iterator[tuple[slice, Array, Integers, Integers]]:
+    """Batches of zones: which ones, their valid values zone after zone, how many each has, and how many pixels."""
     for zones, part in _batches(spans):
-        values = values_under(flat, spans.first[part], spans.length[part])
+        values = values_under(source, spans.first[part], spans.length[part])
         pixels = np.bincount(spans.zone[part] - zones.start, spans.length[part], zones.stop - zones.start)
-        counts = pixels.astype(np.int64)
-        invalid = values == nodata
+        counts = pixels = pixels.astype(np.int64)
+        invalid = values == source.nodata
         if values.dtype.kind == "f":
             invalid |= np.isnan(values)
         if invalid.any():
@@ -288,35 +324,28 @@ def _valid_values(spans: Spans, array: Array, nodata: float) -> Iterator[tuple[s
                 zone = np.repeat(np.arange(counts.size), counts)[~invalid]
             values = values[~invalid]
             counts = np.bincount(zone, minlength=counts.size) if counts.size > 1 else np.array([values.size])
-        yield zones, values, counts
+        yield zones, values, counts, pixels
 
 
-def values_under(flat: Array, first: Integers, length: Integers) -> Array:
-    """The values under spans of a flattened array; those of one very large zone are fetched piece by piece."""
-    pixels = int(length.sum())
-    if pixels <= 2 * BATCH_PIXELS:
-        return flat.take(_positions(first, length))
-    values = np.empty(pixels, dtype=flat.dtype)
+def values_under(pixels: Pixels, first: Integers, length: Integers) -> Array:
+    """The values under runs of pixels; those of one very large zone are fetched piece by piece."""
+    number = int(length.sum())
+    if number <= 2 * BATCH_PIXELS:
+        return pixels.under(first, length)
+    values = np.empty(number, dtype=pixels.dtype)
     ends = np.cumsum(length)
     done = 0
     while done < len(first):
         until = max(done + 1, int(np.searchsorted(ends, ends[done] + BATCH_PIXELS)))
-        here = slice(ends[done] - length[done], ends[until - 1])
+        begin = ends[done] - length[done]
         if until == done + 1:
-            values[here] = flat[first[done] : first[done] + length[done]]
+            for at in range(0, int(length[done]), BATCH_PIXELS):
+                here = min(BATCH_PIXELS, int(length[done]) - at)
+                values[begin + at : begin + at + here] = pixels.under(first[[done]] + at, np.array([here]))
         else:
-            values[here] = flat.take(_positions(first[done:until], length[done:until]))
+            values[begin : ends[until - 1]] = pixels.under(first[done:until], length[done:until])
         done = until
     return values
-
-
-def _positions(first: Integers, length: Integers) -> NDArray[np.int32] | Integers:
-    """All positions of the spans: [3, 9], [2, 1] gives [3, 4, 9]."""
-    ends = np.cumsum(length)
-    # Half the memory traffic, where the raster is small enough: most of the time here goes into moving numbers.
-    kind = np.int32 if first.size and first.max() + length.max() < LARGEST_INT32 else np.int64
-    shift = (first - (ends - length)).astype(kind)
-    return np.repeat(shift, length) + np.arange(ends[-1] if ends.size else 0, dtype=kind)
 
 
 def _batches(spans: Spans) -> Iterator[tuple[slice, slice]]:
@@ -369,27 +398,25 @@ def _ordered_bits(values: Array) -> tuple[Array, Callable[[Array], Array]]:
 class SortedZones:
     """The valid values of zones, each with at least one, sorted within the zones: see `signatures.SortedValues`."""
 
-    def __init__(self, values: Array, counts: Integers) -> None:
+    def __init__(self, values: Array, counts: Integers, pixels: Integers) -> None:
         ends = np.cumsum(counts)
         self._values = values
         self._begin = ends - counts
         self.counts = counts
+        self.pixels = pixels
         self.lowest: Array = values[self._begin]
         self.highest: Array = values[ends - 1]
 
-    def table(self) -> Floats:
-        """Zones x STATISTICS."""
-        return np.column_stack([statistic.of(self) for statistic in STATISTICS])
-
     @cached_property
-    def _sums(self) -> Array:
+    def sums(self) -> Array:
+        """Sum of each zone."""
         kind = np.float64 if self._values.dtype.kind == "f" else np.int64
         return np.add.reduceat(self._values, self._begin, dtype=kind)
 
     @cached_property
     def means(self) -> Floats:
         """Mean of each zone."""
-        return self._sums / self.counts
+        return self.sums / self.counts
 
     @cached_property
     def deviations(self) -> Floats:
@@ -399,7 +426,7 @@ class SortedZones:
             # No rounding before the end, and a fifth of the time.
             squares = np.multiply(values, values, dtype=np.dtype(f"{values.dtype.kind}{2 * values.dtype.itemsize}"))
             sums_of_squares = np.add.reduceat(squares, self._begin, dtype=np.int64)
-            deviations: Floats = np.sqrt(counts * sums_of_squares - self._sums * self._sums) / counts
+            deviations: Floats = np.sqrt(counts * sums_of_squares - self.sums * self.sums) / counts
         elif counts.size == 1:
             # Piece by piece: a very large zone has many pixels.
             pieces = (values[at : at + BATCH_PIXELS] - self.means for at in range(0, values.size, BATCH_PIXELS))
@@ -410,15 +437,49 @@ class SortedZones:
             deviations = np.sqrt(np.add.reduceat(distances, self._begin) / counts)
         return deviations
 
+    @cached_property
+    def commonest(self) -> Array:
+        """The value that most pixels of each zone have; of several, the smallest."""
+        values = self._values
+        if self.counts.size > 1 or values.size <= BATCH_PIXELS:
+            return _commonest(values, self._begin)[0]
+        # Piece by piece, each with all pixels of its values: a very large zone has many.
+        found, begin = [], 0
+        while begin < values.size:
+            end = int(np.searchsorted(values, values[min(begin + BATCH_PIXELS, values.size) - 1], side="right"))
+            found.append(_commonest(values[begin:end], np.zeros(1, dtype=np.int64)))
+            begin = end
+        candidates, pixels = (np.concatenate(several) for several in zip(*found, strict=True))
+        return candidates[[pixels.argmax()]]
+
     def percentile(self, fraction: float) -> Array:
         """Linear interpolation between the two nearest ranks, rounded as `numpy.percentile` rounds it."""
         kind = self._values.dtype.type if self._values.dtype.kind == "f" else np.float64
-        rank = (self.counts - 1) * kind(fraction)
+        rank = (self.counts - 1) * fraction
         below = np.floor(rank).astype(np.int64)
-        weight = (rank - below).astype(kind)
+        weight = rank - below
         low = self._values[self._begin + below]
         high = self._values[self._begin + np.minimum(below + 1, self.counts - 1)]
         # Sorted, so the difference of unsigned integers does not wrap.
         difference = high - low
-        result: Array = np.where(weight >= 0.5, high - difference * (1 - weight), low + difference * weight)
+        from_high, from_low = difference * (1 - weight).astype(kind), difference * weight.astype(kind)
+        result: Array = np.where(weight >= 0.5, high - from_high, low + from_low)
         return result
+
+
+def _commonest(values: Array, begin: Integers) -> tuple[Array, Integers]:
+    """Of zones that begin at these positions, with sorted values: the one that most pixels have (of several, the
+    smallest), and how many these are."""
+    run = _runs(values, begin)
+    length = np.diff(run, append=values.size)
+    first_run = np.searchsorted(run, begin)
+    longest = np.maximum.reduceat(length, first_run)
+    as_long = np.flatnonzero(length == np.repeat(longest, np.diff(first_run, append=run.size)))
+    return values[run[as_long[np.searchsorted(as_long, first_run)]]], longest
+
+
+def _runs(values: Array, begin: Integers) -> Integers:
+    """Where each value of each zone begins: of zones that begin at these positions, with sorted values."""
+    is_new = np.append(True, values[1:] != values[:-1])
+    is_new[begin] = True
+    return np.flatnonzero(is_new)

@@ -1,6 +1,7 @@
 """What has to hold after every fault, whatever it was; the oracle is a run without faults on the same data.
 
-I1 no signature twice                        I5 the log tells it: one extraction per scene, no open attempt
+I1 no signature twice                        I5 the log tells it: one extraction per scene, no open attempt, accounts
+                                                that balance
 I2 extracted scenes hold the oracle's rows   I6 the catalogue keeps what others wrote into it
 I3 other scenes hold no row                  I7 nothing is left in the scratch directory
 I4 at rest nothing is held                   I8 no secret is in any log
@@ -14,6 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.accounts import assert_balanced
 from tests.support.workspace import Workspace
 
 OUR_LOCKS = 1128418561
@@ -138,6 +140,7 @@ def check_log(
     if lost is not None:
         gone = [attempt for attempt in log if attempt["outcome"] == "lost"]
         assert len(gone) == lost, f"{len(gone)} attempts were lost instead of {lost}: {gone}"
+    assert_balanced(workspace)
 
 
 def check_rest(workspace: Workspace) -> None:

@@ -17,6 +17,7 @@ DAMAGE = {
     "I5": "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, attempt, outcome, finished_at)"
     " VALUES (2, '', '', '', '', '', 1, 'extracted', now())",
     "I5: an": "UPDATE extraction_log SET finished_at = NULL WHERE obsid = 2",
+    "balance": "UPDATE extraction_log SET parcels_selected = parcels_selected + 1 WHERE obsid = 2",
     "I5: more": "UPDATE extraction_log SET attempt = 6 WHERE obsid = 2",
     "1 attempts were lost": "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, attempt,"
     " outcome, finished_at) VALUES (2, '', '', '', '', '', 1, 'lost', now())",

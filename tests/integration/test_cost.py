@@ -18,7 +18,7 @@ import shapely
 from extractors.database.copy import add_result
 from extractors.database.mixing import Mixing
 from extractors.database.results import ResultsTable, Rows
-from extractors.database.tables import TableReader
+from extractors.database.tables import RESULTS, TableReader
 from extractors.errors import ConfigurationError, TooSlowError
 from extractors.model import Outcome, ParcelCounts
 from extractors.signatures import ChunkResult, Signatures
@@ -112,7 +112,7 @@ def test_the_meaning_of_a_table_is_looked_up_in_the_log(ground: Ground, worker: 
     ground.query("ANALYZE extraction_log")
     before = counted(ground, worker, ROWS_READ.format("extraction_log"))
     for order, refused in (("product", True), ("historical", False)):
-        reader = TableReader(worker.database, ground.settings, "db_config.json", LABELS, histograms=False)
+        reader = TableReader(worker.database, ground.settings, "db_config.json", LABELS, classes=False)
         mixing = Mixing(worker.database, reader, "c6", {"coherence_band_order": order}, accepted=False)
         with pytest.raises(ConfigurationError, match="holds scene 19500 ") if refused else nullcontext():
             mixing.look()
@@ -148,8 +148,8 @@ def test_a_parcel_s_rows_of_a_scene_lie_together(established: bool, ground: Grou
     table = ResultsTable(worker.tables.results)
     assert table.is_binary != established
     with Rows(tmp_path, 0) as rows, worker.database.transaction("testing") as cursor:
-        add_result(rows, table, 7, chunk(2000))
-        table.copy(cursor, rows.signatures)
+        add_result(rows, worker.tables.of_results, 7, chunk(2000))
+        table.copy(cursor, rows.of[RESULTS])
     pages = Counter(ground.query("SELECT pid, count(DISTINCT (ctid::text::point)[0]) FROM signatures GROUP BY pid"))
     assert len(pages) == 2000
     # A few lie across the end of a page.
@@ -165,8 +165,8 @@ def test_labels_of_different_lengths(ground: Ground, tmp_path: Path) -> None:
     parts = [Signatures(label, np.array([2, 1]), np.ones((2, 8))) for label in ("B04", "SC")]
     with Rows(tmp_path, 0) as rows, worker.database.transaction("testing") as cursor:
         table = ResultsTable(worker.tables.results)
-        add_result(rows, table, 7, ChunkResult(2, np.array([2, 1]), parts))
-        table.copy(cursor, rows.signatures)
+        add_result(rows, worker.tables.of_results, 7, ChunkResult(2, np.array([2, 1]), parts))
+        table.copy(cursor, rows.of[RESULTS])
     assert ground.query("SELECT pid, band FROM signatures ORDER BY ctid") == [
         (1, "B04"), (1, "SC"), (2, "B04"), (2, "SC"),
     ]  # fmt: skip
@@ -191,7 +191,7 @@ def test_writing_that_takes_too_long_counts_and_names_what_helps(ground: Ground,
         scene = worker.queue.claim()
         assert scene is not None
         with Rows(tmp_path, 0) as rows:
-            add_result(rows, ResultsTable(worker.tables.results), number, chunk(3))
+            add_result(rows, worker.tables.of_results, number, chunk(3))
             with pytest.raises(TooSlowError) as caught:
                 worker.queue.publish(scene, Outcome("extracted", "extracted", ""), ParcelCounts(), rows)
         assert words in str(caught.value)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from extractors.database.connection import Database
-from extractors.database.tables import TableReader, make_tables
+from extractors.database.tables import HISTS, TableReader, make_tables
 from extractors.errors import ConfigurationError
 from tests.integration.conftest import Ground
 
@@ -36,7 +36,7 @@ def test_eight_workers_that_start_together_create_each_table_once(ground: Ground
         tables = make_tables(database, absent)
         assert make_tables(database, tables) is tables
         assert ground.read(database) == tables
-        return str(tables.results), str(tables.hists), str(tables.log)
+        return str(tables.results), str(tables.of_results[HISTS]), str(tables.log)
 
     for _ in range(3):
         with ThreadPoolExecutor(WORKERS) as threads:
@@ -54,8 +54,7 @@ def test_reading_changes_nothing(ground: Ground) -> None:
     database = ground.database(default_transaction_read_only="on")
     assert ground.read(database) == tables
     assert ground.query(objects) == before
-    assert tables.hists is not None
-    absent = (tables.log, tables.results, tables.hists)
+    absent = (tables.log, *tables.of_results.values())
     # Where they would be is known already.
     assert [(str(table), table.absent) for table in absent] == [
         ("public.extraction_log", True),
@@ -77,7 +76,7 @@ def test_nothing_is_made_for_a_configuration_that_cannot_work(ground: Ground, da
 def test_without_histograms_their_table_is_not_made(ground: Ground, database: Database) -> None:
     ground.read(database)
     tables = TableReader(database, ground.settings, "db_config.json", ["VV"], False).all()
-    assert make_tables(database, tables).hists is None
+    assert HISTS not in make_tables(database, tables).of_results
     assert ground.query(TABLES) == [("extraction_log",), ("signatures",)]
 
 
@@ -120,7 +119,7 @@ def test_tables_in_a_schema(ground: Ground) -> None:
     ground.query("CREATE SCHEMA nl")
     ground.config["database"]["tables"] |= {"results_table": "nl.sigs", "hists_table": "nl.hists"}
     tables = ground.tables(ground.database())
-    assert (str(tables.results), str(tables.hists)) == ("nl.sigs", "nl.hists")
+    assert (str(tables.results), str(tables.of_results[HISTS])) == ("nl.sigs", "nl.hists")
     made = "SELECT relname FROM pg_class WHERE relnamespace = 'nl'::regnamespace AND relkind = 'r' ORDER BY 1"
     assert ground.query(made) == [
         ("hists",),

@@ -68,7 +68,7 @@ class Asked:
     def unusable(self) -> dict[str, int]:
         total: dict[str, int] = {}
         for chunk in self.chunks():
-            for reason, number in chunk.unusable.items():
+            for reason, number in numbers(chunk).items():
                 total[reason] = total.get(reason, 0) + number
         return total
 
@@ -82,6 +82,11 @@ def parcels(ground: Ground, footprint: BaseGeometry | str | None = None) -> Aske
     """Over a parcel table that exists, with one scene (over the whole AOI and more, unless told)."""
     scene = ground.add_scene(footprint=footprint or shapely.box(13, 44, 17, 48))
     return Asked(ground.worker(), scene)
+
+
+def numbers(chunk: ParcelChunk) -> dict[str, int]:
+    """How many parcels cannot be used, by reason."""
+    return {reason: len(pids) for reason, pids in chunk.unusable.items()}
 
 
 def geographic(geometry: BaseGeometry, srid: int = UTM) -> BaseGeometry:
@@ -358,7 +363,7 @@ def test_surfaces_become_polygons(wkt: str, kind: str, area: float, ground: Grou
     ground.query("INSERT INTO parcels (wkb_geometry) VALUES (ST_GeomFromText(%s, 32633))", wkt)
     (chunk,) = parcels(ground).chunks()
     (shape,) = chunk.parcels.geometry
-    assert (shape.geom_type, chunk.unusable) == (kind, {})
+    assert (shape.geom_type, numbers(chunk)) == (kind, {})
     assert shape.area == pytest.approx(area, rel=0.001)
 
 
@@ -438,10 +443,12 @@ def test_chunk_sizes_and_total(ground: Ground) -> None:
 
 def test_a_chunk_counts_what_it_cannot_use(ground: Ground) -> None:
     ground.create_parcels(UTM)
-    ground.add_parcels([square(0), shapely.Point(X + 120, Y + 5), square(2), shapely.Point(X + 320, Y + 5)], UTM)
+    shapes = [square(0), shapely.Point(X + 120, Y + 5), square(2), shapely.Point(X + 320, Y + 5)]
+    points = ground.add_parcels(shapes, UTM)[1::2]
     chunks = parcels(ground).chunks(chunk_size=3)
     assert [len(chunk) for chunk in chunks] == [3, 1]
-    assert sum(chunk.unusable.get("not_polygon", 0) for chunk in chunks) == 2
+    unusable = [chunk.unusable["not_polygon"] for chunk in chunks if chunk.unusable]
+    assert sorted(np.concatenate(unusable).tolist()) == points
 
 
 def test_a_parcel_without_number_is_counted(ground: Ground) -> None:
@@ -451,13 +458,14 @@ def test_a_parcel_without_number_is_counted(ground: Ground) -> None:
     asked = parcels(ground)
     assert sorted(asked.pids()) == [1, 4]
     assert asked.unusable() == {"no_id": 2}
+    assert [pid for chunk in asked.chunks() for pid in chunk.unusable.get("no_id", ())] == [0, 0]
 
 
 def test_a_chunk_without_any_polygon(ground: Ground) -> None:
     ground.create_parcels(UTM)
     ground.add_parcels([shapely.Point(X, Y)], UTM)
     (chunk,) = parcels(ground).chunks()
-    assert (len(chunk), len(chunk.parcels), chunk.unusable) == (1, 0, {"not_polygon": 1})
+    assert (len(chunk), len(chunk.parcels), numbers(chunk)) == (1, 0, {"not_polygon": 1})
     empty: NDArray[np.object_] = chunk.parcels.geometry.to_numpy()
     assert empty.shape == (0,)
 
@@ -630,7 +638,7 @@ def test_a_geometry_with_a_corner_that_is_no_number_in_the_scene_s_own_reference
     insert(bare_ground, wkt)
     (chunk,) = parcels(bare_ground).chunks(epsg=LONGITUDE_LATITUDE)
     assert chunk.parcels["pid"].tolist() == [good]
-    assert chunk.unusable == {"broken_geometry": 1}
+    assert numbers(chunk) == {"broken_geometry": 1}
 
 
 @pytest.mark.parametrize("wkt", [BOW_TIE, HOLE_OUTSIDE], ids=["bow-tie", "hole outside"])

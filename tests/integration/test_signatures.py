@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from extractors.database import results
 from extractors.database.connection import Database
 from extractors.database.copy import add_result, encode_hists, encode_signatures
 from extractors.database.results import ResultsTable, Rows
-from extractors.database.tables import TableReader, make_tables
+from extractors.database.tables import HISTS, RESULTS, TableReader, make_tables
 from extractors.errors import ClaimLostError, ConfigurationError
 from extractors.model import Outcome, ParcelCounts
 from extractors.signatures import ChunkResult, Signatures
@@ -39,22 +38,20 @@ def opened(ground: Ground, database: Database, *labels: str) -> ResultsTable:
 
 def opened_hists(ground: Ground, database: Database) -> ResultsTable:
     ground.config["database"]["tables"]["hists_table"] = "hists"
-    hists = ground.tables(database).hists
-    assert hists is not None
-    return ResultsTable(hists)
+    return ResultsTable(ground.tables(database).of_results[HISTS])
 
 
 def copy_rows(table: ResultsTable, cursor: Cursor, obsid: int, parts: Iterable[Signatures]) -> None:
     with Rows(Path(tempfile.gettempdir()), 1000) as rows:
         for part in parts:
-            rows.signatures.add(encode_signatures(table, obsid, part), len(part.pid))
-        table.copy(cursor, rows.signatures)
+            rows.of[RESULTS].add(encode_signatures(table, obsid, part), len(part.pid))
+        table.copy(cursor, rows.of[RESULTS])
 
 
 def copy_hists(table: ResultsTable, cursor: Cursor, of_parcels: list[tuple[int, dict[str, int]]]) -> None:
     with Rows(Path(tempfile.gettempdir()), 0) as rows:
-        rows.hists.add(encode_hists(7, of_parcels), len(of_parcels))
-        table.copy(cursor, rows.hists)
+        rows.of[HISTS].add(encode_hists(7, of_parcels), len(of_parcels))
+        table.copy(cursor, rows.of[HISTS])
 
 
 def copy(table: ResultsTable, database: Database, *parts: Signatures, obsid: int = 7) -> None:
@@ -152,9 +149,9 @@ def test_a_parcel_s_rows_of_a_chunk_lie_next_to_each_other(
             numbers = random.integers(1, 99, (len(pids[chosen]), 8)).astype(float)
             result.signatures.append(Signatures(label, pids[chosen], numbers))
     with Rows(Path(tempfile.gettempdir()), 1000) as rows, database.transaction("testing") as cursor:
-        add_result(rows, table, 7, result)
-        assert rows.signatures.total == 11
-        table.copy(cursor, rows.signatures)
+        add_result(rows, {RESULTS: table.table}, 7, result)
+        assert rows.of[RESULTS].total == 11
+        table.copy(cursor, rows.of[RESULTS])
     found = ground.query(f"SELECT {ALL} FROM signatures ORDER BY ctid")
     assert [(pid, band) for pid, _, band, *_ in found] == [
         (pid, band) for pid in sorted(pids.tolist()) for band in labels if (pid, band) != (50, "SC")
@@ -243,7 +240,7 @@ def test_histograms_in_established_tables(kind: str, ground: Ground, database: D
 
 
 def test_no_hists_table_is_configured(ground: Ground, database: Database) -> None:
-    assert ground.tables(database).hists is None
+    assert HISTS not in ground.tables(database).of_results
     assert ground.one("SELECT to_regclass('hists')") is None
 
 
@@ -387,10 +384,10 @@ def test_no_right_to_create(ground: Ground, database: Database) -> None:
 
 def filled(worker: Worker, scene: int, rows: Rows) -> ParcelCounts:
     """What a chunk of three parcels gave, of which the last one has no row."""
-    result = ChunkResult(
-        3, np.array([101, 102, 103]), [ROWS], {"B4": Counter(nodata=1)}, [(101, {"4": 3}), (103, {"8": 2})]
-    )
-    add_result(rows, ResultsTable(worker.tables.results), scene, result)
+    result = ChunkResult(3, np.array([101, 102, 103]), [ROWS], {"B4": {"nodata": np.array([103])}})
+    result.hists += [(101, {"4": 3}), (103, {"8": 2})]
+    add_result(rows, worker.tables.of_results, scene, result)
+    rows.selected = 3
     rows.pids.extend([101, 102, 103])
     counts = ParcelCounts(bands=("B4",))
     counts.add(result)

@@ -34,6 +34,7 @@ from extractors.errors import SceneError
 from extractors.model import BandFile, ImageFormat, Layer, Limits, ParcelChunk, StatisticsRequest
 from extractors.raster.bands import scene_bands
 from extractors.raster.chunks import ChunkTask
+from extractors.raster.plan import plan
 from extractors.statistics.grid import Grid, Polygons
 from extractors.statistics.zonal import ENGINES, agree
 
@@ -81,7 +82,7 @@ def extracted(folder: Path, driver: str, *files: BandFile) -> str:
     request = StatisticsRequest("scanline", 0, tuple(Layer(file.name, file.name) for file in files))
     try:
         with scene_bands(files, folder, ImageFormat(driver, 0, scaled=driver != "JP2OpenJPEG"), LIMITS) as scene:
-            task = ChunkTask(chunk, scene.grids(), request)
+            task = ChunkTask(chunk, plan(scene.grids(), request), request)
             for need in task.needs:
                 need()
             result = task()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from extractors.database.tables import OUTPUTS
 from tests.support.environment import ROOT
 
 if TYPE_CHECKING:
@@ -39,10 +40,9 @@ def create_role(database: Database, role: str) -> None:
 
 def run_script(database: Database, role: str, tables: Mapping[str, str], *, strict: bool = True) -> None:
     """swarm/worker_role.sql, with the tables of a configuration. strict: fails at the first error."""
-    names = {"aois": tables["aoi_table"], "parcels": tables["parcel_table"], "results": tables["results_table"]}
-    keys = {"catalogue_table": "catalogue", "hists_table": "hists"} | {
-        key: key for key in ("parcel_id", "parcel_geometry")
-    }
+    names = {"aois": tables["aoi_table"], "parcels": tables["parcel_table"]}
+    keys = {"catalogue_table": "catalogue", **{output.key: name for name, output in OUTPUTS.items()}}
+    keys |= {key: key for key in ("parcel_id", "parcel_geometry")}
     names |= {ours: tables[key] for key, ours in keys.items() if key in tables}
     parts = {name: value.split(".") for name, value in names.items()}
     parts["log"] = [*parts.get("catalogue", [""])[:-1], "extraction_log"]

@@ -21,7 +21,19 @@ PACKAGE = "extractors"
 OPERATIONS = "operations"
 DOWNLOAD = "download_with_boto3"
 COMMANDS = {f"{PACKAGE}.s2", f"{PACKAGE}.bs", f"{PACKAGE}.c6", f"{PACKAGE}.c1", DOWNLOAD}
-BASE = {"model", "errors", "text", "config", "logs", "backoff", "failpoints", "health", "signatures", "labels"}
+BASE = {
+    "model",
+    "errors",
+    "text",
+    "config",
+    "logs",
+    "backoff",
+    "failpoints",
+    "health",
+    "signatures",
+    "labels",
+    "indices",
+}
 WINGS = ("database", "products", "raster", "statistics", "runtime")
 WORKING = {"base", "database", "products", "raster", "statistics"}
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from demo import products, tables
 from demo.products import Grid
 from demo.servers import Postgis, S3Server
+from tests.support.accounts import assert_balanced
 from tests.support.bucket import Bucket
 from tests.support.database import Database
 from tests.support.environment import environment
@@ -242,13 +243,18 @@ class Workspace(Database, Bucket):
         assert self.rows() == 0
 
     def close(self) -> None:
-        """End what is still running, drop the database and empty the bucket."""
+        """End what is still running, drop the database and empty the bucket. The accounts of all that was extracted
+        must balance."""
         for running in self._started:
             running.kill()
-        self.drop_database()
-        if self._role is not None:
-            self.postgis.drop_role(self._role)
-        self.drop_bucket()
+        try:
+            if not self.connection.closed:
+                assert_balanced(self)
+        finally:
+            self.drop_database()
+            if self._role is not None:
+                self.postgis.drop_role(self._role)
+            self.drop_bucket()
 
     def _new_folder(self) -> Path:
         root = self.folder / "products"

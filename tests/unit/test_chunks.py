@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from extractors.model import BandFile, ImageFormat, Layer, ParcelChunk, Statisti
 from extractors.raster import bands, chunks
 from extractors.raster.bands import GridBands, scene_bands
 from extractors.raster.chunks import ChunkTask
+from extractors.raster.plan import plan
 from extractors.signatures import ChunkResult
 from extractors.statistics import zonal
-from extractors.statistics.grid import PolygonsOnGrid
+from extractors.statistics.pixels import Pixels
+from extractors.statistics.rasterstats import RasterstatsZones
 
 FINE = Affine(10, 0, 500_000, 0, -10, 5_100_000)
 RED = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0], [13, 14, 0, 0]], dtype=np.uint16)
@@ -43,13 +45,18 @@ def chunk(*shapes: shapely.Geometry, unusable: dict[str, int] | None = None) -> 
     frame = geopandas.GeoDataFrame(
         {"pid": np.arange(101, 101 + len(shapes), dtype=np.int64)}, geometry=list(shapes), crs="EPSG:32633"
     )
-    return ParcelChunk(frame, unusable or {})
+    first = itertools.count(901)
+    numbers = {
+        reason: np.array([next(first) for _ in range(number)], np.int64) for reason, number in (unusable or {}).items()
+    }
+    return ParcelChunk(frame, numbers)
 
 
 def compute(
     chunk: ParcelChunk, grids: list[GridBands], engine: str = "scanline", layers: tuple[Layer, ...] = LAYERS
 ) -> ChunkResult:
-    return ChunkTask(chunk, grids, StatisticsRequest(engine, 5, layers))()
+    request = StatisticsRequest(engine, 5, layers)
+    return ChunkTask(chunk, plan(grids, request), request)()
 
 
 @pytest.fixture
@@ -83,11 +90,22 @@ def means(result: ChunkResult) -> dict[tuple[int, str], tuple[float, float]]:
     return found
 
 
+def missing(result: ChunkResult) -> dict[str, dict[str, int]]:
+    """By label and reason, how many parcels have no row."""
+    return {
+        label: {reason: len(pids) for reason, pids in by_reason.items()}
+        for label, by_reason in result.without_row.items()
+    }
+
+
 def counts_are_complete(result: ChunkResult) -> bool:
-    written = Counter(label for _, label in means(result))
-    return all(
-        written[label] + sum(result.without_row[label].values()) == result.parcels for label in ("B4", "B8", "SC")
-    )
+    """Whether every parcel is in every layer, once."""
+    written = {label: [pid for pid, other in means(result) if other == label] for label in result.without_row}
+    for label, by_reason in result.without_row.items():
+        pids = [*written[label], *itertools.chain(*(pids.tolist() for pids in by_reason.values()))]
+        if len(pids) != len(set(pids)) or len(pids) != result.parcels:
+            return False
+    return True
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
@@ -112,8 +130,11 @@ def test_a_row_per_parcel_and_band_or_a_reason(engine: str, grids: list[GridBand
     }  # fmt: skip
     fine = {"not_polygon": 2, "broken_geometry": 1, "nodata": 1, "outside": 1, "no_pixel": 1}
     # The second one lies between the four centres of the coarse pixels.
-    assert result.without_row == {"B4": fine, "B8": fine, "SC": fine | {"no_pixel": 2}}
+    assert missing(result) == {"B4": fine, "B8": fine, "SC": fine | {"no_pixel": 2}}
     assert result.hists == [(101, {"4": 1})]
+    assert {reason: pids.tolist() for reason, pids in result.without_row["SC"].items()} == {
+        "not_polygon": [901, 902], "broken_geometry": [903], "nodata": [103], "outside": [104], "no_pixel": [102, 105],
+    }  # fmt: skip
     assert not result.recomputed
     assert counts_are_complete(result)
 
@@ -121,12 +142,12 @@ def test_a_row_per_parcel_and_band_or_a_reason(engine: str, grids: list[GridBand
 def test_a_chunk_without_any_polygon(grids: list[GridBands]) -> None:
     result = compute(chunk(unusable={"not_polygon": 3}), grids)
     assert (result.parcels, result.pid.tolist(), result.signatures, result.hists) == (3, [], [], [])
-    assert result.without_row == {label: {"not_polygon": 3} for label in ("B4", "B8", "SC")}
+    assert missing(result) == {label: {"not_polygon": 3} for label in ("B4", "B8", "SC")}
 
 
 def test_a_chunk_outside_the_scene(grids: list[GridBands]) -> None:
     result = compute(chunk(square(20, 0), square(0, -9)), grids)
-    assert result.without_row == {label: {"outside": 2} for label in ("B4", "B8", "SC")}
+    assert missing(result) == {label: {"outside": 2} for label in ("B4", "B8", "SC")}
     assert counts_are_complete(result)
 
 
@@ -144,7 +165,7 @@ def test_a_polygon_without_extent_on_a_pixel_edge_has_no_pixel(
     others: list[shapely.Polygon], grids: list[GridBands]
 ) -> None:
     result = compute(chunk(edge(), *others), grids)
-    assert result.without_row["B4"]["no_pixel"] == 1
+    assert missing(result)["B4"]["no_pixel"] == 1
     assert counts_are_complete(result)
 
 
@@ -152,7 +173,7 @@ def test_a_parcel_as_large_as_the_scene_is_left_out(grids: list[GridBands], monk
     monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 12)
     result = compute(chunk(square(0, 0, 4), square(0, 0, 3), square(-50, -50, 100)), grids)
     assert {pid for pid, label in means(result) if label == "B4"} == {102}
-    assert result.without_row["B4"] == {"too_large": 2}
+    assert missing(result)["B4"] == {"too_large": 2}
     # On the grid of 20 m all are small enough.
     assert {pid for pid, label in means(result) if label == "SC"} == {101, 102, 103}
     assert counts_are_complete(result)
@@ -171,7 +192,7 @@ def test_pieces_far_apart_are_what_must_be_read(grids: list[GridBands], monkeypa
         found = {key: value for key, value in means(result).items() if key[1] != "SC"}
         assert found == {key: value for key, value in means(whole).items() if key[1] != "SC"}
         assert found[101, "B4"] == (3, (1 + 4 + 13) / 3)
-        assert result.without_row["B4"] == {"too_large": 1}
+        assert missing(result)["B4"] == {"too_large": 1}
         assert not result.recomputed
         assert counts_are_complete(result)
 
@@ -185,7 +206,8 @@ def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pyte
     with scene_bands([BandFile("B04", "B04.jp2")], tmp_path, ImageFormat("JP2OpenJPEG", 0)) as scene:
 
         def tiles(*shapes: shapely.Geometry) -> list[tuple[int, int]]:
-            task = ChunkTask(chunk(*shapes), scene.grids(), StatisticsRequest("scanline", 5, (Layer("B04", "B4"),)))
+            request = StatisticsRequest("scanline", 5, (Layer("B04", "B4"),))
+            task = ChunkTask(chunk(*shapes), plan(scene.grids(), request), request)
             return [need.tile for need in task.needs]
 
         assert tiles(square(100, 100), square(1, 1)) == [(1, 1), (0, 0)]
@@ -208,7 +230,7 @@ def test_windows_that_are_split_change_nothing(grids: list[GridBands], monkeypat
         monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", limit)
         parts = compute(chunk(*shapes), grids)
         assert means(parts) == means(whole)
-        assert parts.without_row == whole.without_row
+        assert missing(parts) == missing(whole)
         assert parts.hists == whole.hists
         assert parts.pid.tolist() == whole.pid.tolist()
 
@@ -223,7 +245,7 @@ def test_the_layers_say_what_is_computed(grids: list[GridBands]) -> None:
     layers = (Layer("B08", "infrared"), Layer("B08", "again"))
     result = compute(chunk(square(0, 0, 2), square(9, 9)), grids, layers=layers)
     assert means(result) == {(101, "infrared"): (4, 350), (101, "again"): (4, 350)}
-    assert result.without_row == {"infrared": {"outside": 1}, "again": {"outside": 1}}
+    assert missing(result) == {"infrared": {"outside": 1}, "again": {"outside": 1}}
     assert result.hists == []
 
 
@@ -232,16 +254,9 @@ def test_an_engine_that_disagrees_with_rasterstats_is_overruled(
 ) -> None:
     right = zonal.ENGINES["rasterstats"]
 
-    class Wrong:
-        def __init__(self, polygons: PolygonsOnGrid) -> None:
-            self._zones = right(polygons)
-            self.pixels = self._zones.pixels
-
-        def statistics(self, array: NDArray[Any], nodata: float) -> NDArray[np.float64]:
-            return self._zones.statistics(array, nodata) + 1
-
-        def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
-            return [{"11": 99}]
+    class Wrong(RasterstatsZones):
+        def statistics(self, values: Pixels | NDArray[Any], nodata: float = 0) -> NDArray[np.float64]:
+            return super().statistics(values, nodata) + 1
 
     monkeypatch.setattr(zonal, "ENGINES", {"rasterstats": right, "scanline": Wrong})
     result = compute(chunk(square(0, 0, 2)), grids)

@@ -123,7 +123,7 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
         "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
         "spool_megabytes": 256, "memory_megabytes": None, "server_settings": {}, "radiometry": "raw",
-        "radiometry_fallback": None, "bands": None,
+        "radiometry_fallback": None, "bands": None, "indices": (), "clear_classes": None, "backscatter_unit": "linear",
     }  # fmt: skip
     assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
 
@@ -154,12 +154,15 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
         "outages_in_a_row": 1, "outage_pause_seconds": 0, "absent_retry_hours": 72, "deadline_seconds": 1,
         "spool_megabytes": 0, "memory_megabytes": 100, "server_settings": {"lock_timeout": "2s"},
         "radiometry": "harmonised", "radiometry_fallback": "baseline", "bands": {"B02": "blue", "B11_60m": "B11"},
+        "indices": {"NDV": "ndvi"}, "clear_classes": [5, 4], "backscatter_unit": "db",
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
     assert config.tables.catalogue_table == TableName("scenes", "public")
     found = config.extraction.model_dump(exclude=CARDS)
-    assert found == document["extraction"] | {"bands": (("B02", "blue"), ("B11_60m", "B11"))}
+    assert found == document["extraction"] | {
+        "bands": (("B02", "blue"), ("B11_60m", "B11")), "indices": (("NDV", "ndvi"),), "clear_classes": (4, 5),
+    }  # fmt: skip
     assert config.extraction.layers("s2") == (("B02", "blue"), ("B11_60m", "B11"))
 
 
@@ -469,6 +472,37 @@ DATABASE_REFUSALS: dict[str, tuple[str, Any, str]] = {
         "extraction.s2",
         {"radiometry": "reflectance"},
         'extraction.s2.radiometry: "reflectance" cannot be used (...); write, for example, "harmonised"',
+    ),
+    "indices that are none": (
+        "extraction",
+        {"indices": ["ndvi"]},
+        "extraction.indices: this list cannot be used (...); write, for example, "
+        '{"NDV": "ndvi", "NDR": "nd(B8A, B05)"}',
+    ),
+    "an index of a band that there is not": (
+        "extraction.s2",
+        {"indices": {"NDV": "nd(B08, B10)"}},
+        "extraction: s2.indices: NDV: s2 has no band B10",
+    ),
+    "an index with the label of a band": (
+        "extraction.s2",
+        {"bands": ["B04"], "indices": {"B4": "ndvi"}},
+        "extraction: s2.indices: B04 has the label B4 as well; give the index another",
+    ),
+    "an index of one CARD for another": (
+        "extraction.bs",
+        {"indices": {"NDV": "ndvi"}},
+        "extraction: bs.indices: NDV: 'ndvi' is none; write nd(a, b), a / b or a - b, of two bands",
+    ),
+    "a class that there is not": (
+        "extraction",
+        {"clear_classes": [4, 12]},
+        "extraction.clear_classes: this list cannot be used (...); write, for example, [4, 5, 6, 7]",
+    ),
+    "a unit that there is not": (
+        "extraction.bs",
+        {"backscatter_unit": "dB"},
+        'extraction.bs.backscatter_unit: "dB" cannot be used (...); write, for example, "db"',
     ),
     "bands that are none": (
         "extraction.bands",

@@ -37,7 +37,7 @@ def test_chunks_add_up() -> None:
             3,
             np.array([1, 2, 3]),
             [rows("B4", 1, 2), rows("SC", 1), rows("SC", 3)],
-            {"B4": Counter(nodata=1), "SC": Counter(no_pixel=1)},
+            {"B4": {"nodata": np.array([3])}, "SC": {"no_pixel": np.array([2])}},
         )
     )
     total.add(
@@ -45,7 +45,7 @@ def test_chunks_add_up() -> None:
             2,
             np.array([4]),
             [rows("SC", 4)],
-            {"B4": Counter(nodata=1, not_polygon=1), "SC": Counter(not_polygon=1)},
+            {"B4": {"nodata": np.array([4]), "not_polygon": np.array([5])}, "SC": {"not_polygon": np.array([5])}},
             recomputed=True,
         )
     )
@@ -55,6 +55,14 @@ def test_chunks_add_up() -> None:
     assert total.chunks_recomputed == 1
     for band in total.bands:
         assert total.rows_written[band] + sum(total.parcels_without_row[band].values()) == total.parcels_selected
+
+
+def test_rows_of_clear_pixels_are_counted_beside_the_others() -> None:
+    total = ParcelCounts(bands=("B4", "B4 clear"))
+    result = ChunkResult(3, np.array([1, 2, 3]), [rows("B4", 1, 2, 3)], clear=[rows("B4", 1, 2)])
+    result.clear_without_row = {"B4": {"not_clear": np.array([3])}}
+    total.add(result)
+    assert total.in_words() == "B4: 3 of 3 parcels; B4 clear: 2 of 3 parcels (1 not_clear)"
 
 
 def test_the_counts_in_words() -> None:

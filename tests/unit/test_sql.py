@@ -110,7 +110,9 @@ def test_an_unknown_block() -> None:
 
 def test_every_block_is_used() -> None:
     code = "\n".join(path.read_text() for path in [*PACKAGE.rglob("*.py"), *OPERATIONS.rglob("*.py")])
-    assert set(re.findall(r'(?:statement|shared)\(\s*"([a-z_.]+)"', code)) == {name for name, _ in ALL_BLOCKS}
+    assert set(re.findall(r'(?:(?:statement|shared)\(|Output\("\w+", \w+,)\s*"([a-z_.]+)"', code)) == {
+        name for name, _ in ALL_BLOCKS
+    }
 
 
 def test_what_the_aoi_is_stands_in_one_place() -> None:

@@ -10,7 +10,7 @@ from psycopg2 import sql
 from extractors.database.rights import LOG_INSERTED, LOG_UPDATED
 from extractors.database.schema import MADE_HERE
 from extractors.database.sql import statement
-from extractors.database.tables import CATALOGUE_COLUMNS, STATISTIC_COLUMNS
+from extractors.database.tables import CATALOGUE_COLUMNS, OUTPUTS, RESULT_TYPES, statistic_columns
 from tests.support.environment import ROOT
 
 SCRIPT = (ROOT / "swarm" / "worker_role.sql").read_text()
@@ -52,18 +52,18 @@ def test_tables() -> None:
         "table": sql.SQL("x"),
         "pid_type": sql.SQL(":pid"),
         "band_type": sql.SQL("varchar(3)"),
-        "statistics": STATISTIC_COLUMNS,
+        "statistics": statistic_columns(RESULT_TYPES),
     }
     log = text(statement("tables.create_log", log=sql.SQL("x"))).partition("CREATE")[2]
     assert made("log") == in_words(log)
-    assert made("results") == in_words(text(statement("tables.create_results", **names)).partition("CREATE")[2])
-    assert made("hists") == in_words(text(statement("tables.create_hists", **names)).partition("CREATE")[2])
-    assert re.findall(r"IS '(.*?)'", SCRIPT) == [MADE_HERE] * 2
+    for name, output in OUTPUTS.items():
+        assert made(name) == in_words(text(statement(output.made_by, **names)).partition("CREATE")[2]), name
+    assert re.findall(r"IS '(.*?)'", SCRIPT) == [MADE_HERE] * len(OUTPUTS)
 
 
 def test_indexes() -> None:
     """All that a log gets which a worker makes."""
-    names = ("index_pauses", "index_log", "index_open_attempts", "index_results")
+    names = ("index_pauses", "index_log", "index_open_attempts", "index_results", "index_tables")
     made = [text(statement(f"tables.{name}", log=sql.SQL(":log"))).partition("CREATE")[2] for name in names]
     wanted = [" ".join(index.replace(" IF NOT EXISTS", "").split()) for index in made]
     assert sorted(re.findall(r"^CREATE (INDEX .*? ON :log .*?);", SCRIPT, re.MULTILINE)) == sorted(wanted)

@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from extractors.config import ENGINE_NAMES
-from extractors.signatures import COUNT, NAMES
+from extractors.model import StatisticsRequest
+from extractors.signatures import COUNT, EXTRA_NAMES, NAMES, rescaled, with_extra
 from extractors.statistics import zonal
-from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
-from extractors.statistics.zonal import ENGINES, Zones, agree, reasons, verified
+from extractors.statistics.grid import Floats, Grid, Integers, Polygons, PolygonsOnGrid
+from extractors.statistics.pixels import Pixels as Values
+from extractors.statistics.pixels import Stored
+from extractors.statistics.rasterstats import RasterstatsZones
+from extractors.statistics.zonal import ENGINES, Question, Zones, agree, reasons, verified
 
 TEN_METRES = Affine(10, 0, 0, 0, -10, 40)
 """Four rows of pixels of 10 m: x from 0 to the right, y from 40 downwards."""
@@ -61,6 +65,12 @@ def parcels(grid: Grid, *geometries: BaseGeometry) -> PolygonsOnGrid:
     return Polygons(np.array(geometries, dtype=object)).on(grid)
 
 
+def in_order(positions: dict[str, Integers]) -> list[str]:
+    """The reasons of parcels, in the order of these."""
+    found = sorted((position, reason) for reason, chosen in positions.items() for position in chosen.tolist())
+    return [reason for _, reason in found]
+
+
 @dataclass(frozen=True)
 class Ask:
     """What the tests ask one engine."""
@@ -74,7 +84,7 @@ class Ask:
         table = zones.statistics(pixels.array, pixels.nodata)
         assert table.shape == (len(shapes), len(NAMES))
         assert table.dtype == np.float64
-        why = list(reasons(polygons, zones, table[:, COUNT]))
+        why = in_order(reasons(polygons, zones, table[:, COUNT]))
         return [[float(number) for number in row] for row in table], why
 
     def statistics(self, pixels: Pixels, parcel: BaseGeometry) -> tuple[float, ...]:
@@ -340,7 +350,7 @@ def test_one_array_after_the_other(ask: Ask) -> None:
 def test_without_any_pixel_nearby_a_parcel_is_outside_or_between_the_centres() -> None:
     strip = shapely.Polygon([(10, 12), (10, 28), (10, 12)])
     polygons = parcels(raster(SIXTEEN).grid, shapely.box(50, 0, 60, 10), strip)
-    assert list(reasons(polygons, None, np.zeros(2))) == ["outside", "no_pixel"]
+    assert in_order(reasons(polygons, None, np.zeros(2))) == ["outside", "no_pixel"]
 
 
 def test_bounds_are_west_south_east_north() -> None:
@@ -391,23 +401,41 @@ class OneTooMany:
     def pixels(self) -> NDArray[np.int64]:
         return self.zones.pixels
 
-    def statistics(self, array: NDArray[Any], nodata: float) -> Floats:
-        table = self.zones.statistics(array, nodata)
+    def statistics(self, values: Values | NDArray[Any], nodata: float = 0) -> Floats:
+        table = self.zones.statistics(values, nodata)
         table[self.wrong, COUNT] += 1
         return table
 
-    def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
-        return self.zones.histograms(array, nodata)
+    def histograms(self, values: Values | NDArray[Any], nodata: float = 0) -> list[dict[str, int]]:
+        return self.zones.histograms(values, nodata)
+
+    def marked(self, marks: Values) -> NDArray[np.int64]:
+        return self.zones.marked(marks)
+
+    def some(self, chosen: NDArray[np.int64]) -> Zones:
+        return self.zones.some(chosen)
 
 
 CORNERS = parcels(raster(SIXTEEN).grid, *(shapely.box(x, y, x + 10, y + 10) for x in (0, 10, 20, 30) for y in (0, 30)))
 
 
+def judged(parcels: int) -> StatisticsRequest:
+    return StatisticsRequest("scanline", parcels, ())
+
+
+def checked(
+    request: StatisticsRequest, polygons: PolygonsOnGrid, arrays: list[NDArray[Any]]
+) -> tuple[list[Floats], bool]:
+    """Tables for arrays in which 0 is nodata, and whether rasterstats had to compute them."""
+    found = verified(request, polygons, Question([Stored(array, 0) for array in arrays]))
+    return found.tables, found.recomputed
+
+
 def with_one_wrong(monkeypatch: pytest.MonkeyPatch, wrong: int) -> None:
-    def engine(polygons: PolygonsOnGrid) -> Zones:
+    def engine(polygons: PolygonsOnGrid, _: Any) -> Zones:
         return OneTooMany(ENGINES["rasterstats"](polygons), wrong)
 
-    monkeypatch.setattr(zonal, "ENGINES", {**ENGINES, "scanline": engine})
+    monkeypatch.setattr(zonal, "ENGINES", dict[str, Any](ENGINES, scanline=engine))
 
 
 @pytest.mark.parametrize(("sample", "wrong"), [(1, 0), (2, 7), (8, 3), (100, 5)])
@@ -415,7 +443,7 @@ def test_a_wrong_number_makes_rasterstats_compute_all(
     sample: int, wrong: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_one_wrong(monkeypatch, wrong)
-    _, (table,), recomputed = verified("scanline", CORNERS, [SIXTEEN], 0, sample)
+    (table,), recomputed = checked(judged(sample), CORNERS, [SIXTEEN])
     assert recomputed
     assert table[:, COUNT].tolist() == [1] * 8
     (record,) = caplog.records
@@ -427,7 +455,7 @@ def test_a_wrong_number_makes_rasterstats_compute_all(
 def test_only_the_sample_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with_one_wrong(monkeypatch, 3)
     for sample in (0, 1, 2):
-        _, (table,), recomputed = verified("scanline", CORNERS, [SIXTEEN], 0, sample)
+        (table,), recomputed = checked(judged(sample), CORNERS, [SIXTEEN])
         assert not recomputed
         assert table[3, COUNT] == 2
 
@@ -436,28 +464,21 @@ def test_every_band_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     # The parcels of the sample take turns with the bands: one band wrong about all of them is found out.
     infrared = SIXTEEN.astype(np.uint16) * 100
 
-    class WrongAboutOneBand:
-        def __init__(self, polygons: PolygonsOnGrid) -> None:
-            self._zones = ENGINES["rasterstats"](polygons)
-            self.pixels = self._zones.pixels
-
-        def statistics(self, array: NDArray[Any], nodata: float) -> Floats:
-            return self._zones.statistics(array, nodata) + (array.dtype == np.uint16)
-
-        def histograms(self, array: NDArray[Any], nodata: float) -> list[dict[str, int]]:
-            return self._zones.histograms(array, nodata)
+    class WrongAboutOneBand(RasterstatsZones):
+        def statistics(self, values: Values | NDArray[Any], nodata: float = 0) -> Floats:
+            return super().statistics(values, nodata) + (values.dtype == np.uint16)
 
     monkeypatch.setattr(zonal, "ENGINES", {**ENGINES, "scanline": WrongAboutOneBand})
     both: list[NDArray[Any]] = [SIXTEEN, infrared]
     for arrays in (both, both[::-1]):
-        _, tables, recomputed = verified("scanline", CORNERS, arrays, 0, 2)
+        tables, recomputed = checked(judged(2), CORNERS, arrays)
         assert recomputed
         assert [table[:, COUNT].tolist() for table in tables] == [[1] * 8] * 2
 
 
 def test_right_numbers_stay(caplog: pytest.LogCaptureFixture) -> None:
     arrays: list[NDArray[Any]] = [SIXTEEN, SIXTEEN.astype(np.float32), np.zeros_like(SIXTEEN)]
-    _, tables, recomputed = verified("scanline", CORNERS, arrays, 0, 8)
+    tables, recomputed = checked(judged(8), CORNERS, arrays)
     assert not recomputed
     assert [table[:, COUNT].sum() for table in tables] == [8, 8, 0]
     assert caplog.messages == []
@@ -483,34 +504,124 @@ def test_rows_without_pixels_agree_with_each_other_only() -> None:
     assert agree(one, empty, np.dtype("uint8")).tolist() == [False]
 
 
+# Statistics that are added
+
+
+def added(engine: str, pixels: Pixels, *shapes: BaseGeometry) -> list[dict[str, float]]:
+    """The additional statistics of each parcel."""
+    zones = ENGINES[engine](parcels(pixels.grid, *shapes), with_extra(EXTRA_NAMES))
+    table = zones.statistics(pixels.array, pixels.nodata)
+    np.testing.assert_equal(
+        table[:, : len(NAMES)],
+        ENGINES[engine](parcels(pixels.grid, *shapes)).statistics(pixels.array, pixels.nodata),
+    )
+    return [dict(zip(EXTRA_NAMES, row[len(NAMES) :].tolist(), strict=True)) for row in table]
+
+
+def test_statistics_are_added_in_their_order() -> None:
+    assert [statistic.name for statistic in with_extra(["nodata", "p90"])] == [*NAMES, "p90", "nodata"]
+    assert [statistic.name for statistic in with_extra([])] == list(NAMES)
+
+
+def test_additional_statistics(ask: Ask) -> None:
+    pixels = raster([[5, 5, 0, 9], [np.nan, 1, 2, 9]])
+    shapes = (shapely.box(0, 20, 40, 40), shapely.box(0, 20, 10, 40), shapely.box(20, 30, 30, 40))
+    whole, left, nothing = added(ask.engine, pixels, *shapes)
+    assert whole == {
+        "p10": pytest.approx(1.5), "p90": 9, "sum": 31, "majority": 5, "pixels": 8, "nodata": 2
+    }  # fmt: skip
+    assert left == {"p10": 5, "p90": 5, "sum": 5, "majority": 5, "pixels": 2, "nodata": 1}
+    assert np.isnan(list(nothing.values())).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_of_several_values_the_smallest_is_the_commonest(dtype: str, ask: Ask) -> None:
+    shapes = [shapely.box(0, top - 10, 40, top) for top in (40, 30, 20, 10)]
+    pixels = raster([[7, 3, 7, 3], [2, 2, 2, 2], [9, 8, 9, 9], [4, 0, 1, 4]], dtype)
+    assert [row["majority"] for row in added(ask.engine, pixels, *shapes)] == [3, 2, 9, 4]
+
+
+def test_a_sum_of_integers_is_exact(ask: Ask) -> None:
+    pixels = raster([[4_294_967_295] * 1000] * 100, np.uint32)
+    (row,) = added(ask.engine, pixels, shapely.box(*pixels.grid.bounds))
+    assert row["sum"] == 4_294_967_295 * 100_000
+
+
+def test_pixels_beyond_the_raster_are_no_pixels(ask: Ask) -> None:
+    (row,) = added(ask.engine, raster(SIXTEEN), shapely.box(-20, 20, 20, 60))
+    assert (row["pixels"], row["nodata"]) == (4, 0)
+
+
+def test_statistics_of_scaled_pixels(ask: Ask) -> None:
+    names = with_extra(EXTRA_NAMES)
+    shapes = (EVERYTHING, MIDDLE)
+    pixels = raster(SIXTEEN, np.float64)
+    table = ENGINES[ask.engine](parcels(pixels.grid, *shapes), names).statistics(pixels.array, 0)
+    scaled = ENGINES[ask.engine](parcels(pixels.grid, *shapes), names).statistics(pixels.array * 0.5 - 1000, 0)
+    np.testing.assert_allclose(rescaled(table, 0.5, -1000, names), scaled, rtol=1e-12)
+    assert rescaled(table, 1, 0, names) is table
+
+
+@pytest.mark.parametrize("name", EXTRA_NAMES)
+def test_additional_statistics_are_judged(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = with_extra(EXTRA_NAMES)
+    column = [statistic.name for statistic in wanted].index(name)
+
+    class Wrong(OneTooMany):
+        def statistics(self, values: Values | NDArray[Any], nodata: float = 0) -> Floats:
+            table = self.zones.statistics(values, nodata)
+            table[self.wrong, column] += 1
+            return table
+
+    right = ENGINES["rasterstats"](CORNERS, wanted).statistics(SIXTEEN, 0)
+
+    def engine(polygons: PolygonsOnGrid, names: Any) -> Zones:
+        return Wrong(ENGINES["rasterstats"](polygons, names), 3)
+
+    monkeypatch.setattr(zonal, "ENGINES", dict[str, Any](ENGINES, scanline=engine))
+    (table,), recomputed = checked(StatisticsRequest("scanline", 8, (), wanted), CORNERS, [SIXTEEN])
+    assert recomputed
+    np.testing.assert_equal(table, right)
+    assert len(caplog.messages) == 1
+
+
+def test_a_sum_may_be_as_far_off_as_its_number_of_pixels() -> None:
+    """rasterstats adds float32 pixels in float32."""
+    wanted = with_extra(["sum"])
+    row = np.array([[1000, 8.5, 2.0, 6, 11, 6.75, 8.5, 10.25, 8500.0]])
+    for change, dtype, same in ((0.05, "float32", True), (0.5, "float32", False), (0.05, "uint16", False)):
+        other = row + np.array([[0] * 8 + [change]])
+        assert agree(other, row, np.dtype(dtype), wanted).tolist() == [same], change
+
+
 def test_a_new_statistic_is_one_entry_in_the_list() -> None:
-    """In a process of its own, in which the list has a tenth percentile and the sum at its front as well."""
+    """In a process of its own, in which the list has a range as well."""
     script = """
 import numpy as np, shapely
 from affine import Affine
 from extractors import signatures
 from extractors.signatures import Statistic
 
-signatures.STATISTICS = (
-    Statistic("sum", lambda values: values.means * values.counts, "sum", exact=False),
-    *signatures.STATISTICS,
-    Statistic("p10", lambda values: values.percentile(0.1), "percentile_10"),
-)
-signatures.NAMES = tuple(statistic.name for statistic in signatures.STATISTICS)
-signatures.COUNT = signatures.NAMES.index("count")
+signatures.EXTRA += (Statistic("range", lambda values: values.highest - values.lowest, "range", "range"),)
+wanted = signatures.with_extra(["range"])
 
+from extractors.model import StatisticsRequest
 from extractors.statistics.grid import Grid, Polygons
-from extractors.statistics.zonal import ENGINES, verified
+from extractors.statistics.pixels import Stored
+from extractors.statistics.zonal import ENGINES, Question, verified
 
 grid = Grid(Affine(10, 0, 0, 0, -10, 40), (4, 4))
 shapes = [shapely.box(0, 0, 40, 40), shapely.box(0, 30, 20, 40), shapely.box(50, 0, 60, 10)]
 polygons = Polygons(np.array(shapes, dtype=object)).on(grid)
 pixels = np.arange(1, 17, dtype=np.uint16).reshape(4, 4)
 for engine in ENGINES:
-    _, (table,), recomputed = verified(engine, polygons, [pixels], 0, 3)
-    print(engine, recomputed, [row[[0, signatures.COUNT, 9]].tolist() for row in table])
+    found = verified(StatisticsRequest(engine, 3, (), wanted), polygons, Question([Stored(pixels, 0)]))
+    (table,), recomputed = found.tables, found.recomputed
+    print(engine, recomputed, [row[[signatures.COUNT, 8]].tolist() for row in table])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
-        f"{engine} False [[136.0, 16.0, 2.5], [3.0, 2.0, 1.1], [nan, 0.0, nan]]" for engine in ENGINE_NAMES
+        f"{engine} False [[16.0, 15.0], [2.0, 1.0], [0.0, nan]]" for engine in ENGINE_NAMES
     ], done.stderr

@@ -20,17 +20,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from extractors.model import StatisticsRequest
 from extractors.raster import bands
 from extractors.raster.bands import Band, GridBands
 from extractors.raster.images import DecodedBand, StoredBand
-from extractors.signatures import COUNT
+from extractors.signatures import COUNT, EXTRA_NAMES, INVALID, PIXELS, with_extra
 from extractors.statistics import rasterstats as reference
 from extractors.statistics import scanline
 from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
-from extractors.statistics.rasterstats import NAMES
-from extractors.statistics.zonal import ENGINES, agree, reasons, verified
+from extractors.statistics.pixels import Stored
+from extractors.statistics.zonal import ENGINES, Question, agree, reasons, verified
 
 PIXEL = 10.0
+# All that there are: established, and added.
+WANTED = with_extra(EXTRA_NAMES)
+NAMES = [statistic.reference for statistic in WANTED]
+NOTHING = [0.0, *[np.nan] * (len(NAMES) - 1)]
 
 Random = np.random.Generator
 Places = Callable[[Random, int], NDArray[np.float64]]
@@ -137,15 +142,19 @@ dtypes = st.sampled_from(FINITE)
 def whole(geometry: BaseGeometry, array: NDArray[Any], grid: Grid) -> list[float]:
     """The definition: rasterstats, asked about the whole raster; no number where it has nothing to say."""
     (west, south, east, north), (left, bottom, right, top) = geometry.bounds, grid.bounds
-    nothing = [0.0, *[np.nan] * 7]
     if west >= right or east <= left or south >= top or north <= bottom:
-        return nothing
+        return list(NOTHING)
     try:
-        (row,) = rasterstats.zonal_stats(geometry, array, affine=grid.transform, nodata=0, stats=list(NAMES))
+        common = {"affine": grid.transform, "nodata": 0}
+        names = [name for name in NAMES if name not in {PIXELS, INVALID}]
+        (row,) = rasterstats.zonal_stats(geometry, array, **common, stats=names)
+        ((all_pixels),) = rasterstats.zonal_stats(geometry, np.ones_like(array), **common, stats="count")
     except ValueError:  # it cannot make an array without rows or columns for a shape without extent on a pixel edge
         assert west == east or south == north
-        return nothing
-    return [np.nan if row[name] is None else float(row[name]) for name in NAMES]
+        return list(NOTHING)
+    if row["count"]:
+        row |= {PIXELS: all_pixels["count"], INVALID: all_pixels["count"] - row["count"]}
+    return [np.nan if row.get(name) is None else float(row[name]) for name in NAMES]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +166,11 @@ class Found:
     why: list[str]
 
 
+def words(positions: dict[str, NDArray[np.int64]]) -> list[str]:
+    """The reason of each parcel without statistics."""
+    return [reason for reason, chosen in positions.items() for _ in chosen]
+
+
 def in_parts(engine: str, polygons: PolygonsOnGrid, in_memory: InMemory, tile: int | None) -> Found:
     """What the worker does: the engine on every window, or on decoded tiles of so many pixels. Judged by rasterstats,
     every parcel, as the worker judges some."""
@@ -165,25 +179,27 @@ def in_parts(engine: str, polygons: PolygonsOnGrid, in_memory: InMemory, tile: i
     stored = StoredBand(file, 1, 0, bool(in_memory.mask.any()))
     decoded = None if tile is None else DecodedBand(stored, grid.shape, (tile, tile), str(in_memory.array.dtype))
     group = GridBands(grid, (Band("B04", 32633, grid, stored, decoded, str(in_memory.array.dtype)),))
-    table = np.array([[0.0, *[np.nan] * 7]] * len(polygons))
+    request = StatisticsRequest(engine, len(polygons), (), WANTED)
+    table = np.array([NOTHING] * len(polygons))
     infinite, why = np.zeros(len(polygons)), []
     for need in group.tiles_under(polygons):
         need()
     for part in group.parts(polygons):
         zones, lost = None, None
         if part.polygons is not None:
-            zones, (table[part.chosen],), recomputed = verified(engine, part.polygons, part.arrays, 0, len(polygons))
-            assert not recomputed
+            found = verified(request, part.polygons, Question([Stored(array, 0) for array in part.arrays]))
+            zones, (table[part.chosen],) = found.zones, found.tables
+            assert not found.recomputed
             if 0 in part.infinite:
                 lost = zones.statistics(part.infinite[0].astype(np.uint8), 0)[:, COUNT]
                 infinite[part.chosen] = lost
-        why += list(reasons(polygons[part.chosen], zones, table[part.chosen, COUNT], lost))
+        why += words(reasons(polygons[part.chosen], zones, table[part.chosen, COUNT], lost))
     return Found(table, infinite, sorted(why))
 
 
 def assert_same(table: Floats, expected: Floats, dtype: np.dtype[Any]) -> None:
     """Equal, but for rounding in mean and std: float32 is summed in float32, in an order that depends on the array."""
-    wrong = ~agree(table, expected, dtype)
+    wrong = ~agree(table, expected, dtype, WANTED)
     assert not wrong.any(), f"{table[wrong]} instead of {expected[wrong]}"
 
 
@@ -231,7 +247,7 @@ def test_windows_and_tiles_change_no_number(
     infinite = np.isinf(file.array) & ~file.mask
     lost = by_definition.statistics(infinite.astype(np.uint8), 0)[:, COUNT]
     assert found.infinite.tolist() == lost.tolist()
-    assert found.why == sorted(reasons(polygons, by_definition, expected[:, COUNT], lost))
+    assert found.why == sorted(words(reasons(polygons, by_definition, expected[:, COUNT], lost)))
 
 
 @given(random=randoms, engine=engines, dtype=dtypes)
@@ -245,7 +261,7 @@ def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, engine
         # Every shape counts as huge.
         patch.setattr(reference, "LARGEST_OVERHANG_PIXELS", -array.size - 1)
         patch.setattr(scanline, "LARGEST_BOX_PIXELS", -1)
-        table = ENGINES[engine](Polygons(geometries).on(grid)).statistics(array, 0)
+        table = ENGINES[engine](Polygons(geometries).on(grid), WANTED).statistics(array, 0)
     assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
 
 
@@ -257,7 +273,7 @@ def test_batches_change_no_number(random: Random, dtype: str, batch: int, exact:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scanline, "BATCH_PIXELS", batch)
         patch.setattr(scanline, "MOST_PIXELS_EXACT", exact)
-        table = ENGINES["scanline"](Polygons(geometries).on(grid)).statistics(array, 0)
+        table = ENGINES["scanline"](Polygons(geometries).on(grid), WANTED).statistics(array, 0)
     assert_same(table, np.array([whole(geometry, array, grid) for geometry in geometries]), array.dtype)
 
 

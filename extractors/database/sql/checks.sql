@@ -134,25 +134,37 @@ SELECT ST_SRID({geometry}), count(*) FROM {table} p WHERE {geometry} IS NOT NULL
 GROUP BY 1 ORDER BY ST_SRID({geometry}) = 0, 2 DESC, 1
 
 -- :meanings
--- What the log says that numbers of a CARD in a results table depend on: the values of the settings asked for, the scenes
--- that were extracted with them (each as it was the last time), and those that are under way.
-WITH last AS (
-    SELECT DISTINCT ON (obsid) obsid, {settings} AS settings, false AS under_way
+-- What the log says that numbers of a CARD in a table of results depend on: the values of the settings asked for, the
+-- scenes that were extracted with them (each as it was the last time), and those that are under way. The table may be
+-- the attempt's results table proper, or the other one (`other`: as what, and its name).
+WITH written AS NOT MATERIALIZED (
+    SELECT obsid, run_id, finished_at, outcome, 'all' AS pixels, results, {settings} AS settings
     FROM {log}
-    WHERE results = %(results)s AND card = %(card)s AND outcome = 'extracted'
+    WHERE results = %(results)s AND card = %(card)s
+    UNION ALL
+    SELECT obsid, run_id, finished_at, outcome, 'clear', results, {settings}
+    FROM {log}
+    WHERE {settings} ? 'tables' AND {settings} -> 'tables' @> %(other)s::jsonb AND card = %(card)s
+),
+last AS (
+    SELECT DISTINCT ON (obsid) obsid, pixels, results, settings, false AS under_way
+    FROM written
+    WHERE outcome = 'extracted'
     ORDER BY obsid, run_id DESC
 ),
 said AS (
     SELECT * FROM last
     UNION ALL
-    SELECT obsid, {settings}, true FROM {log}
-    WHERE results = %(results)s AND card = %(card)s AND finished_at IS NULL
+    SELECT obsid, pixels, results, settings, true FROM written
+    WHERE finished_at IS NULL
       -- By a worker that lives: its session has locked the scene.
       AND EXISTS (SELECT FROM pg_locks l
                   WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 1128418561 AND l.objid = obsid::oid
                     AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 )
-SELECT (SELECT json_agg(settings -> key ORDER BY place)
+SELECT (SELECT json_agg(CASE key WHEN 'pixels' THEN to_jsonb(pixels)
+                                 WHEN 'results_table' THEN to_jsonb(results)
+                                 ELSE settings -> key END ORDER BY place)
         FROM unnest(%(keys)s::text[]) WITH ORDINALITY k (key, place))::jsonb AS meaning,
        array_agg(obsid ORDER BY obsid) FILTER (WHERE NOT under_way),
        array_agg(obsid ORDER BY obsid) FILTER (WHERE under_way)
@@ -172,7 +184,9 @@ LIMIT 1
 SELECT d.id
 FROM {catalogue} d
 WHERE d.card = %(card)s
-  AND NOT EXISTS (SELECT FROM {log} l WHERE l.obsid = d.id AND l.results = %(results)s AND l.outcome = 'extracted')
+  AND NOT EXISTS (SELECT FROM {log} l
+                  WHERE l.obsid = d.id AND l.outcome = 'extracted'
+                    AND (l.results = %(results)s OR {settings} -> 'tables' @> %(other)s::jsonb))
   AND EXISTS (SELECT FROM {results} r WHERE r.obsid = d.id)
 LIMIT 1
 

@@ -53,6 +53,10 @@ CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, band {band_ty
 -- Pixel counts per scene class (SCL): one row per parcel and scene.
 CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, hist json)
 
+-- :create_gaps
+-- Why parcels have no row in the signatures table: one row per parcel, scene and reason, with the bands concerned.
+CREATE TABLE IF NOT EXISTS {table} (pid {pid_type}, obsid integer, reason text, bands text)
+
 -- :index_obsid
 -- Rows of a scene are found through it when they are replaced. It costs nothing: a scene's rows lie together.
 CREATE INDEX ON {table} USING brin (obsid)
@@ -115,6 +119,10 @@ CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_a
 -- :index_results
 -- What the numbers of a results table mean is looked up before the first claim.
 CREATE INDEX IF NOT EXISTS extraction_log_results ON {log} (results, card, obsid, run_id) WHERE outcome = 'extracted'
+
+-- :index_tables
+-- So is what the numbers in other tables of results mean.
+CREATE INDEX IF NOT EXISTS extraction_log_tables ON {log} USING gin ((settings -> 'tables')) WHERE settings ? 'tables'
 
 -- :indexes
 -- The indexes of a table: kind, columns, whether unique, for which part of the rows only, name, whether it can be used.
