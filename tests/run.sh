@@ -32,7 +32,7 @@ other=$!
 # pytest ends its servers on a SIGTERM.
 trap 'if kill "$other" 2>/dev/null; then wait "$other"; fi || true; rm -f "$log"' EXIT
 result=0
-"${half[@]}" tests/faults tests/integration tests/unit tests/swarm || result=$?
+"${half[@]}" tests/faults tests/integration tests/operations tests/unit tests/swarm || result=$?
 echo "The other half (acceptance):"
 wait "$other" || result=$?
 cat "$log"

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import time
+from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from psycopg2 import sql
 
+from operations import progress
+from operations.session import session
+from operations.sql import statement
 from tests.support.ground import squares
 from tests.support.running import Running, wait_until
 from tests.support.scenes import Scene
@@ -25,6 +32,14 @@ def seen(workspace: Workspace, *options: str) -> dict[str, Any]:
     (line,) = outcome.stdout.splitlines()
     found: dict[str, Any] = json.loads(line)
     return found
+
+
+def look(workspace: Workspace) -> progress.Progress:
+    """The same within this process."""
+    workspace.write_config()
+    signals = SimpleNamespace(cancel_with=lambda cancel: None)
+    with session(Namespace(db_config=workspace.cwd / "db_config.json", signals=signals)) as opened:
+        return progress.read_progress(opened, opened.reader())
 
 
 def assert_adds_up(status: dict[str, Any], card: str, scenes: int) -> None:
@@ -90,6 +105,56 @@ def test_a_worker_that_was_killed_is_gone(workspace: Workspace, held: tuple[Scen
     # The next worker takes both.
     assert workspace.run("s2", "--all").code == 0
     assert seen(workspace)["cards"]["s2"]["statuses"]["inprogress"] == 0
+
+
+def test_an_attempt_that_ends_meanwhile_was_alive(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Between the snapshot and the look at locks, a worker comes to its end: nobody died."""
+    workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    held = tmp_path / "held"
+    variables = {"EXTRACTION_FAILPOINT": "claim_committed=touch", "EXTRACTION_FAILPOINT_FILE": str(held)}
+    worker = workspace.start("s2", env=variables)
+    wait_until(held.exists, "the claim")
+    living = progress._living
+
+    def later(*arguments: Any) -> Any:
+        held.unlink()
+        assert worker.wait().code == 0
+        return living(*arguments)
+
+    monkeypatch.setattr(progress, "_living", later)
+    found = look(workspace)
+    assert workspace.status(scene) == "extracted"
+    (one,) = found.workers
+    assert (one.obsid, one.alive) == (scene.id, True)
+    assert (found.cards["s2"].alive, found.cards["s2"].gone) == (1, 0)
+
+
+def test_all_is_of_one_moment(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker claims a scene while all this is read: it is not seen at all."""
+    workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    assert workspace.operate("setup").code == 0
+
+    def with_a_claim(name: str, **parts: sql.Composable) -> sql.Composed:
+        if name == "progress.under_way":
+            workspace.query("UPDATE dias_catalogue SET status = 'inprogress'")
+            workspace.query(
+                "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker)"
+                " VALUES (%s, %s, 's2', 'my_aoi', 'public.signatures', 'somebody')",
+                *(scene.id, scene.reference),
+            )
+        return statement(name, **parts)
+
+    monkeypatch.setattr(progress, "statement", with_a_claim)
+    found = look(workspace)
+    assert found.workers == []
+    assert found.cards["s2"].statuses["ingested"] == 1
+    monkeypatch.undo()
+    (one,) = look(workspace).workers
+    assert (one.worker, one.alive) == ("somebody", False)
 
 
 def test_what_other_programs_left(workspace: Workspace, held: tuple[Scene, Running]) -> None:
