@@ -366,6 +366,25 @@ def test_a_worker_with_this_role(partitioned: tuple[str, ...], workspace: Worksp
     )
 
 
+@pytest.mark.parametrize("partitioned", [(), ("--partitioned",)], ids=["plain", "partitioned"])
+def test_every_table_of_results(partitioned: tuple[str, ...], workspace: Workspace) -> None:
+    """Made as workers would make them, with the columns that any CARD wants; a worker finds nothing to make."""
+    workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    workspace.tables.update(hists_table="hists", clear_results_table="clear", gaps_table="gaps")
+    workspace.extraction["s2"] = {"extra_statistics": ["p10", "pixels"]}
+    setup(workspace, *partitioned)
+    before = everything(workspace)
+    kinds = "SELECT DISTINCT relkind FROM pg_class WHERE relname IN ('signatures', 'clear', 'hists', 'gaps')"
+    assert workspace.query(kinds) == [("p" if partitioned else "r",)]
+    assert workspace.run("s2").code == 0
+    assert everything(workspace) == before
+    assert workspace.rows(scene) > 0
+    assert workspace.one("SELECT count(p10) FROM signatures") == workspace.rows()
+    assert words(setup(workspace)) == {"ok"}
+    assert workspace.operate("index").code == 0
+
+
 def test_a_role_without_a_password_is_not_made(workspace: Workspace, role: str) -> None:
     """Nobody is there to type one."""
     workspace.add_parcels(squares(5))
@@ -377,7 +396,7 @@ def test_a_role_without_a_password_is_not_made(workspace: Workspace, role: str) 
 
 def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> None:
     """swarm/worker_role.sql, for the same tables."""
-    workspace.tables["hists_table"] = "hists"
+    workspace.tables.update(hists_table="hists", clear_results_table="clear", gaps_table="gaps")
     workspace.add_parcels(squares(5))
     setup(workspace)
     workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
@@ -385,7 +404,7 @@ def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> 
     names = {
         ':"DBNAME"': workspace.database, ":catalogue": "public.dias_catalogue", ":aois": "public.aois",
         ":parcels": "public.parcels", ":log": "public.extraction_log", ":results": "public.signatures",
-        ":hists": "public.hists", ":places": "public.scene_source", "SCHEMA public": "SCHEMA public",
+        ":hists": "public.hists", ":clear_results": "public.clear", ":gaps": "public.gaps", ":places": "public.scene_source", "SCHEMA public": "SCHEMA public",
         "spatial_ref_sys": "public.spatial_ref_sys",
     }  # fmt: skip
     columns = {":aoi_field": "name", ":parcel_id": "ogc_fid", ":parcel_geometry": "wkb_geometry"}
