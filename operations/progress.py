@@ -103,9 +103,11 @@ class CardProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """All CARDs, by code. others: sessions of workers that are at no scene."""
+    """All CARDs, by code. area: which one; None: it is lacking, and scenes everywhere count. others: sessions of
+    workers that are at no scene."""
 
     moment: dt.datetime
+    area: str | None
     cards: Mapping[str, CardProgress]
     workers: list[Worker] = field(default_factory=list)
     others: int = 0
@@ -115,7 +117,8 @@ class Progress:
 def read_progress(opened: Session, reader: EarlyReader, card: str | None = None) -> Progress:
     """Read it, of one CARD or of all; makes nothing."""
     tables = reader.all()
-    names = names_of(tables, reader.has_area())
+    has_area = reader.has_area()
+    names = names_of(tables, has_area)
     values = conditions_of(opened, tables, card) | {"outcomes": list(FAILURES), "most": SHOWN_FAILURES}
     with opened.database.transaction("looking how far the scenes are") as cursor:
         cursor.execute(statement("progress.begin"))
@@ -142,7 +145,8 @@ def read_progress(opened: Session, reader: EarlyReader, card: str | None = None)
         alive = process is not None or run_id not in open_still
         doing = "just ended" if alive and process is None else doing
         workers.append(Worker(name, code, obsid, reference, attempt, seconds, alive, ours, doing, process))
-    return Progress(moment, _cards(counted, under_way, workers, rates), workers, others, failures)
+    area = opened.config.args.name if has_area else None
+    return Progress(moment, area, _cards(counted, under_way, workers, rates), workers, others, failures)
 
 
 def conditions_of(opened: Session, tables: Tables, card: str | None) -> dict[str, Any]:

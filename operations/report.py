@@ -1,8 +1,11 @@
 """What a verb has seen and done, a line for each thing on standard output."""
 
+import logging
 from collections.abc import Callable
 
 from extractors.text import say
+
+log = logging.getLogger(__name__)
 
 
 class Report:
@@ -21,6 +24,7 @@ class Report:
         if not self.changes:
             self.lacks(name, what)
             return
+        log.info("making %s: %s", name, what)
         make()
         say(f"made {name}: {what}")
 

@@ -132,6 +132,7 @@ def as_json(progress: Progress) -> dict[str, Any]:
     failures = [asdict(failure) | {"finished_at": failure.finished_at.isoformat()} for failure in progress.failures]
     return {
         "time": progress.moment.isoformat(),
+        "area": progress.area,
         "cards": cards,
         "workers": [asdict(worker) for worker in progress.workers],
         "other_workers": progress.others,
@@ -142,6 +143,8 @@ def as_json(progress: Progress) -> dict[str, Any]:
 def as_text(progress: Progress) -> list[str]:
     """The same for people."""
     lines = [f"{progress.moment:%Y-%m-%d %H:%M:%S} UTC"]
+    if progress.area is None:
+        lines.append("the area is lacking (operations setup --aoi): scenes everywhere are counted")
     # Columns in which there is something, and whatever else others have written there.
     found = dict.fromkeys(status for card in progress.cards.values() for status in card.statuses)
     shown = [status for status in found if any(card.statuses.get(status) for card in progress.cards.values())]

@@ -81,6 +81,7 @@ def test_one_that_was_interrupted(workspace: Workspace, extracted: Scene) -> Non
 
 def test_while_others_write(workspace: Workspace, extracted: Scene) -> None:
     """Somebody's open transaction is waited for, and keeps nobody from writing."""
+    workspace.query("SET lock_timeout = '20s'")
     other = workspace.connect()
     with other.cursor() as cursor:
         cursor.execute("INSERT INTO signatures (pid, obsid, band) VALUES (1, 77, 'B4')")

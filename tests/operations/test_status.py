@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -17,6 +20,8 @@ from psycopg2 import sql
 from operations import progress
 from operations.session import session
 from operations.sql import statement
+from operations.status import CLEAR
+from tests.support.environment import environment
 from tests.support.ground import squares
 from tests.support.running import Running, wait_until
 from tests.support.scenes import Scene
@@ -184,7 +189,10 @@ def test_it_makes_nothing(workspace: Workspace) -> None:
     assert workspace.one(relations) == before
     workspace.query("DROP TABLE parcels")
     workspace.query("DELETE FROM aois")
-    assert_adds_up(seen(workspace), "s2", 1)
+    status = seen(workspace)
+    assert_adds_up(status, "s2", 1)
+    assert status["area"] is None
+    assert "area is lacking" in workspace.operate("status").stdout
     workspace.query("DELETE FROM dias_catalogue")
     assert seen(workspace)["cards"] == {}
     assert workspace.operate("status").code == 0
@@ -257,6 +265,24 @@ def test_watching(workspace: Workspace) -> None:
     time.sleep(0.5)
     workspace.query("UPDATE dias_catalogue SET status = 'failed'")
     assert watching.wait().code == 1
+
+
+def test_in_place_on_a_terminal(workspace: Workspace) -> None:
+    """Each look takes the place of the one before."""
+    workspace.add_row("one")
+    workspace.write_config()
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "operations", "status", "--watch", "0.1"]
+    process = subprocess.Popen(command, cwd=workspace.cwd, env=environment(), stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    text = ""
+    while text.count(CLEAR) < 3:
+        text += os.read(ours, 1000).decode()
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    os.close(ours)
+    assert process.returncode == 128 + signal.SIGINT
+    assert all(" s2 " in one for one in text.split(CLEAR)[1:-1])
 
 
 def test_text_from_outside_stays_in_its_line(workspace: Workspace) -> None:
