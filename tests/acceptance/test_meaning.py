@@ -71,6 +71,9 @@ CASES = {
     "band behind a label": Case(
         "s2", {"bands": ["B04", "SCL"]}, {"bands": {"B08": "B4", "SCL": "SC"}}, ("B4 from B04", "B4 from B08")
     ),
+    "inward buffer": Case("s2", {}, {"inward_buffer_m": 10}, ("inward_buffer_m 0", "inward_buffer_m 10.0")),
+    "least area": Case("bs", {}, {"min_area_m2": 20.5}, ("min_area_m2 0", "min_area_m2 20.5")),
+    "least pixels": Case("c6", {"min_pixels": 2}, {}, ("min_pixels 2", "min_pixels 0")),
     "order of coherence bands": Case(
         "c6",
         {},
@@ -223,6 +226,105 @@ def test_rows_of_another_program_are_raw(workspace: Workspace) -> None:
     workspace.run("s2", "--scene", "nothing")
     refused(workspace, case, f"may hold scene {foreign.id} of another program, with radiometry raw")
     assert tried(workspace, case, case.first).code == 0
+
+
+# Other tables of results
+
+TABLES = {"clear_results_table": "clear", "hists_table": "hists", "gaps_table": "gaps"}
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What a second worker is set to instead, and how it is refused: the key, and words."""
+
+    tables: dict[str, str]
+    settings: dict[str, Any]
+    key: str
+    words: str
+
+
+SWAPS = {
+    "clear rows into the results table": Swap(
+        {"results_table": "clear"}, {}, "results_table", "pixels clear, and this worker is set to pixels all"
+    ),
+    "all rows into the clear table": Swap(
+        {"results_table": "x", "clear_results_table": "signatures"},
+        {},
+        "clear_results_table",
+        "pixels all, and this worker is set to pixels clear",
+    ),
+    "other classes": Swap(
+        {"results_table": "x", "gaps_table": "y"},
+        {"clear_classes": [4, 5]},
+        "clear_results_table",
+        "clear_classes [4, 5, 6, 7], and this worker is set to clear_classes [4, 5]",
+    ),
+    "other pixels under the histograms": Swap(
+        {"results_table": "x", "clear_results_table": "y", "gaps_table": "z"},
+        {"inward_buffer_m": 5},
+        "hists_table",
+        "inward_buffer_m 0, and this worker is set to inward_buffer_m 5.0",
+    ),
+    "gaps of another results table": Swap(
+        {"results_table": "x", "clear_results_table": "y"},
+        {},
+        "gaps_table",
+        "results_table public.signatures, and this worker is set to results_table public.x",
+    ),
+}
+
+
+@pytest.mark.parametrize("swap", SWAPS.values(), ids=list(SWAPS))
+def test_tables_beside_the_results_table(swap: Swap, workspace: Workspace) -> None:
+    workspace.add_parcels([*squares(4), cell(40, 40, 0.3, 0.3, inset=0)])
+    bands = optical()
+    bands["SCL"][:] = 4
+    first, second = workspace.add_s2(EARLY, bands=bands), workspace.add_s2(LATE, bands=bands)
+    workspace.tables.update(TABLES)
+    assert workspace.run().code == 0
+    assert workspace.log(first)[0]["settings"]["tables"] == {
+        "clear_results": "public.clear", "hists": "public.hists", "gaps": "public.gaps",
+    }  # fmt: skip
+    # The same again is no mixing.
+    assert workspace.run("s2", "--check").code == 0
+    workspace.tables.update(swap.tables)
+    if swap.tables == {"results_table": "clear"}:
+        del workspace.tables["clear_results_table"], workspace.tables["gaps_table"]
+    workspace.extraction["s2"] = swap.settings
+    outcome = workspace.run()
+    assert outcome.code == 2, outcome.stderr
+    (line,) = outcome.errors
+    assert f"database.tables.{swap.key}: public." in line
+    assert f"holds scene {first.id} with {swap.words}; write another {swap.key}, or start with --accept-mixed" in line
+    assert (workspace.status(second), workspace.log(second)) == ("ingested", [])
+    # A scene that another worker is at says it as well.
+    workspace.query(
+        "UPDATE extraction_log SET finished_at = NULL, outcome = NULL; UPDATE dias_catalogue SET status = 'inprogress'"
+        " WHERE id = %s; SELECT pg_advisory_lock(1128418561, %s)",
+        *(first.id, first.id),
+    )
+    assert f"is being given scene {first.id} by another worker with {swap.words}" in workspace.run().errors[0]
+    workspace.query(
+        "UPDATE extraction_log SET finished_at = now(), outcome = 'extracted'; UPDATE dias_catalogue SET"
+        " status = 'extracted' WHERE id = %s; SELECT pg_advisory_unlock_all()",
+        first.id,
+    )
+    accepted = workspace.run("s2", "--accept-mixed")
+    assert accepted.code == 0, accepted.stderr
+    assert f"{swap.words}: accepted" in accepted.stderr
+
+
+def test_other_classes_do_not_matter_to_a_results_table(workspace: Workspace) -> None:
+    """Nor does whether there is a table for clear pixels."""
+    workspace.add_parcels(squares(4))
+    workspace.add_s2(EARLY), workspace.add_s2(LATE), workspace.add_s2(LATE.replace("07", "13"))
+    workspace.tables["clear_results_table"] = "clear"
+    assert workspace.run().code == 0
+    workspace.tables["clear_results_table"] = "other"
+    workspace.extraction["s2"] = {"clear_classes": [4]}
+    assert workspace.run().code == 0
+    del workspace.tables["clear_results_table"]
+    assert workspace.run().code == 0
 
 
 # Radiometry

@@ -123,6 +123,7 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
         "coherence_band_order": "product", "database_wait_seconds": 60, "max_attempts": 5, "retry_pause_seconds": 30,
         "outages_in_a_row": 5, "outage_pause_seconds": 5, "absent_retry_hours": None, "deadline_seconds": 7200,
         "spool_megabytes": 256, "memory_megabytes": None, "server_settings": {}, "radiometry": "raw",
+        "inward_buffer_m": 0, "min_area_m2": 0, "min_pixels": 0,
         "radiometry_fallback": None, "bands": None, "indices": (), "clear_classes": None, "backscatter_unit": "linear",
     }  # fmt: skip
     assert all(config.for_card(card).extraction == config.extraction for card in CARDS)
@@ -155,6 +156,7 @@ def test_everything_that_can_be_said(database: ReadDatabase) -> None:
         "spool_megabytes": 0, "memory_megabytes": 100, "server_settings": {"lock_timeout": "2s"},
         "radiometry": "harmonised", "radiometry_fallback": "baseline", "bands": {"B02": "blue", "B11_60m": "B11"},
         "indices": {"NDV": "ndvi"}, "clear_classes": [5, 4], "backscatter_unit": "db",
+        "inward_buffer_m": 10, "min_area_m2": 3000, "min_pixels": 8,
     }  # fmt: skip
     config = database(document)
     assert config.tables.hists_table == TableName("hists", "nl")
