@@ -1,7 +1,8 @@
-"""Many workers that claim: `python -m benchmarks.claims [--scenes N] [--sessions N] [--seconds N]`.
+"""Many workers that claim: `python -m benchmarks.claims [--scenes N] [--sessions N] [--seconds N] [--corners N]`.
 
 Sessions in threads claim scenes and set them `extracted`, on a catalogue as others have made it, and then with the
-indexes that `--check` names. The AOI has 20,000 corners. Prints claims per second, and how long a claim takes.
+indexes that `--check` names. The AOI has 1,000 corners, or as many as are asked for. Prints claims per second, and how
+long a claim takes.
 """
 
 import argparse
@@ -27,7 +28,6 @@ from extractors.model import Outcome, ParcelCounts
 from extractors.s2 import CARD
 
 DATABASE = "claims"
-CORNERS = 20_000
 SCENES = """
 INSERT INTO dias_catalogue (obstime, reference, sensor, card, footprint)
 SELECT timestamp '2020-01-01' + n * interval '5 minutes', 'S2A_' || n, '2A', 's2',
@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, default=100_000)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--corners", type=int, default=1_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
@@ -53,7 +54,7 @@ def main() -> int:
         with Postgis(folder / "cluster") as postgis:
             postgis.create_database(DATABASE)
             admin = postgis.connect(DATABASE)
-            fill(admin, options.scenes)
+            fill(admin, options.scenes, options.corners)
             for kind, statement in KINDS.items():
                 admin.autocommit = True
                 with admin.cursor() as cursor:
@@ -70,12 +71,12 @@ def main() -> int:
     return 0
 
 
-def fill(admin: psycopg2.extensions.connection, scenes: int) -> None:
+def fill(admin: psycopg2.extensions.connection, scenes: int, corners: int) -> None:
     """Catalogue, area and parcels."""
     tables.create_catalogue(admin)
     tables.create_aois(admin)
     tables.create_parcels(admin, "parcels", 4326)
-    steps = [(index * math.tau / CORNERS, 1.5 + index % 2 * 1e-4) for index in range(CORNERS)]
+    steps = [(index * math.tau / corners, 1.5 + index % 2 * 1e-4) for index in range(corners)]
     outline = [(15 + radius * math.cos(angle), 46 + radius * math.sin(angle)) for angle, radius in steps]
     tables.add_aoi(admin, "benchmark", shapely.Polygon(outline).wkt)
     tables.add_parcels(admin, "parcels", [shapely.box(15, 46, 15.01, 46.01)], 4326)

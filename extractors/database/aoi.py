@@ -32,7 +32,8 @@ def in_srid_by_parts(geometry: sql.Composable, srid: str) -> sql.Composed:
 def footprint(tables: Tables) -> sql.Composed:
     """The footprint of scene `d`, as GEOS can work with it; NULL if it has a `problem`."""
     raw, fix = _raw(tables), _fix_of_footprints(tables)
-    return _wrapped(raw, fix, crossing=True) if tables.in_degrees else _valid(raw, fix)
+    valid = _valid(raw, fix)
+    return _wrapped(raw, valid, fix, crossing=True) if tables.in_degrees else valid
 
 
 def problem(tables: Tables) -> sql.Composed:
@@ -44,17 +45,22 @@ def problem(tables: Tables) -> sql.Composed:
 
 def areas(tables: Tables) -> sql.Composed:
     """The AOI's geometries; takes the parameters `aoi` and `footprint_srid`."""
-    outline, transformed = tables.aois.columns["wkb_geometry"].of(), sql.Identifier("transformed")
+    outline, transformed = sql.Identifier("outline"), sql.Identifier("transformed")
     fix, most = fix_of_areas(tables.fixes_by_structure)
     # What was valid before has few faults, however many vertices have come in between.
     again = fix, ANY_NUMBER
-    # Of an area that others have drawn in degrees, a great width is meant.
-    crossing = tables.aoi_srid != tables.footprint_srid
+    as_it_is: sql.Composable = outline
+    valid = _valid(transformed, again)
+    if tables.in_degrees:
+        # Of an area that others have drawn in degrees, a great width is meant.
+        as_it_is = _wrapped(outline, outline, again, crossing=False)
+        valid = _wrapped(transformed, valid, again, crossing=True)
     return statement(
         "aoi.areas",
-        valid=_wrapped(transformed, again, crossing) if tables.in_degrees else _valid(transformed, again),
-        transformed=in_srid(sql.Identifier("outline"), "footprint_srid"),
-        sound=_valid(outline, (fix, most)),
+        as_it_is=as_it_is,
+        valid=valid,
+        transformed=in_srid(outline, "footprint_srid"),
+        sound=_valid(tables.aois.columns["wkb_geometry"].of(), (fix, most)),
         aois=tables.aois.identifier,
         aoi_field=sql.Identifier(tables.aoi_field),
     )
@@ -97,13 +103,13 @@ def _valid(geometry: sql.Composable, fix: Fix) -> sql.Composed:
     return statement("aoi.valid", geometry=geometry, fixed=make(geometry), most=sql.Literal(most))
 
 
-def _wrapped(geometry: sql.Composable, fix: Fix, crossing: bool) -> sql.Composed:
-    """A geometry in degrees, valid and cut at 180 degrees. crossing: what is wider than half the Earth is taken for
-    something narrow across that meridian."""
+def _wrapped(geometry: sql.Composable, valid: sql.Composable, fix: Fix, crossing: bool) -> sql.Composed:
+    """A geometry in degrees, valid and cut at 180 degrees. valid: the same made valid. crossing: what is wider than
+    half the Earth is taken for something narrow across that meridian."""
     return statement(
         "aoi.wrapped",
         geometry=geometry,
-        valid=_valid(geometry, fix),
+        valid=valid,
         shifted=_valid(statement("aoi.shifted", geometry=geometry), fix),
         crossing=sql.SQL("true") if crossing else sql.SQL("false"),
     )
