@@ -136,7 +136,7 @@ def test_a_log_of_an_earlier_version(workspace: Workspace) -> None:
         workspace.query(f"DROP INDEX IF EXISTS extraction_log_{name}")
     assert workspace.operate("setup", "--check").code == 2
     outcome = setup(workspace)
-    assert sum(word == "made" for word, _ in lines(outcome)) == 5, outcome.stdout  # and the table of places
+    assert sum(word == "made" for word, _ in lines(outcome)) == 6, outcome.stdout  # and the table of places
     assert workspace.log(scene)[0]["outcome"] == "extracted"
     assert workspace.one(
         "SELECT count(*) FROM pg_attribute WHERE attrelid = 'extraction_log'::regclass AND attname = 'settings'"
