@@ -351,13 +351,14 @@ def only_bursts() -> None:
 
 
 def decoded_limit() -> None:
-    """Images may claim any size."""
+    """Blocks of images may have any size."""
     put(memory.Budget, keep=lambda *_: None)
 
 
 def too_large() -> None:
     """Parcels may have any size."""
     put(chunks, LARGEST_PARCEL_PIXELS=MANY**2)
+    put(bands.GridBands, fit=lambda _, pixels, __: pixels >= 0)
 
 
 def duplicates() -> None:
