@@ -109,6 +109,7 @@ def test_all_tables_are_replaced_together(made: str, workspace: Workspace) -> No
     assert workspace.one(index) == (0 if made == "by others" else 1)
 
 
+@pytest.mark.owner("nobody has made these tables before")
 def test_one_table_cannot_be_two(workspace: Workspace) -> None:
     workspace.add_parcels(squares(2))
     scene = workspace.add_s2()

@@ -226,7 +226,7 @@ def test_password_and_keys_from_their_own_places(workspace: Workspace) -> None:
     del workspace.db_config["database"]["connection"]["dbpasswd"]
     workspace.s3.update({"access_key": "", "secret_key": ""})
     elsewhere = {
-        "PGPASSWORD": workspace.postgis.password,
+        "PGPASSWORD": workspace.password,
         "AWS_ACCESS_KEY_ID": "from-the-environment",
         "AWS_SECRET_ACCESS_KEY": workspace.secret_key,
     }

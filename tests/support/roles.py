@@ -42,7 +42,7 @@ def run_script(database: Database, role: str, tables: Mapping[str, str], *, stri
     """swarm/worker_role.sql, with the tables of a configuration. strict: fails at the first error."""
     names = {"aois": tables["aoi_table"], "parcels": tables["parcel_table"]}
     keys = {"catalogue_table": "catalogue", **{output.key: name for name, output in OUTPUTS.items()}}
-    keys |= {key: key for key in ("parcel_id", "parcel_geometry")}
+    keys |= {key: key for key in ("parcel_id", "parcel_geometry", "aoi_field")}
     names |= {ours: tables[key] for key, ours in keys.items() if key in tables}
     parts = {name: value.split(".") for name, value in names.items()}
     parts["log"] = [*parts.get("catalogue", [""])[:-1], "extraction_log"]

@@ -7,10 +7,13 @@ import shutil
 import sys
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
+
+import psycopg2
 
 from demo import products, tables
 from demo.products import Grid
@@ -102,19 +105,30 @@ class Workspace(Database, Bucket):
         found: dict[str, Any] = self.s3_config["s3"]
         return found
 
+    @property
+    def password(self) -> str:
+        """That of the workers' database user."""
+        return PASSWORD if self.least_rights else self.postgis.password
+
+    def _aoi_field(self) -> dict[str, str]:
+        """The configured column, if the AOI table has it."""
+        field = self.args["aoi_field"]
+        found = self.query("SELECT 1 FROM pg_attribute WHERE attrelid = 'aois'::regclass AND attname = %s", field)
+        return {"aoi_field": field} if found else {}
+
     def write_config(self) -> None:
         connection = self.db_config.get("database", {}).get("connection", {})
         if self.least_rights and connection.get("dbuser") == self.postgis.user:
-            # As far as the test has left the tables such that rights can be given.
             if self._role is None:
                 self._role = f"worker_of_{self.database}"
                 create_role(self, self._role)
-            run_script(self, self._role, self.tables, strict=False)
             connection["dbuser"] = self._role
             if connection.get("dbpasswd") == self.postgis.password:
                 connection["dbpasswd"] = PASSWORD
-        elif self._role is not None and connection.get("dbuser") == self._role:
-            run_script(self, self._role, self.tables, strict=False)
+        if self._role is not None and connection.get("dbuser") == self._role:
+            # As far as the test has left configuration and tables such that rights can be given.
+            with suppress(KeyError, TypeError, psycopg2.Error):
+                run_script(self, self._role, {**self.tables, **self._aoi_field()}, strict=False)
         for name, content in (("db_config.json", self.db_config), ("s3_config.json", self.s3_config)):
             # For nobody else: a worker would warn of it.
             (self.cwd / name).touch(0o600)
