@@ -101,12 +101,12 @@ def _of_module(path: Path) -> Iterator[tuple[str, str]]:
         said += [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and not _is_none(node.value)]
     for node in filter(None, said):
         for text in _texts(node, module):
-            yield name, re.sub(f"{VALUE}+", VALUE, re.sub(r"\{\w*\}", VALUE, text))
+            yield name, re.sub(rf"({VALUE}|\{{\w*\}}|%[sdg])+", VALUE, text)
 
 
 def _argument(call: ast.Call, module: ModuleType) -> ast.expr | None:
-    """The argument that is a message, if this call makes an error."""
-    called = _value(call.func, module)
+    """The argument that is a message, if this call makes an error, or says itself what ends the command."""
+    called, name = _value(call.func, module), ast.unparse(call.func)
     kind = called if isinstance(called, type) else object
     if kind.__name__ == "Meaning":
         return call.args[1]
@@ -114,7 +114,8 @@ def _argument(call: ast.Call, module: ModuleType) -> ast.expr | None:
         issubclass(kind, ExtractionError | argparse.ArgumentTypeError)
         or kind.__name__ == "_UnusableError"
         or (kind is ValueError and module.__name__ in VALIDATORS)
-        or ast.unparse(call.func) == "parser.error"
+        or name == "parser.error"
+        or (name == "log.error" and not _is_only_values(call.args[0]))
     )
     return call.args[0] if makes_error else None
 
@@ -124,6 +125,11 @@ def _value(node: ast.expr, module: ModuleType) -> object:
     if isinstance(node, ast.Attribute):
         return getattr(_value(node.value, module), node.attr, None)
     return getattr(module, node.id, getattr(builtins, node.id, None)) if isinstance(node, ast.Name) else None
+
+
+def _is_only_values(node: ast.expr) -> bool:
+    """Whether a log line repeats what an error or an outcome says."""
+    return isinstance(node, ast.Constant) and set(str(node.value)) <= set("%s: ")
 
 
 def _is_none(node: ast.expr | None) -> bool:
