@@ -75,12 +75,14 @@ FROM (SELECT pid, obsid, band, abs(spread * mean) AS spread,
             WHERE d.status = 'extracted' AND b.card = d.card AND d.id BETWEEN %(first)s AND %(last)s) valued) spread"""
 LOG = """
 INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, started_at, finished_at, outcome, status,
-                            detail, parcels_selected, rows_written, settings)
+                            detail, parcels_selected, rows_written, parcels_without_row, settings)
 SELECT d.id, reference, card, 'benchmark', 'public.signatures', 'worker ' || d.id % 4, at,
        at + (20 + d.id % 30) * interval '1 second',
        CASE status WHEN 'failed' THEN 'error' ELSE status END, status,
        CASE status WHEN 'failed' THEN 'damaged: ' || reference || '/B04.jp2 has lost its end' END, 1000,
-       CASE card WHEN 's2' THEN '{"B4": 1000, "B8": 1000, "SC": 990}' ELSE '{"VV": 1000, "VH": 1000}' END::jsonb, NULL
+       CASE card WHEN 's2' THEN '{"B4": 1000, "B8": 1000, "SC": 990}' ELSE '{"VV": 1000, "VH": 1000}' END::jsonb,
+       CASE card WHEN 's2' THEN '{"B4": {}, "B8": {}, "SC": {"no_valid_pixels": 10}}'
+                 ELSE '{"VV": {}, "VH": {}}' END::jsonb, NULL
 FROM dias_catalogue d,
      LATERAL (SELECT timestamptz '2021-01-05 08:00Z' + d.id * interval '7 minutes' AS at) moment
 WHERE status <> 'ingested'"""

@@ -32,6 +32,8 @@ MEMORY_BYTES = 700_000_000
 HUGE = 200_000
 SMALL_TILE = 785
 """In a huge image, as many tiles as JPEG 2000 can have: the decoder takes 10 kB for each, before it has read one."""
+BLOCK = 20_480
+"""Rows and columns of a block of 1.7 GB."""
 CANARY = "canary-of-a-private-file"
 
 
@@ -268,13 +270,10 @@ def peak_memory(worker: Running) -> int:
 def test_f24_huge_header(
     make_season: MakeSeason, spoilt: SpoiltStore, card: str, file: str, change: Callable[[bytes], bytes]
 ) -> None:
-    """80 GB if it were true. The scene fails, with the memory of any other.
-
-    Without the first, the decoder makes room for all tiles; without the second, the worker for all pixels. (The ENVI
-    file GDAL would refuse as well.)
+    """80 GB if it were true. The scene fails, with the memory of any other. (GDAL itself refuses all but the JPEG 2000
+    of many tiles.)
 
     Without: integrity
-    Without: decoded_limit
     """
     season = make_season(**{card: 3})
     season.short(max_attempts=1)
@@ -289,6 +288,32 @@ def test_f24_huge_header(
     assert season.outcomes(huge) == ["failed"]
     (attempt,) = season.attempts(huge)
     assert "unexpected" not in attempt["detail"]  # refused, not stumbled over: another machine might lend the memory
+    season.check(extracted=set(others))
+
+
+def test_f24_huge_block(make_season: MakeSeason, spoilt: SpoiltStore, tmp_path: Path) -> None:
+    """A GeoTIFF of a few kilobytes that is one block of 1.7 GB, which GDAL reads as a whole. The scene fails, with the
+    memory of any other.
+
+    Without: decoded_limit
+    """
+    season = make_season(c6=3)
+    season.short(max_attempts=1)
+    spoilt.serve(season.workspace)
+    path = tmp_path / "block.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=BLOCK, height=BLOCK, count=2, dtype="float32", crs=f"EPSG:{GRID.epsg}",
+        transform=GRID.transform, tiled=True, blockxsize=BLOCK, blockysize=BLOCK, SPARSE_OK="TRUE", nodata=0,
+    ):  # fmt: skip
+        pass
+    assert path.stat().st_size < 1_000_000
+    huge, *others = season.scenes["c6"]
+    spoilt.swap(season.key(huge, "tif"), lambda body: path.read_bytes())
+    worker = season.start("c6", "--all")
+    most = peak_memory(worker)
+    assert worker.wait().code == 1
+    assert 0 < most < MEMORY_BYTES
+    assert season.outcomes(huge) == ["failed"]
     season.check(extracted=set(others))
 
 

@@ -273,17 +273,31 @@ def test_tables_indices_and_histograms_of_a_real_run(workspace: Workspace) -> No
     workspace.add_s2()
     workspace.add_bs()
     workspace.add_c6()
+    settings = dict(workspace.extraction)
+    own = {"indices": {"NDV": "ndvi"}, "radiometry": "harmonised", "radiometry_fallback": "baseline"}
+    workspace.db_config["extraction"] |= {"s2": own, "bs": {"backscatter_unit": "db"}}
     assert workspace.run("s2").code == 0
     for card in ("bs", "c6"):
         workspace.tables["results_table"] = f"{card}_signatures"
         assert workspace.run(card).code == 0
     workspace.tables["results_table"] = "signatures"
+    # What the numbers are is told by the log, too.
+    workspace.db_config["extraction"] = settings
     workspace.query('UPDATE hists SET hist = \'{"4": 91, "9": 9}\' WHERE pid = 1')
     workspace.query('UPDATE hists SET hist = \'{"4": 89, "9": 11}\' WHERE pid = 2')
     assert workspace.operate("report", "--out", "x.html", "--parcel", "1", "2").code == 0
     charts = Reader(workspace.cwd / "x.html").charts
     assert [chart["unit"] for chart in charts] == ["NDVI", "gamma0, dB", "coherence"] * 2
     assert [chart["cloudy"] for chart in charts if chart["unit"] == "NDVI"] == [[False], [True]]
+    for chart, table, label in ((0, "signatures", "NDV"), (1, "bs_signatures", "VV"), (2, "c6_signatures", "VV")):
+        (expected,) = workspace.query(
+            sql.SQL("SELECT p50, p25, p75 FROM {} WHERE pid = 1 AND band = %s").format(sql.Identifier(table)), label
+        )
+        line = charts[chart]["lines"][0]
+        assert line["name"] == label
+        assert [line[name] for name in ("middle", "low", "high")] == [
+            [pytest.approx(value, abs=1e-4)] for value in expected
+        ]
 
 
 def test_the_offset_of_later_baselines(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ import pytest
 from extractors import errors
 from extractors.attempt import cause_of
 from extractors.errors import (
+    AccountingError,
     ClaimLostError,
     ConfigurationError,
     DatabaseUnavailableError,
@@ -37,6 +38,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
     ConfigurationError: 2,
     SceneError: 1,
     UnusableSceneError: 1,
+    AccountingError: 1,
     DeliveryError: 1,
     SceneNotFoundError: 1,
     ClaimLostError: 1,
@@ -54,6 +56,7 @@ EXIT_CODES: dict[type[ExtractionError], int] = {
 STATUSES = {
     SceneError: "failed",
     UnusableSceneError: "failed",
+    AccountingError: "failed",
     DeliveryError: "failed",
     ClaimLostError: "failed",
     TooSlowError: "failed",
