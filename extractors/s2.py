@@ -45,13 +45,18 @@ def find(scene: Scene, store: "Source", extraction: "Extraction") -> Product:
                 product if extraction.radiometry == "raw" else _harmonised(product, listed, extraction, scene, prefix)
             )
         if listed:
-            missing.append(f"{prefix} lacks {', '.join(band for band in wanted if band not in objects)}")
+            missing.append(_lacking(prefix, [band for band in wanted if band not in objects]))
     if not missing and scene.prefix is not None:
         raise SceneNotFoundError(f"{store.name} has nothing under {scene.prefix}")
     collections, bare = " or ".join(layouts.SENTINEL_2_COLLECTIONS), scene.reference.removesuffix(".SAFE")
     raise SceneNotFoundError(
         "; ".join(missing) or f"no product {bare}, with or without .SAFE, in {collections} of its date"
     )
+
+
+def _lacking(prefix: str, bands: list[str]) -> str:
+    """What a product is not complete without, in words."""
+    return f"{prefix} lacks {', '.join(bands)}"
 
 
 def _prefixes(reference: str) -> list[str]:

@@ -125,10 +125,11 @@ class DirectoryStore(Source):
             return None
         if error.errno in MISSING:
             return ObjectNotFoundError(f"the file is not in {self.name} (while {doing})"), False
-        reason = f"{self.name} cannot be read while {doing} ({one_line(error)})"
-        return StoreUnavailableError(f"{reason}; see whether it is mounted and who may read it"), (
-            error.errno not in REFUSED
+        unavailable = StoreUnavailableError(
+            f"{self.name} cannot be read while {doing} ({one_line(error)}); see whether it is mounted and who may read "
+            "it"
         )
+        return unavailable, error.errno not in REFUSED
 
 
 def _read(path: Path) -> None:

@@ -18,7 +18,7 @@ from operations.status import NUMBERS
 from tests.support.environment import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md")]
-PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md", "operations.md")]
+PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md", "operations.md", "troubleshooting.md")]
 PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
 STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed", "superseded"}
 OUTCOMES = {"extracted", "no_parcels", "notfound", "absent", "failed", "error", "lost", "claim_lost", "given_back"}
