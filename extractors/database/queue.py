@@ -133,7 +133,10 @@ class Queue:
                     skip += [obsid, *self._duplicates.passed_over(cursor, naive_utc(obstime))]
                     cursor.connection.rollback()
                     continue
-                cursor.execute(statement("queue.lock_for_now" if newer else "queue.lock"), {"obsid": obsid})
+                if newer:
+                    cursor.execute(statement("queue.lock_for_now"), {"obsid": obsid})
+                else:
+                    cursor.execute(statement("queue.lock"), {"obsid": obsid})
                 if not scalar(cursor):
                     # Somebody has set it back to `ingested` while a worker is at it.
                     cursor.connection.rollback()

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
-from requests import Request
+from requests import Request, Response
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
@@ -161,10 +161,12 @@ class StacSource:
             retry = _Retry(
                 total=ATTEMPTS, allowed_methods=None, status_forcelist=BUSY, backoff_factor=1.0, backoff_max=30.0
             )
+            reading = StacApiIO(max_retries=retry)
+            reading.session.hooks["response"].append(self._stays)
             # What `open` is not given, it takes away from the other.
             client = Client.open(
                 self._address,
-                stac_io=StacApiIO(max_retries=retry),
+                stac_io=reading,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 request_modifier=self._checked,
             )
@@ -175,10 +177,18 @@ class StacSource:
 
     def _checked(self, request: Request) -> Request:
         """Links lead nowhere but to the service itself."""
-        host = urlsplit(str(request.url)).hostname
-        if host != urlsplit(self._url).hostname:
-            raise ServiceError(f"{self._url} has a link to another host, {printable(str(host))[:SHOWN_CHARACTERS]}")
+        self._refuse_others(str(request.url))
         return request
+
+    def _stays(self, response: Response, **_: Any) -> None:
+        """Nor do redirections."""
+        if response.is_redirect:
+            self._refuse_others(urljoin(response.url, response.headers["Location"]))
+
+    def _refuse_others(self, url: str) -> None:
+        host = urlsplit(url).hostname
+        if host != urlsplit(self._url).hostname:
+            raise ServiceError(f"{self._url} leads to another host, {printable(str(host))[:SHOWN_CHARACTERS]}")
 
 
 def _stamp(moment: dt.datetime) -> str:

@@ -255,11 +255,15 @@ def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(workspace: Wo
         "-m", "operations", "ingest", "--from", "odata", "--url", server.url, "--card", "s2", "--watch", "0.5"
     )
     wait_until(lambda: len(rows(workspace)) == 3, "the first products")
+    sessions = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%operations'"
+    assert workspace.query(f"SELECT pg_terminate_backend(pid) {sessions}") == [(True,)]
     late["PublicationDate"] = "2021-02-01T00:00:00.000Z"
     server.products.append(late)
     wait_until(lambda: len(rows(workspace)) == 4, "the product that came later")
     running.send(signal.SIGTERM)
-    assert running.wait().code == 128 + 15
+    outcome = running.wait()
+    assert outcome.code == 128 + 15
+    assert any("looking again" in line for line in outcome.warnings)
 
 
 def test_products_that_cannot_be_used_are_refused_with_a_reason(workspace: Workspace, server: ODataServer) -> None:

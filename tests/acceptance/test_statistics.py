@@ -175,9 +175,9 @@ def test_statistics_that_there_are_not(workspace: Workspace, given: Any, words: 
 # Which pixels are a parcel's
 
 
-SHIFTED = [cell(2 + 8 * i + 0.3, 3.4, 5.3, 4.2, inset=0) for i in range(6)]
-"""Their edges cross pixels."""
-OTHERS = [SHIFTED[0].boundary.buffer(3), cell(-5, 20, 8, 3), cell(20.2, 20.2, 0.3, 0.3, inset=0), PARCELS[-1]]
+SHIFTED = [cell(2 + 8 * i + 0.7, 3.6, 5.1, 4.2, inset=0) for i in range(6)]
+"""Their edges cross pixels, of which the centres lie outside."""
+OTHERS = [SHIFTED[0].boundary.buffer(4), cell(-5, 20, 8, 3), cell(20.2, 20.2, 0.2, 0.2, inset=0), PARCELS[-1]]
 """A ring with a hole, one across the image's edge, one within a pixel without its centre, one partly without data."""
 
 
@@ -241,6 +241,36 @@ def test_shares_of_pixels(workspace: Workspace, card: str) -> None:
     (log,) = workspace.log(scene)
     assert log["settings"]["engine"] == "exactextract"
     assert "exactextract" in log["versions"]
+
+
+@pytest.mark.parametrize("rule", ["centre", "all_touched", "fraction"])
+def test_clear_pixels_by_every_rule(workspace: Workspace, rule: str) -> None:
+    """Their table has the additional columns as well, and counts all pixels of the parcel there."""
+    workspace.tables["clear_results_table"] = "clear"
+    parcels, scene = by_rule(workspace, rule, extra_statistics=["pixels", "nodata"])
+    clear = np.isin(scene.bands["SCL"], (4, 5, 6, 7)).repeat(2, axis=0).repeat(2, axis=1)
+    array = np.where(clear, scene.bands["B04"], 0)
+    if rule == "fraction":
+        features = [{"type": "Feature", "properties": {}, "geometry": mapping(parcel)} for parcel in parcels.values()]
+        box = (GRID.left, GRID.top - 600, GRID.left + 600, GRID.top)
+
+        def ask(pixels: Array) -> list[float]:
+            source = NumPyRasterSource(pixels, *box, nodata=0)
+            found: list[float] = exact_extract(source, features, ["count"], output="pandas")["count"].tolist()
+            return found
+
+        counts, pixels = ask(array), ask(np.ones_like(array))
+    else:
+        asked: dict[str, Any] = {"all_touched": rule == "all_touched", "stats": "count"}
+        valid, all_of = (rasterstats_of(parcels, pixels, 10, **asked) for pixels in (array, np.ones_like(array)))
+        counts, pixels = ([rows.get(pid, {"count": 0})["count"] for pid in parcels] for rows in (valid, all_of))
+    expected = {
+        pid: (count, everywhere, everywhere - count)
+        for pid, count, everywhere in zip(parcels, counts, pixels, strict=True)
+        if count
+    }
+    rows = workspace.query("SELECT pid, count, pixels, nodata FROM clear WHERE rtrim(band) = 'B4'")
+    assert_equal({pid: tuple(map(float, numbers)) for pid, *numbers in rows}, expected)
 
 
 @pytest.mark.parametrize(

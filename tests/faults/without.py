@@ -20,8 +20,8 @@ from psycopg2 import sql
 from extractors import attempt, config, scene, worker
 from extractors.database import attempts as attempt_log
 from extractors.database import connection, queue
+from extractors.database.connection import Database
 from extractors.database.duplicates import Duplicates
-from extractors.database.parcels import Parcels
 from extractors.database.queue import Queue
 from extractors.database.results import ResultsTable
 from extractors.database.spool import Spool
@@ -260,8 +260,8 @@ def md5_check() -> None:
 
 
 def integrity() -> None:
-    """Whatever GDAL opens is whole."""
-    put(bands, check_integrity=lambda *_: None)
+    """Whatever GDAL opens is whole, and is what the header says."""
+    put(bands, check_integrity=lambda *_: None, check_reading=lambda *_: None)
 
 
 def retry() -> None:
@@ -324,29 +324,15 @@ def no_key_update() -> None:
 
 def short_transactions() -> None:
     """Between its statements, a worker leaves a transaction open."""
-    claim, pending, select = Queue.claim, Queue.pending, Parcels.select
-
-    def look(owner: Any) -> None:
-        owner._database._connection.cursor().execute("SELECT count(*) FROM pg_class")
-
-    def claimed(self: Any, *arguments: Any) -> Scene | None:
-        taken = claim(self, *arguments)
-        look(self)
-        return taken
-
-    def asked(self: Any, *arguments: Any) -> Any:
-        found = pending(self, *arguments)
-        look(self)
-        return found
+    original = Database.transaction
 
     @contextlib.contextmanager
-    def selected(self: Any, *arguments: Any) -> Iterator[Any]:
-        with select(self, *arguments) as selection:
-            look(self)
-            yield selection
+    def transaction(self: Any, doing: str) -> Iterator[Any]:
+        with original(self, doing) as cursor:
+            yield cursor
+        self._connection.cursor().execute("SELECT count(*) FROM pg_class")
 
-    put(Queue, claim=claimed, pending=asked)
-    put(Parcels, select=selected)
+    put(Database, transaction=transaction)
 
 
 def wait_for_others() -> None:

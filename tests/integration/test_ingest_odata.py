@@ -128,6 +128,7 @@ def test_asked_again_it_tells_of_what_was_published_since(server: ODataServer) -
 
 def test_a_round_that_did_not_end_is_not_remembered(server: ODataServer) -> None:
     server.products += many(300, OUTLINE)
+    server.products[0]["PublicationDate"] = "2021-06-01T00:00:00.000Z"
     source = ODataSource(server.url)
     batches = source.batches(question("s2 bs"))
     next(batches)

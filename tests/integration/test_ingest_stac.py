@@ -202,6 +202,16 @@ def test_links_lead_to_no_other_host() -> None:
         assert not other.asked
 
 
+def test_nor_do_redirections() -> None:
+    made = Service([ITEMS])
+    with Scripted() as other, Scripted(made) as server:
+        leads = other.endpoint.replace("127.0.0.1", "localhost")
+        made.before = lambda _: Answer(b"", 302, {"Location": f"{leads}/"})
+        with pytest.raises(ServiceError, match="another host"):
+            list(StacSource(server.endpoint).batches(question()))
+        assert not other.asked
+
+
 def test_ghosts_are_refused() -> None:
     item = ITEMS[0] | {"properties": ITEMS[0]["properties"] | {"processing:version": "99.05"}}
     (batch,) = asked_of(Service([[item, *ITEMS[1:]]]))

@@ -136,7 +136,7 @@ def test_a_log_of_an_earlier_version(workspace: Workspace) -> None:
         workspace.query(f"DROP INDEX IF EXISTS extraction_log_{name}")
     assert workspace.operate("setup", "--check").code == 2
     outcome = setup(workspace)
-    assert sum(word == "made" for word, _ in lines(outcome)) == 6, (
+    assert sum(word == "made" for word, _ in lines(outcome)) == 7, (
         outcome.stdout
     )  # and the table of places, and the views
     assert workspace.log(scene)[0]["outcome"] == "extracted"

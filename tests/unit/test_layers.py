@@ -28,7 +28,7 @@ from extractors.raster.bands import Band, GridBands
 from extractors.raster.chunks import ChunkTask
 from extractors.raster.images import DecodedBand, StoredBand
 from extractors.raster.plan import needed, plan
-from extractors.signatures import NAMES, STATISTICS, ChunkResult, Signatures, rescaled
+from extractors.signatures import ALL_TOUCHED, CENTRE, NAMES, STATISTICS, ChunkResult, Signatures, rescaled
 from extractors.statistics import scanline, zonal
 from extractors.statistics.grid import Floats, Grid
 from extractors.statistics.pixels import Pixels
@@ -156,14 +156,14 @@ def table(parts: list[Signatures], label: str, number: int) -> Floats:
     return rows
 
 
-def by_rasterstats(shapes: Sequence[BaseGeometry], array: Array, grid: Grid, nodata: float) -> Floats:
+def by_rasterstats(shapes: Sequence[BaseGeometry], array: Array, grid: Grid, **options: Any) -> Floats:
     rows = np.full((len(shapes), len(NAMES)), np.nan)
     rows[:, 0] = 0
     west, south, east, north = grid.bounds
     for index, shape in enumerate(shapes):
         if shape.bounds[0] < east and shape.bounds[2] > west and shape.bounds[1] < north and shape.bounds[3] > south:
             names = [statistic.reference for statistic in STATISTICS]
-            (row,) = rasterstats.zonal_stats(shape, array, affine=grid.transform, nodata=nodata, stats=names)
+            (row,) = rasterstats.zonal_stats(shape, array, affine=grid.transform, stats=names, **options)
             rows[index] = [np.nan if row[name] is None else row[name] for name in names]
     return rows
 
@@ -172,14 +172,17 @@ def assert_as_defined(
     ground: Ground, shapes: Sequence[BaseGeometry], request: StatisticsRequest, result: ChunkResult
 ) -> None:
     """Numbers as rasterstats has them, all parcels accounted for, histograms as counted by it."""
+    touched = request.pixel_rule == ALL_TOUCHED
     for layer in request.layers:
         array, grid, nodata = ground.values(layer, request.shifts)
         shift = 0.0 if layer.formula else request.shifts.get(layer.band, 0.0)
-        everything = by_rasterstats(shapes, array, grid, nodata)
+        everything = by_rasterstats(shapes, array, grid, nodata=nodata, all_touched=touched)
         tables = [(everything, result.signatures, result.without_row)]
         if request.is_cleared(layer):
             clear = np.isin(ground.at("SCL", grid), request.clear or ())
-            of_clear = by_rasterstats(shapes, np.where(clear, array, array.dtype.type(nodata)), grid, nodata)
+            of_clear = by_rasterstats(
+                shapes, np.where(clear, array, array.dtype.type(nodata)), grid, nodata=nodata, all_touched=touched
+            )
             tables.append((of_clear, result.clear, result.clear_without_row))
             lost = (of_clear[:, 0] == 0) & (everything[:, 0] > 0)
             without = result.clear_without_row[layer.label]
@@ -199,7 +202,12 @@ def assert_as_defined(
         for index, shape in enumerate(shapes):
             if shape.intersects(shapely.box(west, south, east, north)):
                 (row,) = rasterstats.zonal_stats(
-                    shape, ground.arrays["SCL"], affine=ground.grids["SCL"].transform, nodata=0, categorical=True
+                    shape,
+                    ground.arrays["SCL"],
+                    affine=ground.grids["SCL"].transform,
+                    nodata=0,
+                    categorical=True,
+                    all_touched=touched,
                 )
                 counted = {str(value): pixels for value, pixels in row.items() if isinstance(value, int | np.integer)}
                 if counted:
@@ -207,7 +215,7 @@ def assert_as_defined(
         assert dict(result.hists) == expected_hists
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     random=randoms,
     engine=st.sampled_from(sorted(ENGINES)),
@@ -216,6 +224,7 @@ def assert_as_defined(
     batch=st.sampled_from([1, 20, 60_000]),
     clear=st.sampled_from([None, (4, 5, 6, 7), (0, 11)]),
     floats=st.booleans(),
+    rule=st.sampled_from([CENTRE, CENTRE, ALL_TOUCHED]),
 )
 def test_layers_are_what_rasterstats_makes_of_whole_arrays(
     random: Random,
@@ -224,12 +233,13 @@ def test_layers_are_what_rasterstats_makes_of_whole_arrays(
     batch: int,
     clear: tuple[int, ...] | None,
     floats: bool,
+    rule: str,
 ) -> None:
     largest_window, tile = reading
     ground = Ground.random(random, floats and tile is None)
     shapes = list(as_object_array([polygon(random, anywhere, SHAPES) for _ in range(5)]))
     chosen = tuple(layer for layer in LAYERS if random.random() < 0.7) or LAYERS
-    request = StatisticsRequest(engine, len(shapes) * 20, chosen, clear=clear, shifts=SHIFTS)
+    request = StatisticsRequest(engine, len(shapes) * 20, chosen, pixel_rule=rule, clear=clear, shifts=SHIFTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "LARGEST_WINDOW_PIXELS", largest_window)
         patch.setattr(bands, "CELL", 4)

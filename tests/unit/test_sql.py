@@ -21,7 +21,9 @@ from extractors.database.sql import BLOCK, statement
 
 ROOT = Path(__file__).parents[2]
 PACKAGE, OPERATIONS = Path(extractors.__file__).parent, Path(operations.__file__).parent
-SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "places", "queue", "results", "slots", "tables")
+SQL_FILES = (
+    "aoi", "attempts", "checks", "connection", "duplicates", "parcels", "places", "queue", "results", "slots", "tables",
+)  # fmt: skip
 OPERATIONS_FILES = (
     "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session", "setup",
     "views",
@@ -126,7 +128,7 @@ def test_what_the_aoi_is_stands_in_one_place() -> None:
     assert [name for name, text in code.items() if "ST_Segmentize({" in text] == ["aoi.in_srid"]
     assert {name for name, text in code.items() if "{areas}" in text} == {
         "queue.claim", "queue.claimable", "queue.explain", "queue.waiting", "queue.foreign", "queue.any_wanted",
-        "queue.excluded", "parcels.selection",
+        "queue.excluded", "parcels.selection", "duplicates.newer", "duplicates.older", "duplicates.passed_over",
     }  # fmt: skip
 
 

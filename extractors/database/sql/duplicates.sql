@@ -1,7 +1,9 @@
 -- :is_product
 -- Whether scene `d` has the name of a Sentinel-2 product, as S2A_MSIL2A_20201001T103031_N0214_R108_T32UNF_20201001T135108,
 -- with or without .SAFE. All parts of one have a fixed width.
-{reference} ~ '^S2[A-D]_MSIL2A_[0-9]{{8}}T[0-9]{{6}}_N[0-9]{{4}}_R[0-9]{{3}}_T[0-9]{{2}}[A-Z]{{3}}_[0-9]{{8}}T[0-9]{{6}}([.]SAFE)?$'
+{reference} ~ ('^S2[A-D]_MSIL2A_' || repeat('[0-9]', 8) || 'T' || repeat('[0-9]', 6) || '_N' || repeat('[0-9]', 4)
+               || '_R' || repeat('[0-9]', 3) || '_T[0-9][0-9]' || repeat('[A-Z]', 3) || '_' || repeat('[0-9]', 8)
+               || 'T' || repeat('[0-9]', 6) || '([.]SAFE)?$')
 
 -- :datatake
 -- Of such a name, what products of the same ground at the same moment share: satellite, start of the datatake, orbit, tile.
