@@ -158,6 +158,32 @@ def test_failures_and_what_the_log_says(filled: Workspace, page: Path) -> None:
     assert "Forecast and reality/" in rows
 
 
+def test_the_map_counts_days(filled: Workspace, page: Path) -> None:
+    """In the middle of the south west, the scenes of one tile; in the north east, where there is no scene, none."""
+    content = page.read_text()
+    first = content.partition("Sentinel-2 (s2): ")[2].partition("</svg>")[0]
+    cells = [
+        (float(x), float(y), int(days))
+        for x, y, days in re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"[^>]*><title>(\d+)</title>', first)
+    ]
+    expected = filled.one(
+        "SELECT count(DISTINCT obstime::date) FROM dias_catalogue, parcels WHERE ogc_fid = 1 AND card = 's2'"
+        " AND status = 'extracted' AND ST_Contains(footprint, parcels.wkb_geometry)"
+    )
+    assert {days for *_, days in cells} == {0, expected}
+    corner = {"west": min(x for x, *_ in cells), "south": max(y for _, y, _ in cells)}
+    assert [days for x, y, days in cells if (x, y) == (corner["west"], corner["south"])] == [expected]
+    assert [days for x, y, days in cells if (x, y) == (max(x for x, *_ in cells), min(y for _, y, _ in cells))] == [0]
+
+
+def test_throughput_is_that_of_the_log(filled: Workspace, page: Path) -> None:
+    for card, scenes, rows in filled.query(
+        "SELECT card, count(*), sum((SELECT sum(value::integer) FROM jsonb_each_text(rows_written)))"
+        " FROM extraction_log WHERE outcome IN ('extracted', 'no_parcels') GROUP BY 1"
+    ):
+        assert re.search(rf"\({card}\): {scenes:,} scenes, {rows:,} rows;", page.read_text())
+
+
 def test_seasons_are_those_of_the_rows(filled: Workspace, page: Path) -> None:
     charts = Reader(page).charts
     assert [chart["unit"] for chart in charts] == ["NDVI", "gamma0, dB", "coherence"] * 2
@@ -332,6 +358,16 @@ def test_a_table_that_is_too_large_to_be_walked_through(filled: Workspace) -> No
     content = (filled.cwd / "large.html").read_text()
     assert "python -m operations index" in content
     assert not Reader(filled.cwd / "large.html").charts
+
+
+def test_many_parcels(filled: Workspace) -> None:
+    """Of a large table, only some pages are looked at; here they may hold none of the parcels."""
+    filled.query("UPDATE pg_class SET reltuples = 1e6 WHERE oid = 'parcels'::regclass")
+    try:
+        assert filled.operate("report", "--out", "many.html", "--parcel", "1").code == 0
+    finally:
+        filled.query("ANALYZE parcels")
+    assert len(Reader(filled.cwd / "many.html").charts) == 3
 
 
 # In a browser

@@ -316,7 +316,7 @@ def test_a_table_with_rows_gets_no_partitions(workspace: Workspace) -> None:
     workspace.query("DROP TABLE IF EXISTS scene_source")
     outcome = workspace.operate("setup", "--partitioned")
     assert outcome.code == 0
-    made = ("scene_source", "signatures_wide", "signatures_observations", "extraction_progress")
+    made = ("scene_source", "scene_source_pkey", "signatures_wide", "signatures_observations", "extraction_progress")
     assert [line for line in everything(workspace) if line[0].split()[1] not in made] == before
 
 
