@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE, OPERATIONS = Path(extractors.__file__).parent, Path(operations.__file__).parent
 SQL_FILES = ("aoi", "attempts", "checks", "connection", "parcels", "places", "queue", "results", "slots", "tables")
 OPERATIONS_FILES = (
-    "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session", "setup",
-    "views",
+    "archive", "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session",
+    "setup", "views",
 )  # fmt: skip
 
 
