@@ -291,7 +291,7 @@ def test_rights(season: Workspace) -> None:
     role = f"reader_of_{season.database}"
     create_role(season, role)
     season.db_config["database"]["connection"] |= {"dbuser": role, "dbpasswd": PASSWORD}
-    season.query(f"GRANT CONNECT ON DATABASE {season.database} TO {role}")
+    season.query(f"GRANT CONNECT ON DATABASE {season.database} TO {role}; GRANT USAGE ON SCHEMA public TO {role}")
     try:
         season.query(f"GRANT SELECT ON aois, dias_catalogue, extraction_log, hists, parcels, signatures TO {role}")
         outcome = season.operate("backup", "--out", "season.dump")
