@@ -13,6 +13,7 @@ from psycopg2 import sql
 from extractors.config import TableName, parse_table_name
 from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
+from extractors.database.schema import Table
 from extractors.errors import ConfigurationError, one_line
 from operations.session import EarlyReader
 from operations.sql import statement
@@ -99,9 +100,13 @@ def read_contents(archive: Path) -> Contents:
         ) from error
 
 
-def relations(cursor: "PgCursor", reader: EarlyReader) -> list[Relation]:
+def tables_of(reader: EarlyReader) -> list[Table]:
+    """The tables of the configuration, checked, each in a transaction of its own."""
+    return [reader.catalogue, reader.aois, reader.parcels, reader.log, *reader.of_results.values()]
+
+
+def relations(cursor: "PgCursor", tables: Sequence[Table], reader: EarlyReader) -> list[Relation]:
     """What must stay together: all that there is of it. Raises ConfigurationError for what cannot be in an archive."""
-    tables = [reader.catalogue, reader.aois, reader.parcels, reader.log, *reader.of_results.values()]
     names = {table.name for table in tables if not table.absent}
     names |= {TableName(PLACES_TABLE, reader.catalogue.name.schema)}
     if not reader.log.absent:

@@ -13,7 +13,7 @@ from typing import IO, Any
 from extractors.database.connection import Database, scalar
 from extractors.errors import NO_ROOM, ConfigurationError, DiskFullError, ExtractionError, one_line
 from extractors.text import say
-from operations.archive import Contents, Relation, beside, extensions, relations, sums
+from operations.archive import Contents, Relation, beside, extensions, relations, sums, tables_of
 from operations.options import add_dry_run
 from operations.report import check_folder
 from operations.session import Session, session
@@ -44,14 +44,14 @@ def run(options: argparse.Namespace) -> int:
         reader = opened.reader()
         if reader.parcels.absent:
             raise ConfigurationError("there is nothing to save before parcels are there; import them")
-        reader.all()  # looks at each of them, in transactions of its own
+        tables = tables_of(reader)
         with opened.database.transaction("saving tables") as cursor:
             cursor.execute(statement("progress.begin"))
             cursor.execute(statement("archive.endure"))
             cursor.execute(statement("archive.about"))
             about: Any = cursor.fetchone()
             tools = find_tools(options, TOOL, about[2])
-            found = relations(cursor, reader)
+            found = relations(cursor, tables, reader)
             if options.dry_run:
                 for one in found:
                     say(f"would save {one}: {one.size / 1e6:.1f} MB")
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             try:
                 with _part(out) as part:
                     size = _dump(opened, tools, (found, snapshot), part)
-                    tables = [(one.schema, one.name) for one in found if one.kind in "rm"]
+                    with_rows = [(one.schema, one.name) for one in found if one.kind in "rm"]
                     contents = Contents(
                         made=str(about[0]),
                         database=about[1],
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
                         collation=about[5],
                         characters=about[6],
                         extensions=extensions(cursor, found),
-                        sums=sums(cursor, tables),
+                        sums=sums(cursor, with_rows),
                     )
                     with _part(beside(out)) as notes:
                         notes.write(contents.text().encode())
