@@ -20,6 +20,8 @@ VERBS: Mapping[str, str] = {
     "forecast": "estimate what a burst will take, and compare it with what it took",
     "report": "write a page of HTML: progress, a map, completeness, failures, throughput, seasons of parcels",
     "plot": "draw the season of one parcel",
+    "backup": "save all that must stay together, of one moment, while workers go on",
+    "verify": "restore a backup into a database of its own, compare it, and remove that",
 }
 
 

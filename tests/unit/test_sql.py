@@ -25,8 +25,8 @@ SQL_FILES = (
     "aoi", "attempts", "checks", "connection", "duplicates", "parcels", "places", "queue", "results", "slots", "tables",
 )  # fmt: skip
 OPERATIONS_FILES = (
-    "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session", "setup",
-    "views",
+    "archive", "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session",
+    "setup", "views",
 )  # fmt: skip
 
 
