@@ -407,9 +407,10 @@ class Queue:
             cursor.execute(gone, {"pids": array_literal(pids)})
             return int(scalar(cursor))
 
-    def published(self, scene: Scene) -> bool:
-        """Whether the scene's attempt has ended well: the answer to its COMMIT may have been lost on the way."""
-        return self._attempts.outcome(scene) in {"extracted", "no_parcels", SUPERSEDED}
+    def published(self, scene: Scene) -> Outcome | None:
+        """How the scene's attempt has ended, if that is well: the answer to its COMMIT may have been lost on the way."""
+        kind, reason = self._attempts.outcome(scene)
+        return Outcome(kind, kind, reason) if kind in {"extracted", "no_parcels", SUPERSEDED} else None
 
     def give_back(self, scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Say in catalogue and log how a claim ended that wrote nothing; in a new session if ours broke.
