@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from psycopg2 import sql
-from psycopg2.errors import ForeignKeyViolation, QueryCanceled
+from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
 
 from extractors import failpoints
 from extractors.config import DatabaseFile
@@ -344,6 +344,8 @@ class Queue:
         except DatabaseUnavailableError as error:
             if isinstance(error.__cause__, QueryCanceled):
                 raise TooSlowError(self._what_is_slow(error.__cause__)) from error
+            if isinstance(error.__cause__, LockNotAvailable):
+                self._refuse_strangers_to_siblings(scene, error)
             raise
         failpoints.reach("committed")
         if written.kept:
@@ -379,6 +381,19 @@ class Queue:
             counts.settings |= self._tables.other_results
             self._finish(cursor, scene, outcome, counts)
         return _Written(outcome, kept[RESULTS], superseded)
+
+    def _refuse_strangers_to_siblings(self, scene: Scene, error: DatabaseUnavailableError) -> None:
+        """Raise LockedError if it is a session that works on no scene which keeps this one from being published."""
+        if self._duplicates is None:
+            return
+        with self._database.transaction("looking at locks") as cursor:
+            holders = self._duplicates.strangers(cursor, scene)
+        if holders:
+            shown = "; ".join(f"{user} from {address}, process {pid}" for user, address, pid in holders[:SHOWN_LOCKS])
+            raise LockedError(
+                f"the siblings of {scene.reference} are locked by {len(holders)} sessions that are no workers ({shown}); "
+                "end these sessions, and keep their users out of this database"
+            ) from error
 
     def _finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> None:
         """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""

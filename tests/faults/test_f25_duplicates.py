@@ -1,9 +1,9 @@
 """F25: several products of one observation, of which only the newest is to stay.
 
 Injected: kill -9 at each step between the rows of one and those of the other, in both orders of arrival; two workers at
-siblings at once, each in turn a moment earlier; a lost answer to a COMMIT; many workers, and newer products that turn up meanwhile. Asserted,
-besides the rows at the end: a reader that looks all the time sees the whole rows of one of them, never both, and never
-none once there were some.
+siblings at once, each in turn a moment earlier; many workers, and newer products that turn up meanwhile; a lost answer
+to the COMMIT of one that gives way. Asserted, besides the rows at the end: a reader that looks all the time sees the
+whole rows of one of them, never both, and never none once there were some.
 """
 
 from __future__ import annotations
