@@ -232,12 +232,13 @@ def make_ten_bands(folder: Path) -> Path:
         return root
     shutil.rmtree(root, ignore_errors=True)
     rows, columns = SHAPES["s2"]
-    made = {"B02": _reflectance(0, (rows, columns)), "B05": _reflectance(1, (rows // 2, columns // 2))}
+    originals = {"10m": "B02", "20m": "B05"}
+    made = {"B02_10m": _reflectance(0, (rows, columns)), "B05_20m": _reflectance(1, (rows // 2, columns // 2))}
     keys = products.write_s2(root, REFERENCES["s2"], made, GRID)
     for band in TEN_BANDS:
-        original = "B05" if resolution(band) == "20m" else "B02"
+        original = originals[resolution(band)]
         if band != original:
-            path = root / keys[original]
+            path = root / keys[f"{original}_{resolution(band)}"]
             os.link(path, path.with_name(path.name.replace(f"_{original}_", f"_{band}_")))
     done.touch()
     return root

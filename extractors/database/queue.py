@@ -391,8 +391,8 @@ class Queue:
         if holders:
             shown = "; ".join(f"{user} from {address}, process {pid}" for user, address, pid in holders[:SHOWN_LOCKS])
             raise LockedError(
-                f"the siblings of {scene.reference} are locked by {len(holders)} sessions that are no workers ({shown}); "
-                "end these sessions, and keep their users out of this database"
+                f"the siblings of {scene.reference} are locked by {len(holders)} sessions that are no workers "
+                f"({shown}); end these sessions, and keep their users out of this database"
             ) from error
 
     def _finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> None:
@@ -423,7 +423,7 @@ class Queue:
             return int(scalar(cursor))
 
     def published(self, scene: Scene) -> Outcome | None:
-        """How the scene's attempt has ended, if that is well: the answer to its COMMIT may have been lost on the way."""
+        """How the scene's attempt has ended, if well: the answer to its COMMIT may have been lost on the way."""
         kind, reason = self._attempts.outcome(scene)
         return Outcome(kind, kind, reason) if kind in {"extracted", "no_parcels", SUPERSEDED} else None
 
