@@ -5,6 +5,7 @@ decoding the scene's JPEG 2000 files with the same number of cores, and COPY of 
 With `--store-rate`: how much of a slow store's download is hidden behind the work on what has arrived.
 With `--against`: processor seconds beside those of another checkout's worker, in turn.
 With `--more`: processor seconds with histograms, statistics of clear pixels and NDVI beside those without, in turn.
+With `--bands ten`: a product of ten bands, and processor seconds beside those of decoding its files alone, in turn.
 With `--growth`: how the time grows with the number of parcels and with the share of the image that the AOI covers.
 """
 
@@ -16,7 +17,19 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.slow_store import slowed
-from benchmarks.stage import BANDS, HECTARES, ROOT, SHAPES, Run, Stage, decode_seconds, make_product, stage
+from benchmarks.stage import (
+    BANDS,
+    HECTARES,
+    ROOT,
+    SHAPES,
+    TEN_BANDS,
+    Run,
+    Stage,
+    decode_seconds,
+    make_product,
+    make_ten_bands,
+    stage,
+)
 from extractors.runtime.cores import keep_libraries_single_threaded
 
 NUMBERS = (1_000, 10_000, 100_000, 300_000, 1_000_000)
@@ -30,7 +43,7 @@ def main() -> int:
     parser.add_argument(
         "--parcels", type=int, default=300_000, help=f"number of parcels, of {HECTARES:g} ha while they fit"
     )
-    parser.add_argument("--bands", nargs="+", help="some of the CARD's bands (default: all)")
+    parser.add_argument("--bands", nargs="+", help="some of the CARD's bands (default: all), or `ten`")
     parser.add_argument("--aoi-share", type=float, default=1.0, help="part of the image's area that the AOI covers")
     parser.add_argument("--engine", default="scanline")
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
@@ -44,16 +57,21 @@ def main() -> int:
     parser.add_argument("--growth", type=Path, metavar="PNG", help="measure how the time grows, and draw it")
     options = parser.parse_args()
     keep_libraries_single_threaded()  # for the floor, as a worker does
-    bands = options.bands or list(BANDS[options.card])
+    ten = options.bands == ["ten"]
+    if ten and options.card != "s2":
+        parser.error("only s2 has ten bands")
+    bands = list(TEN_BANDS) if ten else options.bands or list(BANDS[options.card])
     with tempfile.TemporaryDirectory(prefix="products-") as temporary:
         folder = options.products or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         print(f"making the product in {folder} ...", file=sys.stderr)
-        product = make_product(options.card, folder)
+        product = make_ten_bands(folder) if ten else make_product(options.card, folder)
         with stage(options.card, product) as scene:
             rows, columns = SHAPES[options.card]
             print(f"{options.card}, {columns} x {rows} pixels, bands {' '.join(bands)}; {options.cores} cores")
-            if options.growth:
+            if ten:
+                measure_processor(scene, product, bands, options)
+            elif options.growth:
                 grow(scene, bands, options.cores, options.growth)
             elif options.more:
                 add_more(scene, bands, options)
@@ -76,7 +94,7 @@ def measure(scene: Stage, product: Path, bands: list[str], options: argparse.Nam
         run = scene.run(bands, "--engine", options.engine, extraction={"cores": options.cores})
         runs.append(run)
         count, copy = scene.seconds_of_copy()
-        decode = decode_seconds(product, options.cores) if options.card == "s2" else 0.0
+        decode, _ = decode_seconds(product, options.cores) if options.card == "s2" else (0.0, 0.0)
         text = f"worker {run.wall:6.1f} s wall, {run.processor:6.1f} s processor, {run.peak_megabytes:7.0f} MB peak"
         steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in run.log["seconds"].items())
         text += f" | {steps} | {count:,} rows"
@@ -92,6 +110,25 @@ def measure(scene: Stage, product: Path, bands: list[str], options: argparse.Nam
         f"median {wall:.1f} s, highest peak {peak:.0f} MB"
         + (f", median ratio {statistics.median(ratios):.2f}" if ratios else "")
     )
+
+
+def measure_processor(scene: Stage, product: Path, bands: list[str], options: argparse.Namespace) -> None:
+    """The worker, with its default memory, and decoding the same files alone in turn, `--runs` pairs: processor
+    seconds, and their ratio."""
+    scene.put_parcels(options.parcels)
+    scene.put_aoi(options.aoi_share)
+    ratios = []
+    for _ in range(options.runs):
+        run = scene.run(bands, "--engine", options.engine, extraction={"cores": options.cores})
+        wall, processor = decode_seconds(product, options.cores)
+        ratios.append(run.processor / processor)
+        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in run.log["seconds"].items())
+        print(
+            f"worker {run.processor:6.1f} s processor, {run.wall:6.1f} s wall, {run.peak_megabytes:5.0f} MB peak"
+            f" | {steps} | decoding alone {processor:6.1f} s processor, {wall:6.1f} s wall | ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median ratio of {options.runs} pairs {statistics.median(ratios):.3f}")
 
 
 def compare(scene: Stage, bands: list[str], options: argparse.Namespace) -> None:

@@ -25,7 +25,8 @@ from benchmarks.fields import fields
 from demo import products, tables
 from demo.products import Grid
 from demo.servers import Postgis, S3Server
-from extractors.model import BandFile, ImageFormat
+from extractors.labels import resolution
+from extractors.model import BandFile, ImageFormat, Limits
 from extractors.raster.bands import scene_bands
 from extractors.raster.integrity import JPEG2000
 
@@ -41,6 +42,10 @@ REFERENCES = {
 # (rows, columns) at 10 m: a Sentinel-2 tile, and the terrain-corrected frame of a real CARD-BS product.
 SHAPES = {"s2": (10_980, 10_980), "bs": (21_848, 29_004)}
 BANDS = {"s2": ("B04", "B08", "SCL"), "bs": ("VV", "VH")}
+# All bands of Sentinel-2 at 10 m and 20 m that have reflectances.
+TEN_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+# For decoding whole tiles of any number of bands.
+ENOUGH_MEMORY = 16_000_000_000
 DATABASE, BUCKET = "benchmark", "benchmark"
 
 
@@ -218,6 +223,27 @@ def make_product(card: str, folder: Path) -> Path:
     return root
 
 
+def make_ten_bands(folder: Path) -> Path:
+    """The same for a Sentinel-2 product of ten bands: one file at 10 m and one at 20 m, which the other bands have
+    under names of their own. (What it takes to decode and to compute them is as if they differed.)"""
+    root = folder / "s2-ten"
+    done = folder / "s2-ten.done"
+    if done.exists():
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    rows, columns = SHAPES["s2"]
+    originals = {"10m": "B02", "20m": "B05"}
+    made = {"B02_10m": _reflectance(0, (rows, columns)), "B05_20m": _reflectance(1, (rows // 2, columns // 2))}
+    keys = products.write_s2(root, REFERENCES["s2"], made, GRID)
+    for band in TEN_BANDS:
+        original = originals[resolution(band)]
+        if band != original:
+            path = root / keys[f"{original}_{resolution(band)}"]
+            os.link(path, path.with_name(path.name.replace(f"_{original}_", f"_{band}_")))
+    done.touch()
+    return root
+
+
 def _reflectance(seed: int, shape: tuple[int, int]) -> NDArray[np.uint16]:
     """Digital numbers with the compressed size of a full land tile (100 MB a band): field-sized patches and noise of
     25 DN, and 14 % without data."""
@@ -243,13 +269,15 @@ def _backscatter(seed: int) -> NDArray[np.float32]:
     return image
 
 
-def decode_seconds(product: Path, cores: int) -> float:
-    """Seconds to decode all JPEG 2000 files of a product with so many threads, tile by tile, into memory."""
+def decode_seconds(product: Path, cores: int) -> tuple[float, float]:
+    """Wall and processor seconds to decode all JPEG 2000 files of a product with so many threads, tile by tile, into
+    memory."""
     files = [BandFile(path.stem, str(path.relative_to(product))) for path in sorted(product.rglob("*.jp2"))]
-    with scene_bands(files, product, ImageFormat(JPEG2000, 0)) as bands, ThreadPoolExecutor(cores) as pool:
+    limits = Limits(cores, ENOUGH_MEMORY)
+    with scene_bands(files, product, ImageFormat(JPEG2000, 0), limits) as bands, ThreadPoolExecutor(cores) as pool:
         grids = bands.grids()
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         running = [pool.submit(tile) for group in grids for tiles, _ in group.all_tiles() for tile in tiles]
         for done in running:
             done.result()
-        return time.perf_counter() - started
+        return time.perf_counter() - started, time.process_time() - before

@@ -125,7 +125,7 @@ def give_back(
         outcome = replace(outcome, retry_after=settings.retry_pause_seconds)
     try:
         ours = resources.queue.give_back(scene, outcome, counts)
-        published = not ours and resources.queue.published(scene)
+        published = None if ours else resources.queue.published(scene)
     except ExtractionError as second:
         log.debug("while giving it back:", exc_info=second)
         resources.queue.settle_later(scene, outcome, counts)
@@ -133,8 +133,9 @@ def give_back(
         return outcome_of(type(second)(reason), scene.attempt, settings)
     failpoints.reach("released")
     if published:
-        log.warning("its rows are written, though the database's answer was lost (%s)", outcome.reason)
-        return Outcome("extracted", "extracted", counts.in_words())
+        done = "its rows are written" if published.kind == "extracted" else f"{published.kind}: {published.reason}"
+        log.warning("%s, though the database's answer was lost (%s)", done, outcome.reason)
+        return published
     traceback = error if resources.options.verbose and not isinstance(cause, Stopped) else None
     if not ours:
         log.warning("somebody else has set its status meanwhile, which stays")

@@ -78,12 +78,12 @@ class Attempts:
             cursor.execute(statement("attempts.not_lost", **self._names), values)
             return False
 
-    def outcome(self, scene: Scene) -> str | None:
-        """What the log says of how a scene's attempt ended; None while it has not."""
+    def outcome(self, scene: Scene) -> tuple[str | None, str]:
+        """What the log says of how a scene's attempt ended, and why; None while it has not."""
         with self._database.transaction("reading the log") as cursor:
             cursor.execute(statement("attempts.outcome", **self._names), _ours(scene))
-            ended: str | None = scalar(cursor)
-        return ended
+            kind, reason = cursor.fetchone() or (None, None)
+        return kind, reason or ""
 
     def lose(self, cursor: "PgCursor", obsid: int, ours: bool, most_attempts: int) -> set[str | None]:
         """End the attempts at a scene whose workers have died; the statuses that the scene should have then. ours: it

@@ -102,6 +102,12 @@ class Duplicates:
         cursor.execute(statement("duplicates.lock", datatake=datatake), {"reference": scene.reference})
         failpoints.reach("siblings_locked")
 
+    def strangers(self, cursor: "PgCursor", scene: Scene) -> list[tuple[str, str, int]]:
+        """Who holds that lock without working on any scene: user, address, process."""
+        datatake = statement("duplicates.datatake", product=sql.Placeholder("reference"))
+        cursor.execute(statement("duplicates.strangers", datatake=datatake), {"reference": scene.reference})
+        return cursor.fetchall()
+
     def replace(self, cursor: "PgCursor", scene: Scene, pids: "array[int]") -> list[Sibling]:
         """Put a scene whose rows are written into the place of its older siblings, whose rows go as those of an earlier
         extraction of its own would. Returns those that are superseded now."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from psycopg2 import sql
-from psycopg2.errors import ForeignKeyViolation, QueryCanceled
+from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
 
 from extractors import failpoints
 from extractors.config import DatabaseFile
@@ -344,6 +344,8 @@ class Queue:
         except DatabaseUnavailableError as error:
             if isinstance(error.__cause__, QueryCanceled):
                 raise TooSlowError(self._what_is_slow(error.__cause__)) from error
+            if isinstance(error.__cause__, LockNotAvailable):
+                self._refuse_strangers_to_siblings(scene, error)
             raise
         failpoints.reach("committed")
         if written.kept:
@@ -380,6 +382,19 @@ class Queue:
             self._finish(cursor, scene, outcome, counts)
         return _Written(outcome, kept[RESULTS], superseded)
 
+    def _refuse_strangers_to_siblings(self, scene: Scene, error: DatabaseUnavailableError) -> None:
+        """Raise LockedError if it is a session that works on no scene which keeps this one from being published."""
+        if self._duplicates is None:
+            return
+        with self._database.transaction("looking at locks") as cursor:
+            holders = self._duplicates.strangers(cursor, scene)
+        if holders:
+            shown = "; ".join(f"{user} from {address}, process {pid}" for user, address, pid in holders[:SHOWN_LOCKS])
+            raise LockedError(
+                f"the siblings of {scene.reference} are locked by {len(holders)} sessions that are no workers "
+                f"({shown}); end these sessions, and keep their users out of this database"
+            ) from error
+
     def _finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> None:
         """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""
         if not self._attempts.finish(cursor, scene, outcome, counts):
@@ -407,9 +422,10 @@ class Queue:
             cursor.execute(gone, {"pids": array_literal(pids)})
             return int(scalar(cursor))
 
-    def published(self, scene: Scene) -> bool:
-        """Whether the scene's attempt has ended well: the answer to its COMMIT may have been lost on the way."""
-        return self._attempts.outcome(scene) in {"extracted", "no_parcels", SUPERSEDED}
+    def published(self, scene: Scene) -> Outcome | None:
+        """How the scene's attempt has ended, if well: the answer to its COMMIT may have been lost on the way."""
+        kind, reason = self._attempts.outcome(scene)
+        return Outcome(kind, kind, reason) if kind in {"extracted", "no_parcels", SUPERSEDED} else None
 
     def give_back(self, scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Say in catalogue and log how a claim ended that wrote nothing; in a new session if ours broke.

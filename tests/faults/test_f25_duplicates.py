@@ -1,9 +1,9 @@
 """F25: several products of one observation, of which only the newest is to stay.
 
 Injected: kill -9 at each step between the rows of one and those of the other, in both orders of arrival; two workers at
-siblings at once, each in turn a moment earlier; many workers, and newer products that turn up meanwhile. Asserted,
-besides the rows at the end: a reader that looks all the time sees the whole rows of one of them, never both, and never
-none once there were some.
+siblings at once, each in turn a moment earlier; many workers, and newer products that turn up meanwhile; a lost answer
+to the COMMIT of one that gives way. Asserted, besides the rows at the end: a reader that looks all the time sees the
+whole rows of one of them, never both, and never none once there were some.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 from tests.faults import checker
 from tests.faults.acts import APPLICATION, Gate, has_ended
 from tests.faults.conftest import MakeSeason
+from tests.faults.network import TcpProxy
 from tests.faults.season import PARCELS, ROWS, Season
 from tests.support.running import Running, wait_until
 
@@ -204,6 +205,30 @@ def test_f25_two_workers_publish_siblings_at_once(season: Season, earlier: str) 
     check(season, [pair])
     assert ("superseded: scene" in outcomes["old"].stderr) == (earlier == "new")
     assert season.outcomes(old) == (["superseded"] if earlier == "new" else ["extracted", "superseded"])
+
+
+def test_f25_answer_lost_when_it_gives_way(season: Season, way: TcpProxy) -> None:
+    """The COMMIT that says the older one is superseded arrives, and the answer is lost: the worker does not say that
+    there are rows of it.
+
+    Without: journal_lookup
+    """
+    (old,) = season.scenes["s2"]
+    gate = Gate(season.workspace.folder, "publish_begin", "before_commit")
+    worker = run_scene(season, old, **gate.env)
+    gate.wait(worker)
+    pair = Pair(old, add_newer(season, old))
+    assert run_scene(season, pair.new).wait().code == 0
+    gate.open()
+    gate.wait(worker)
+    loss = way.lose_commit("after")
+    gate.open()
+    outcome = worker.wait()
+    assert loss.happened.is_set(), "the worker sent no COMMIT"
+    assert (outcome.code, outcome.errors) == (0, []), outcome.stderr
+    assert f"superseded: scene {pair.new} " in outcome.stderr
+    assert "rows are written" not in outcome.stderr
+    check(season, [pair])
 
 
 def waits_for_a_lock(season: Season) -> bool:

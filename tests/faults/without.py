@@ -135,7 +135,7 @@ def one_transaction() -> None:
 
 def journal_lookup() -> None:
     """An unanswered COMMIT counts as failed."""
-    put(Queue, published=lambda *_: False)
+    put(Queue, published=lambda *_: None)
 
 
 def failure_classes() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import pytest
 import shapely
 
 from extractors.database.queue import Queue
+from extractors.database.results import Rows
+from extractors.errors import LockedError, OutageError
 from extractors.model import Outcome, ParcelCounts, Scene
 from tests.integration.conftest import AOI, MORNING, Ground
 
@@ -218,6 +221,27 @@ def test_it_is_superseded_in_the_claim_and_the_next_scene_taken(newest: Ground) 
     # Nothing but the scene that it took is locked.
     locks = "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database"
     assert newest.query(f"{locks} WHERE datname = current_database())") == [(other,)]
+
+
+@pytest.mark.parametrize("stranger", [True, False])
+def test_whoever_keeps_siblings_from_being_published_is_named_unless_it_is_a_worker(
+    newest: Ground, tmp_path: Path, stranger: bool
+) -> None:
+    scene = newest.add_scene(reference=NEW)
+    queue = newest.worker(lock_timeout="100ms").queue
+    claimed = taken(queue)
+    other = newest.connect()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1128418563, hashtext('S2A_MSIL2A_20200401T100031_R122_T33TWM'))")
+        if not stranger:
+            cursor.execute("SELECT pg_advisory_lock(1128418561, %s)", (scene + 1,))
+    with Rows(tmp_path, 0) as rows, pytest.raises(OutageError) as caught:
+        queue.publish(claimed, DONE, ParcelCounts(), rows)
+    named = f"process {other.info.backend_pid})" in str(caught.value)
+    assert (isinstance(caught.value, LockedError), named) == (stranger, stranger)
+    other.close()
+    with Rows(tmp_path, 0) as rows:
+        assert queue.publish(claimed, DONE, ParcelCounts(), rows).kind == "extracted"
 
 
 def test_not_while_a_worker_is_at_it(newest: Ground) -> None:

@@ -35,8 +35,8 @@ WHERE id = %(obsid)s AND status = 'inprogress'
   AND NOT EXISTS (SELECT FROM {log} later WHERE later.obsid = %(obsid)s AND later.run_id > %(run_id)s)
 
 -- :outcome
--- How an attempt ended; NULL while it has not.
-SELECT outcome FROM {log} WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s
+-- How an attempt ended, and why; NULL while it has not.
+SELECT outcome, detail FROM {log} WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s
 
 -- :lose
 -- Ends the attempts at a scene whose workers have died.

@@ -114,6 +114,19 @@ FOR NO KEY UPDATE OF d
 -- siblings' names share.
 SELECT pg_advisory_xact_lock(1128418563, hashtext({datatake}))
 
+-- :strangers
+-- Sessions that hold the siblings' lock of this scene and work on none, as every worker does that publishes: user, address,
+-- process.
+SELECT coalesce(quote_ident(a.usename), 'somebody'), coalesce(host(a.client_addr), 'an address that is not shown'), l.pid
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1128418563
+  AND l.objid = hashtext({datatake})::oid
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND NOT EXISTS (SELECT FROM pg_locks scene
+                  WHERE scene.locktype = 'advisory' AND scene.granted AND scene.objsubid = 2
+                    AND scene.classid = 1128418561 AND scene.pid = l.pid)
+ORDER BY l.pid
+
 -- :set_status
 -- Says that a newer sibling has taken a scene's place.
 UPDATE {catalogue} SET status = 'superseded' WHERE id = %(obsid)s
