@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from demo import plots, report
+from demo.accounts import check_accounts
 from demo.camera import write_products
 from demo.landscape import make_landscape
 from demo.products import upload
@@ -95,7 +96,10 @@ def run(keep: bool) -> None:
         remaining = report.not_extracted(database)
         if remaining:
             raise DemoError("not every scene was extracted:\n" + "\n".join(f"    {line}" for line in remaining))
-        step("all scenes extracted")
+        accounts, wrong = check_accounts(database)
+        if wrong:
+            raise DemoError("accounts that do not balance:\n" + "\n".join(f"    {line}" for line in wrong))
+        step(f"all scenes extracted; selected = rows + reasons in all {accounts} accounts (scene x band x table)")
 
         print("\n" + report.as_text(report.summarise(database)) + "\n")
         pictures = plots.draw_all(database, OUTPUT)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from demo import products, season
 from demo.landscape import Landscape
-from demo.scenes import GRID, SHAPE, SHAPE_20M, Scene
+from demo.metadata import all_bands, metadata
+from demo.scenes import GRID, OFFSET, SHAPE, SHAPE_20M, Scene
 from demo.textures import beyond_swath, blurred, clouds, halved, smooth_noise
 
 Floats = npt.NDArray[np.float32]
@@ -45,7 +46,15 @@ class Camera:
         rng = np.random.default_rng([self._seed, 3, ord(scene.card[0]), scene.number])
         day = season.on_day(self._landscape, scene.day)
         if scene.card == "s2":
-            products.write_s2(root, scene.reference, self._optical(day, scene, rng), GRID)
+            told = metadata(
+                "05.00" if scene.reprocessed else "03.00",
+                all_bands(OFFSET) if scene.reprocessed else None,
+                start=f"{scene.obstime:%Y-%m-%dT%H:%M:%S}.024Z",
+                outline=GRID.outline(SHAPE),
+            )
+            collection = "L2A_N0500" if scene.reprocessed else "L2A"
+            bands = self._optical(day, scene, rng)
+            products.write_s2(root, scene.reference, bands, GRID, collection=collection, metadata=told)
         elif scene.card == "bs":
             products.write_bs(root, scene.reference, scene.obstime, self._gamma0(day, scene, rng), GRID)
         else:
@@ -76,6 +85,8 @@ class Camera:
         classes[halved(shadow) > 0.35] = SCL_SHADOW
         for limit, cloud in ((0.08, SCL_CIRRUS), (0.3, SCL_CLOUD_MEDIUM), (0.6, SCL_CLOUD_HIGH)):
             classes[thick_20m > limit] = cloud
+        if scene.reprocessed:
+            bands = {band: values + np.uint16(-OFFSET) for band, values in bands.items()}
         if scene.swath_edge:
             outside = beyond_swath(SHAPE_20M, 0.14, 0.22)
             classes[outside] = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ import numpy.typing as npt
 from psycopg2 import sql
 
 from demo.landscape import CROPS
-from demo.scenes import YEAR
-from demo.stage import PARCEL_TABLE, results_table
+from demo.scenes import REPROCESSED_FROM, YEAR
+from demo.stage import HISTS, NDVI, PARCEL_TABLE, results_table
 
 mpl.use("Agg")  # no display is needed
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection
 
 Floats = npt.NDArray[np.float64]
+Dates = dict[datetime, tuple[bool, dict[str, float]]]  # whether it is clear there, and the offset of each band
 
-CLEAR_SC = (4.0, 6.0)  # a mean scene class in this half-open range: vegetation, bare soil
+CLOUDY_CLASSES = ("3", "8", "9", "10")  # shadow, clouds, cirrus
+MOST_CLOUDS = 0.1  # share of a parcel's pixels in these classes beyond which a date is cloudy
 COLOURS = {"B4": "#c0392b", "B8": "#7b4aa8", "NDVI": "#2e7d32", "VV": "#1f5fa8", "VH": "#d17a00"}
 EPOCH = datetime(1970, 1, 1).toordinal()  # matplotlib counts days from here
 
@@ -38,11 +41,17 @@ EPOCH = datetime(1970, 1, 1).toordinal()  # matplotlib counts days from here
 PARCELS_SQL = """
 SELECT DISTINCT ON (p.crop) p.ogc_fid, p.crop, ST_Area(p.wkb_geometry) / 1e4
 FROM {parcels} p
-JOIN (SELECT pid, count(*) AS seen, count(*) FILTER (WHERE mean >= 4 AND mean < 6) AS clear
-      FROM {s2} WHERE trim(band) = 'SC' GROUP BY pid) AS optical ON optical.pid = p.ogc_fid
+JOIN (SELECT pid, count(*) AS seen, count(*) FILTER (WHERE NOT hist ?| %(cloudy)s) AS clear
+      FROM (SELECT pid, hist::jsonb FROM {hists}) AS one GROUP BY pid) AS optical ON optical.pid = p.ogc_fid
 JOIN (SELECT pid, count(*) AS seen FROM {bs} GROUP BY pid) AS radar ON radar.pid = p.ogc_fid
 ORDER BY p.crop, optical.clear >= 9 DESC, radar.seen DESC, optical.seen DESC,
          abs(ST_Area(p.wkb_geometry) - 5e4)"""
+
+# By date: the parcel's pixels in each scene class, and the offset that was added to each band.
+DATES_SQL = """
+SELECT c.obstime, h.hist::jsonb, l.settings -> 'harmonised' -> 'offsets'
+FROM {hists} h JOIN dias_catalogue c ON c.id = h.obsid
+JOIN extraction_log l ON l.obsid = h.obsid AND l.outcome = 'extracted' WHERE h.pid = %s"""
 
 SERIES_SQL = """
 SELECT c.obstime, trim(s.band), s.mean, s.p25, s.p75
@@ -77,7 +86,8 @@ def draw_all(database: connection, folder: Path) -> list[Path]:
     parcels = _typical_parcels(database)
     paths = []
     with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        for card, draw in (("s2", _draw_s2), ("bs", _draw_bs), ("c6", _draw_c6)):
+        dates = [_read_dates(database, parcel) for parcel in parcels]
+        for card, draw in (("s2", partial(_draw_s2, dates=dates)), ("bs", _draw_bs), ("c6", _draw_c6)):
             series = [_read(database, card, parcel) for parcel in parcels]
             figure = draw(parcels, series)
             paths.append(folder / f"{card}.png")
@@ -87,10 +97,10 @@ def draw_all(database: connection, folder: Path) -> list[Path]:
 
 
 def _typical_parcels(database: connection) -> list[Parcel]:
-    tables = {"parcels": PARCEL_TABLE, "s2": results_table("s2"), "bs": results_table("bs")}
+    tables = {"parcels": PARCEL_TABLE, "hists": HISTS, "bs": results_table("bs")}
     identifiers = {key: sql.Identifier(table) for key, table in tables.items()}
     with database, database.cursor() as cursor:
-        cursor.execute(sql.SQL(PARCELS_SQL).format(**identifiers))
+        cursor.execute(sql.SQL(PARCELS_SQL).format(**identifiers), {"cloudy": list(CLOUDY_CLASSES)})
         found = [Parcel(*row) for row in cursor]
     return sorted(found, key=lambda parcel: CROPS.index(parcel.crop))
 
@@ -109,22 +119,47 @@ def _read(database: connection, card: str, parcel: Parcel) -> dict[str, Series]:
     }
 
 
-def _draw_s2(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]]) -> Figure:
+def _read_dates(database: connection, parcel: Parcel) -> Dates:
+    with database, database.cursor() as cursor:
+        cursor.execute(sql.SQL(DATES_SQL).format(hists=sql.Identifier(HISTS)), (parcel.number,))
+        return {time: (_is_clear(hist), offsets) for time, hist, offsets in cursor}
+
+
+def _is_clear(hist: dict[str, int]) -> bool:
+    return sum(hist.get(number, 0) for number in CLOUDY_CLASSES) <= MOST_CLOUDS * sum(hist.values())
+
+
+def _draw_s2(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]], dates: Sequence[Dates]) -> Figure:
+    """Reflectance and NDVI. Dashed: of the numbers in the files, which is what was extracted less the offsets."""
     size = (12, 2.35 * len(parcels) + 1)
     figure, axes = plt.subplots(len(parcels), 2, figsize=size, sharex=True, sharey="col", layout="constrained")
-    for (left, right), parcel, bands in zip(axes, parcels, series, strict=True):
-        times, classes = bands["SC"].times, bands["SC"].values[:, 0]
-        clear = (classes >= CLEAR_SC[0]) & (classes < CLEAR_SC[1])
+    for (left, right), parcel, bands, known in zip(axes, parcels, series, dates, strict=True):
+        times = bands["B4"].times
+        clear = np.array([known[time][0] for time in times])
+        raw = {
+            band: bands[band].values[:, 0] - np.array([known[time][1][band] for time in times]) for band in ("B8", "B4")
+        }
         for band, label in (("B8", "B8 near infrared"), ("B4", "B4 red")):
+            _draw_raw(left, times, raw[band] / 1e4, clear)
             _draw_series(left, Series(times, bands[band].values / 1e4), COLOURS[band], label, clear)
-        red, infrared = bands["B4"].values[:, 0], bands["B8"].values[:, 0]
-        ndvi = Series(times, ((infrared - red) / (infrared + red))[:, None])
-        _draw_series(right, ndvi, COLOURS["NDVI"], "NDVI of the means", clear)
+        _draw_raw(right, times, (raw["B8"] - raw["B4"]) / (raw["B8"] + raw["B4"]), clear)
+        _draw_series(right, bands[NDVI], COLOURS["NDVI"], "NDVI of each pixel", clear)
         left.set_title(parcel.title, loc="left", fontweight="bold")
-        left.set(ylabel="reflectance (DN / 10000)", ylim=(0, 0.8))
-        right.set(ylabel="NDVI", ylim=(0, 1))
+        left.set(ylabel="reflectance", ylim=(0, 0.9))
+        right.set(ylabel="NDVI", ylim=(0, 1.1))
+        for panel in (left, right):
+            panel.axvline(np.datetime64(REPROCESSED_FROM, "s"), color="#909090", lw=0.8)
+            panel.annotate(
+                "baseline 05.00", (np.datetime64(REPROCESSED_FROM, "s"), 1), (3, -9), fontsize=7.5, color="#606060",
+                xycoords=("data", "axes fraction"), textcoords="offset points",
+            )  # fmt: skip
     _finish(figure, list(axes.flat), f"Sentinel-2 level 2A, {YEAR}: mean and p25-p75 of the pixels of a parcel")
     return figure
+
+
+def _draw_raw(axes: Axes, times: Sequence[datetime], values: Floats, clear: npt.NDArray[np.bool_]) -> None:
+    moments = np.array(times, dtype="datetime64[s]")
+    axes.plot(moments[clear], values[clear], "--", color="#505050", lw=1, label="of raw numbers, without the offset")
 
 
 def _draw_bs(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]]) -> Figure:
@@ -187,7 +222,6 @@ def _finish(figure: Figure, panels: Sequence[Axes], title: str) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if any(label.startswith("NDVI") for label in entries):
-        low, high = CLEAR_SC
-        cloudy = f"open circles: clouds or shadow (mean SC not within {low:.0f} to {high:.0f})"
+        cloudy = f"open circles: over {MOST_CLOUDS:.0%} of the pixels are clouds or shadow"
         entries[cloudy] = Line2D([], [], ls="", marker="o", mfc="none", mec="#606060", ms=5)
     figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), frameon=False)

@@ -49,13 +49,17 @@ class Grid:
         return Grid(self.epsg, self.left, self.top, pixel)
 
     def footprint(self, shape: tuple[int, int]) -> str:
-        """The four corners of `shape` (rows, columns) pixels as a WKT polygon in EPSG:4326, x = longitude."""
+        """The outline of `shape` (rows, columns) pixels as a WKT polygon in EPSG:4326, x = longitude."""
+        corners = ", ".join(f"{x:.7f} {y:.7f}" for x, y in self.outline(shape))
+        return f"POLYGON(({corners}))"
+
+    def outline(self, shape: tuple[int, int]) -> list[tuple[float, float]]:
+        """The four corners of `shape` (rows, columns) pixels in EPSG:4326, longitude first; the first one again."""
         right, bottom = self.left + shape[1] * self.pixel, self.top - shape[0] * self.pixel
         xs = [self.left, right, right, self.left, self.left]
         ys = [self.top, self.top, bottom, bottom, self.top]
         longitudes, latitudes = transform(CRS.from_epsg(self.epsg), CRS.from_epsg(4326), xs, ys)[:2]
-        corners = ", ".join(f"{x:.7f} {y:.7f}" for x, y in zip(longitudes, latitudes, strict=True))
-        return f"POLYGON(({corners}))"
+        return list(zip(longitudes, latitudes, strict=True))
 
 
 def write_s2(
@@ -67,12 +71,13 @@ def write_s2(
     collection: str = "L2A",
     safe: bool = True,
     prefixed: bool = False,
+    metadata: bytes | None = None,
 ) -> dict[str, str]:
     """Write the bands of a Sentinel-2 level 2A product as lossless JP2; returns band -> key.
 
     Bands (DN, 1-32767, uint16) lie on `grid10`, SCL (classes 0-11, uint8) has the same corner and twice the pixel;
     `B02_20m`, `B01_60m`: bands at other resolutions. `safe` says whether the folder ends in .SAFE, whatever the
-    reference does; `prefixed` gives the files the names of 2017 (`L2A_T...`).
+    reference does; `prefixed` gives the files the names of 2017 (`L2A_T...`). `metadata`: its MTD_MSIL2A.xml.
     """
     product = reference.removesuffix(".SAFE")
     sensing, tile = product.split("_")[2], product.split("_")[5]
@@ -91,6 +96,8 @@ def write_s2(
         keys[band] = f"{folder}/GRANULE/{granule}/IMG_DATA/R{resolution}/{name}"
         dtype = np.uint8 if plain == "SCL" else np.uint16
         _write_jp2(root / keys[band], values, grid, dtype, TILE_PIXELS[resolution])
+    if metadata is not None:
+        (root / folder / "MTD_MSIL2A.xml").write_bytes(metadata)
     return keys
 
 

@@ -1,7 +1,8 @@
 """A season of scenes of the landscape, from March to October 2021, as products of the three CARDs.
 
-2021 is the last year with both Sentinel-1 satellites of the first pair, so with coherence over six days, and its
-Sentinel-2 processing baselines (N0300, N0301) have no radiometric offset: reflectance = DN / 10000.
+2021 is the last year with both Sentinel-1 satellites of the first pair, so with coherence over six days. What
+Sentinel-2 saw until June is there as it was processed then (N0300, reflectance = DN / 10000); what it saw later, as it
+was processed anew (Collection 1, N0500), with an offset: reflectance = (DN - 1000) / 10000.
 The names follow the real ones; times, orbits and the last fields are made up.
 """
 
@@ -26,6 +27,8 @@ S2_DATES = (
     (9, 21, "B", 0.4), (10, 11, "B", 0.1),
 )  # fmt: skip
 NEIGHBOUR_ORBIT_DAY = (6, 20)
+REPROCESSED_FROM, REPROCESSED_AT = datetime(YEAR, 7, 1), datetime(YEAR + 2, 1, 24, 4, 12, 9)
+OFFSET = -1000  # of the reprocessed ones, as they list it for each band
 # Sentinel-1, descending: days after the 8 March, all multiples of the six days between S1A and S1B.
 S1_START, S1_DAYS = datetime(YEAR, 3, 8, 5, 33, 46), (0, 36, 54, 66, 78, 102, 114, 132, 150, 174, 192, 210)
 RAIN = (0, 1, 4, 7, 10)  # numbers of the Sentinel-1 scenes that follow rain: wet soil is brighter, and decorrelated
@@ -42,6 +45,7 @@ class Scene:
     clouds: float = 0.0  # share of the sky
     rain: bool = False  # just before
     swath_edge: bool = False  # within the picture (always so for Sentinel-1)
+    reprocessed: bool = False
 
     @property
     def day(self) -> int:
@@ -55,10 +59,11 @@ def scenes_of_the_season() -> list[Scene]:
     for number, (month, day, satellite, clouds) in enumerate(S2_DATES):
         neighbour = (month, day) == NEIGHBOUR_ORBIT_DAY
         time = datetime(YEAR, month, day, 10, 15, 59) if neighbour else datetime(YEAR, month, day, 10, 30, 21)
-        baseline, track = ("N0300" if month < 7 else "N0301"), ("R065" if neighbour else "R108")
-        made = time + timedelta(hours=3, minutes=11, seconds=37)
+        reprocessed = time >= REPROCESSED_FROM
+        baseline, track = ("N0500" if reprocessed else "N0300"), ("R065" if neighbour else "R108")
+        made = REPROCESSED_AT if reprocessed else time + timedelta(hours=3, minutes=11, seconds=37)
         reference = f"S2{satellite}_MSIL2A_{_stamp(time)}_{baseline}_{track}_T32UNF_{_stamp(made)}.SAFE"
-        scenes.append(Scene("s2", number, reference, time, clouds, swath_edge=neighbour))
+        scenes.append(Scene("s2", number, reference, time, clouds, swath_edge=neighbour, reprocessed=reprocessed))
     for number, days in enumerate(S1_DAYS):
         time = S1_START + timedelta(days=days)
         satellite, other = "AB" if days // 6 % 2 == 0 else "BA"

@@ -35,6 +35,16 @@ def results_table(card: str) -> str:
     return f"{AOI}_{YEAR}_{card}_signatures"
 
 
+def gaps_table(card: str) -> str:
+    """Name of the table that says which parcels have no signature, and why."""
+    return f"{AOI}_{YEAR}_{card}_gaps"
+
+
+HISTS, CLEAR = f"{AOI}_{YEAR}_s2_hists", f"{AOI}_{YEAR}_s2_clear"
+S2_TABLES = {"hists_table": HISTS, "clear_results_table": CLEAR}
+NDVI = "NDV"  # label of the index
+
+
 def fill_tables(database: connection, landscape: Landscape, scenes: Sequence[Scene]) -> None:
     """Make and fill catalogue, areas of interest and parcels (with a column `crop`)."""
     tables.create_catalogue(database)
@@ -72,6 +82,8 @@ def write_configuration(folder: Path, card: str, postgis: Postgis, store: S3Serv
             "aoi_table": AOI_TABLE,
             "parcel_table": PARCEL_TABLE,
             "results_table": results_table(card),
+            "gaps_table": gaps_table(card),
+            **(S2_TABLES if card == "s2" else {}),
         },
         "args": {"aoi_field": "name", "name": AOI, "startdate": f"{YEAR}-03-01", "enddate": f"{YEAR}-11-01"},
     }
@@ -82,6 +94,10 @@ def write_configuration(folder: Path, card: str, postgis: Postgis, store: S3Serv
         "bucket": BUCKET,
     }
     folder.mkdir(parents=True)
-    for name, content in (("db_config.json", {"database": database}), ("s3_config.json", {"s3": s3})):
+    extraction = {"radiometry": "harmonised", "indices": {NDVI: "ndvi"}} if card == "s2" else {}
+    for name, content in (
+        ("db_config.json", {"database": database, "extraction": extraction}),
+        ("s3_config.json", {"s3": s3}),
+    ):
         (folder / name).touch(0o600)
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")

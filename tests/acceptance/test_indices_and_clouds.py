@@ -12,10 +12,10 @@ import rasterstats
 from affine import Affine
 from shapely.geometry.base import BaseGeometry
 
+from demo.metadata import all_bands, metadata
 from extractors.config import ENGINE_NAMES
 from tests.acceptance.test_meaning import add_product
 from tests.support.ground import GRID, Array, cell, optical, squares
-from tests.support.metadata import all_bands, metadata
 from tests.support.scenes import Scene, Signatures, zonal
 from tests.support.workspace import Workspace
 

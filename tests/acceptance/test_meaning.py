@@ -12,10 +12,10 @@ import pytest
 from affine import Affine
 from shapely.geometry.base import BaseGeometry
 
+from demo.metadata import all_bands, metadata
 from extractors.config import ENGINE_NAMES
 from tests.faults.acts import Gate
 from tests.support.ground import GRID, Array, cell, optical, squares
-from tests.support.metadata import all_bands, metadata
 from tests.support.running import Outcome
 from tests.support.scenes import COLUMNS, Scene, Signatures, assert_same, s2_reference, zonal
 from tests.support.workspace import Workspace

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from demo.metadata import all_bands, metadata
 from demo.servers import S3Server
 from tests.faults.spoilt_store import SpoiltStore
 from tests.support.bucket import Bucket
 from tests.support.ground import squares
-from tests.support.metadata import all_bands, metadata
 from tests.support.roles import worker_role
 from tests.support.running import NOTHING_LEFT, Outcome
 from tests.support.scenes import Scene, assert_same

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from demo.metadata import metadata
 from demo.servers import S3Server
 from extractors.config import Directory, Store
 from extractors.errors import ConfigurationError
@@ -23,7 +24,6 @@ from operations.sources.store import StoreSource, read_metadata
 from tests.support.announced import OTHERS, PRODUCTS, Announced
 from tests.support.bucket import Bucket
 from tests.support.ground import GRID
-from tests.support.metadata import metadata
 
 START, END = dt.datetime(2020, 1, 1), dt.datetime(2021, 1, 1)
 BOX = (14.9, 45.9, 15.1, 46.1)

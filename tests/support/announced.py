@@ -12,9 +12,9 @@ import shapely
 from shapely.geometry import mapping
 
 from demo import products
+from demo.metadata import metadata
 from demo.products import Grid
 from tests.support.ground import GRID, footprint, ground, optical, radar
-from tests.support.metadata import metadata
 from tests.support.odata import entry
 
 FAR_AWAY = Grid(epsg=32633, left=499980.0, top=5500020.0, pixel=10.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.metadata import BAND_IDS, all_bands, metadata
 from extractors import s2
 from extractors.config import Extraction
 from extractors.errors import SceneError, UnusableSceneError
@@ -15,7 +16,6 @@ from extractors.model import Product, Scene
 from extractors.products import metadata as reading
 from extractors.products.metadata import radiometry_of_name, read_radiometry
 from tests.support.environment import ROOT
-from tests.support.metadata import BAND_IDS, all_bands, metadata
 from tests.unit.test_cards import DAY, S2, Listing, product, scene, wanted
 
 REAL = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared")) / "metadata"

@@ -1,4 +1,4 @@
-"""MTD_MSIL2A.xml as tests compose it: the parts that matter, and some around them."""
+"""What a Sentinel-2 product says of itself, MTD_MSIL2A.xml: the parts that matter, and some around them."""
 
 from __future__ import annotations
 
