@@ -241,7 +241,7 @@ def sleeping(name: str) -> str:
     """A tool that is connected with the server and takes long."""
     return (
         f'[ "$1" = --version ] && exec {postgis_binaries()}/{name} --version\n'
-        f"exec {postgis_binaries()}/psql --dbname \"$2\" --command 'SELECT pg_sleep(60)'"
+        f"exec {postgis_binaries()}/psql --dbname \"$2\" --command 'SELECT pg_sleep(600)'"
     )
 
 
@@ -336,7 +336,7 @@ def test_in_a_container(season: Workspace) -> None:
         'while [ "$1" != 0123abc ]; do shift; done; shift\n'
         f"export PGHOST={server.host} PGPORT={server.port} PATH={postgis_binaries()}:$PATH\n"
         '[ "$2" = --version ] && exec "$@"\n'
-        "setsid psql --dbname \"$3\" --command 'SELECT pg_sleep(60)' & exec sleep 60",
+        "setsid psql --dbname \"$3\" --command 'SELECT pg_sleep(600)' & exec sleep 60",
     )
     options = ("--out", "new.dump", "--container", "stack_db")
     running = season.start_python("-m", "operations", "backup", *options, env=path)
