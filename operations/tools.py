@@ -111,13 +111,13 @@ def find_tools(options: argparse.Namespace, tool: str, server: int) -> Tools:
 
 def run_tool(tools: Tools, connection: Connection, work: Work) -> None:
     """Run a tool to its end. Raises UserError with its own words if it fails; whatever happens, it does not go on."""
-    with _access(tools, connection) as (database, environment), tempfile.TemporaryFile() as said:
-        environment |= {"PGAPPNAME": work.application, "LC_ALL": "C"}
+    with _access(tools, connection) as (database, variables), tempfile.TemporaryFile() as said:
+        variables |= {"PGAPPNAME": work.application, "LC_ALL": "C"}
         command = [*tools.command(work.tool), "--dbname", database, "--no-password", *work.arguments]
         log.debug("running %s", " ".join(command))
         process = subprocess.Popen(  # noqa: S603  (names of tables and of the database are arguments of their own)
             command,
-            env=environment,
+            env=variables,
             stdin=work.stdin or subprocess.DEVNULL,
             stdout=work.stdout or subprocess.DEVNULL,
             stderr=said,
@@ -178,17 +178,17 @@ def _reason(said: str) -> str:
 def _access(tools: Tools, connection: Connection) -> Iterator[tuple[str, dict[str, str]]]:
     """What names the database on a command line, and the environment with what must not be there."""
     keywords = {**CLIENT_SETTINGS, **connection.libpq()}
-    environment = dict(os.environ)
+    variables = dict(os.environ)
     if password := keywords.pop("password", None):
-        environment["PGPASSWORD"] = str(password)
+        variables["PGPASSWORD"] = str(password)
     if tools.container is not None:
         # By the server's own socket, whatever its address is from here.
-        yield make_dsn(dbname=keywords["dbname"], user=keywords["user"]), environment
+        yield make_dsn(dbname=keywords["dbname"], user=keywords["user"]), variables
         return
     secrets = {key: keywords.pop(key) for key in [*keywords] if "pass" in key and key != "passfile"}
     keywords.pop("application_name", None)
     if not secrets:
-        yield make_dsn(**keywords), environment
+        yield make_dsn(**keywords), variables
         return
     if "service" in keywords:
         raise ConfigurationError(
@@ -197,7 +197,7 @@ def _access(tools: Tools, connection: Connection) -> Iterator[tuple[str, dict[st
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:  # for nobody else
         file.write("[extraction]\n" + "".join(f"{key}={value}\n" for key, value in secrets.items()))
         file.flush()
-        yield make_dsn(**keywords, service="extraction"), environment | {"PGSERVICEFILE": file.name}
+        yield make_dsn(**keywords, service="extraction"), variables | {"PGSERVICEFILE": file.name}
 
 
 def _container(name: str) -> str:
