@@ -77,7 +77,7 @@ def extract_and_publish(
         kind = "no_parcels" if rows is None else "extracted"
         outcome = Outcome(kind, kind, counts.in_words())
         with closing(rows or Rows(folder, 0)) as rows:
-            outcome = resources.queue.publish(scene, outcome, counts, rows)
+            outcome = resources.queue.publishing.publish(scene, outcome, counts, rows)
     if outcome.kind == SUPERSEDED:
         log.info("superseded: %s; nothing was written", outcome.reason)
     elif kind == "no_parcels":
@@ -125,7 +125,7 @@ def give_back(
         outcome = replace(outcome, retry_after=settings.retry_pause_seconds)
     try:
         ours = resources.queue.give_back(scene, outcome, counts)
-        published = None if ours else resources.queue.published(scene)
+        published = None if ours else resources.queue.publishing.published(scene)
     except ExtractionError as second:
         log.debug("while giving it back:", exc_info=second)
         resources.queue.settle_later(scene, outcome, counts)

@@ -22,6 +22,7 @@ from extractors.database import attempts as attempt_log
 from extractors.database import connection, queue
 from extractors.database.connection import Database
 from extractors.database.duplicates import Duplicates
+from extractors.database.publishing import Publishing
 from extractors.database.queue import Queue
 from extractors.database.results import ResultsTable
 from extractors.database.spool import Spool
@@ -135,7 +136,7 @@ def one_transaction() -> None:
 
 def journal_lookup() -> None:
     """An unanswered COMMIT counts as failed."""
-    put(Queue, published=lambda *_: None)
+    put(Publishing, published=lambda *_: None)
 
 
 def failure_classes() -> None:

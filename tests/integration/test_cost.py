@@ -193,7 +193,7 @@ def test_writing_that_takes_too_long_counts_and_names_what_helps(ground: Ground,
         with Rows(tmp_path, 0) as rows:
             add_result(rows, worker.tables.of_results, number, chunk(3))
             with pytest.raises(TooSlowError) as caught:
-                worker.queue.publish(scene, Outcome("extracted", "extracted", ""), ParcelCounts(), rows)
+                worker.queue.publishing.publish(scene, Outcome("extracted", "extracted", ""), ParcelCounts(), rows)
         assert words in str(caught.value)
         assert ("CREATE INDEX" in str(caught.value)) != index
         assert worker.idle

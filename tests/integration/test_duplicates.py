@@ -236,12 +236,12 @@ def test_whoever_keeps_siblings_from_being_published_is_named_unless_it_is_a_wor
         if not stranger:
             cursor.execute("SELECT pg_advisory_lock(1128418561, %s)", (scene + 1,))
     with Rows(tmp_path, 0) as rows, pytest.raises(OutageError) as caught:
-        queue.publish(claimed, DONE, ParcelCounts(), rows)
+        queue.publishing.publish(claimed, DONE, ParcelCounts(), rows)
     named = f"process {other.info.backend_pid})" in str(caught.value)
     assert (isinstance(caught.value, LockedError), named) == (stranger, stranger)
     other.close()
     with Rows(tmp_path, 0) as rows:
-        assert queue.publish(claimed, DONE, ParcelCounts(), rows).kind == "extracted"
+        assert queue.publishing.publish(claimed, DONE, ParcelCounts(), rows).kind == "extracted"
 
 
 def test_not_while_a_worker_is_at_it(newest: Ground) -> None:

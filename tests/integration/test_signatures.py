@@ -404,14 +404,14 @@ def test_rows_status_and_log_are_published_together(ground: Ground, tmp_path: Pa
         assert claimed is not None
         with Rows(tmp_path, 0) as rows:
             counts = filled(worker, scene, rows)
-            worker.queue.publish(claimed, Outcome("extracted", "extracted", counts.in_words()), counts, rows)
+            worker.queue.publishing.publish(claimed, Outcome("extracted", "extracted", counts.in_words()), counts, rows)
         assert ground.status(scene) == "extracted"
         assert ground.query("SELECT pid, obsid FROM signatures ORDER BY 1") == [(101, scene), (102, scene)]
         assert ground.query("SELECT pid, obsid FROM hists ORDER BY 1") == [(101, scene), (103, scene)]
         attempt = ground.log(scene)[-1]
         assert (attempt["outcome"], attempt["detail"]) == ("extracted", "B4: 2 of 3 parcels (1 nodata)")
         assert (attempt["rows_written"], attempt["seconds"].keys()) == ({"B4": 2}, {"publish"})
-        assert worker.queue.published(claimed)
+        assert worker.queue.publishing.published(claimed)
         assert worker.idle
 
 
@@ -425,8 +425,8 @@ def test_nothing_is_published_of_a_scene_that_is_not_ours_any_more(
     with Rows(tmp_path, 1000) as rows:
         counts = filled(worker, scene, rows)
         with pytest.raises(ClaimLostError, match="nothing was written"):
-            worker.queue.publish(claimed, Outcome("extracted", "extracted", ""), counts, rows)
+            worker.queue.publishing.publish(claimed, Outcome("extracted", "extracted", ""), counts, rows)
     assert (ground.status(scene), stored(ground)) == ("Obsolete", [])
     assert ground.log(scene)[0]["outcome"] is None
-    assert not worker.queue.published(claimed)
+    assert not worker.queue.publishing.published(claimed)
     assert worker.idle
