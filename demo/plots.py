@@ -34,11 +34,7 @@ Dates = dict[datetime, tuple[bool, dict[str, float]]]  # whether it is clear the
 
 CLOUDY_CLASSES = ("3", "8", "9", "10")  # shadow, clouds, cirrus
 MOST_CLOUDS = 0.1  # share of a parcel's pixels in these classes beyond which a date is cloudy
-COLOURS = {
-    "B4": "#c0392b",
-    "B8": "#7b4aa8",
-    "NDVI": "#2e7d32",
-}
+COLOURS = {"B4": "#c0392b", "B8": "#7b4aa8", "NDVI": "#2e7d32"}
 EPOCH = datetime(1970, 1, 1).toordinal()  # matplotlib counts days from here
 
 # For each crop the parcel nearest to 5 ha that every scene has seen, mostly without clouds.
