@@ -12,19 +12,19 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 
-from demo import plots, report
+from demo import plots
 from demo.accounts import check_accounts
 from demo.camera import write_products
+from demo.commands import PROJECT_ROOT, DemoError, extract_all, operate
 from demo.landscape import make_landscape
 from demo.products import upload
 from demo.scenes import CENTRE, scenes_of_the_season
 from demo.servers import Postgis, S3Server, ServerError
-from demo.stage import BUCKET, CARDS, DATABASE, PARCEL_TABLE, fill_tables, results_table, write_configuration
-from demo.workers import PROJECT_ROOT, DemoError, extract_all
+from demo.stage import BUCKET, CARDS, DATABASE, PARCEL_TABLE, import_parcels, results_table, write_configuration
 
 SEED = 2021
 OUTPUT = PROJECT_ROOT / "demo_output"
@@ -84,28 +84,31 @@ def run(keep: bool) -> None:
         write_products(landscape, scenes, folder / "products", SEED)
         objects = upload(folder / "products", store.client(), BUCKET)
         shutil.rmtree(folder / "products")
-        database = postgis.connect(DATABASE)
-        ending.callback(database.close)
-        fill_tables(database, landscape, scenes)
         for card in CARDS:
             write_configuration(folder / card, card, postgis, store)
-        step(f"{objects} objects in bucket {BUCKET}, catalogue, parcels and AOI in the database")
+        step(f"{objects} objects are in bucket {BUCKET}, the database is empty. From here on, only real commands:")
 
-        step(f"{len(CARDS)} workers side by side: " + ", ".join(f"extractors.{card} --all" for card in CARDS))
-        extract_all(folder, database)
-        remaining = report.not_extracted(database)
-        if remaining:
-            raise DemoError("not every scene was extracted:\n" + "\n".join(f"    {line}" for line in remaining))
-        accounts, wrong = check_accounts(database)
-        if wrong:
-            raise DemoError("accounts that do not balance:\n" + "\n".join(f"    {line}" for line in wrong))
-        step(f"all scenes extracted; selected = rows + reasons in all {accounts} accounts (scene x band x table)")
+        here = folder / CARDS[0]
+        step.command("setup", here)
+        step(import_parcels(folder, landscape, postgis))
+        step.command("setup --aoi parcels", here)
+        step.command("ingest --from store", here)
+        step(", ".join(f"extractors.{card} --all" for card in CARDS) + ", side by side")
+        extract_all(folder, CARDS)
+        step.command(f"status --fail-if extracted!={len(scenes)}", here)
 
-        print("\n" + report.as_text(report.summarise(database)) + "\n")
-        pictures = plots.draw_all(database, OUTPUT)
-        step("time series of a parcel of each crop are drawn:")
-        for path in pictures:
-            print(f"    {path}")
+        OUTPUT.mkdir(exist_ok=True)
+        page, picture = OUTPUT / "season.html", OUTPUT / "s2.png"
+        with closing(postgis.connect(DATABASE)) as database:
+            accounts, wrong = check_accounts(database)
+            if wrong:
+                raise DemoError("accounts that do not balance:\n" + "\n".join(f"    {line}" for line in wrong))
+            step(f"selected = rows + reasons, in all {accounts} accounts (scene x band x table)")
+            parcels = plots.typical_parcels(database)
+            plots.draw(database, parcels, picture)
+        numbers = " ".join(str(parcel.number) for parcel in parcels)
+        step.command(f"report --out {shlex.quote(str(page))} --parcel {numbers}", here)
+        step(f"done. The season, to be opened in a browser, and a picture of it:\n    {page}\n    {picture}")
         if keep:
             postgis.leave()
             store.leave()
@@ -121,6 +124,12 @@ class _Steps:
 
     def __call__(self, line: str) -> None:
         print(f"[{time.monotonic() - self._start:5.1f} s] {line}", flush=True)
+
+    def command(self, line: str, folder: Path) -> None:
+        """Run a verb of operations, and show what it says."""
+        self(f"operations {line}")
+        for said in operate(folder, *shlex.split(line)).splitlines():
+            print(f"    {said}", flush=True)
 
 
 def _how_to_connect(postgis: Postgis, store: S3Server, folder: Path) -> str:

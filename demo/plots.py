@@ -1,11 +1,11 @@
-"""One picture per CARD: the time series of a parcel of each crop, with the spread of its pixels."""
+"""A picture of what Sentinel-2 has seen of a parcel of each crop, with the spread of its pixels, across a change of
+baseline. (The seasons of all CARDs are on the page that `operations report` writes.)"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ Dates = dict[datetime, tuple[bool, dict[str, float]]]  # whether it is clear the
 
 CLOUDY_CLASSES = ("3", "8", "9", "10")  # shadow, clouds, cirrus
 MOST_CLOUDS = 0.1  # share of a parcel's pixels in these classes beyond which a date is cloudy
-COLOURS = {"B4": "#c0392b", "B8": "#7b4aa8", "NDVI": "#2e7d32", "VV": "#1f5fa8", "VH": "#d17a00"}
+COLOURS = {"B4": "#c0392b", "B8": "#7b4aa8", "NDVI": "#2e7d32"}
 EPOCH = datetime(1970, 1, 1).toordinal()  # matplotlib counts days from here
 
 # For each crop the parcel nearest to 5 ha that every scene has seen, mostly without clouds.
@@ -80,23 +80,17 @@ class Series:
     values: Floats
 
 
-def draw_all(database: connection, folder: Path) -> list[Path]:
-    """Draw s2.png, bs.png and c6.png into `folder`; returns their paths."""
-    folder.mkdir(exist_ok=True)
-    parcels = _typical_parcels(database)
-    paths = []
+def draw(database: connection, parcels: Sequence[Parcel], path: Path) -> None:
+    """Draw these parcels' season as Sentinel-2 has seen it."""
     with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        dates = [_read_dates(database, parcel) for parcel in parcels]
-        for card, draw in (("s2", partial(_draw_s2, dates=dates)), ("bs", _draw_bs), ("c6", _draw_c6)):
-            series = [_read(database, card, parcel) for parcel in parcels]
-            figure = draw(parcels, series)
-            paths.append(folder / f"{card}.png")
-            figure.savefig(paths[-1], dpi=110)
-            plt.close(figure)
-    return paths
+        series = [_read(database, parcel) for parcel in parcels]
+        figure = _draw(parcels, series, [_read_dates(database, parcel) for parcel in parcels])
+        figure.savefig(path, dpi=110)
+        plt.close(figure)
 
 
-def _typical_parcels(database: connection) -> list[Parcel]:
+def typical_parcels(database: connection) -> list[Parcel]:
+    """One parcel of each crop."""
     tables = {"parcels": PARCEL_TABLE, "hists": HISTS, "bs": results_table("bs")}
     identifiers = {key: sql.Identifier(table) for key, table in tables.items()}
     with database, database.cursor() as cursor:
@@ -105,10 +99,10 @@ def _typical_parcels(database: connection) -> list[Parcel]:
     return sorted(found, key=lambda parcel: CROPS.index(parcel.crop))
 
 
-def _read(database: connection, card: str, parcel: Parcel) -> dict[str, Series]:
+def _read(database: connection, parcel: Parcel) -> dict[str, Series]:
     """The parcel's series, by band label."""
     with database, database.cursor() as cursor:
-        cursor.execute(sql.SQL(SERIES_SQL).format(results=sql.Identifier(results_table(card))), (parcel.number,))
+        cursor.execute(sql.SQL(SERIES_SQL).format(results=sql.Identifier(results_table("s2"))), (parcel.number,))
         rows = cursor.fetchall()
     return {
         band: Series(
@@ -129,7 +123,7 @@ def _is_clear(hist: dict[str, int]) -> bool:
     return sum(hist.get(number, 0) for number in CLOUDY_CLASSES) <= MOST_CLOUDS * sum(hist.values())
 
 
-def _draw_s2(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]], dates: Sequence[Dates]) -> Figure:
+def _draw(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]], dates: Sequence[Dates]) -> Figure:
     """Reflectance and NDVI. Dashed: of the numbers in the files, which is what was extracted less the offsets."""
     size = (12, 2.35 * len(parcels) + 1)
     figure, axes = plt.subplots(len(parcels), 2, figsize=size, sharex=True, sharey="col", layout="constrained")
@@ -160,40 +154,6 @@ def _draw_s2(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]], dat
 def _draw_raw(axes: Axes, times: Sequence[datetime], values: Floats, clear: npt.NDArray[np.bool_]) -> None:
     moments = np.array(times, dtype="datetime64[s]")
     axes.plot(moments[clear], values[clear], "--", color="#505050", lw=1, label="of raw numbers, without the offset")
-
-
-def _draw_bs(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]]) -> Figure:
-    decibel = [{band: Series(one.times, 10 * np.log10(one.values)) for band, one in bands.items()} for bands in series]
-    title = f"Sentinel-1 backscatter, {YEAR}: mean and p25-p75 of the pixels of a parcel"
-    return _draw_radar(parcels, decibel, title, "gamma0 (dB)", (-25, -6))
-
-
-def _draw_c6(parcels: Sequence[Parcel], series: Sequence[dict[str, Series]]) -> Figure:
-    title = f"Sentinel-1 six-day coherence, {YEAR}: mean and p25-p75 of the pixels of a parcel"
-    return _draw_radar(parcels, series, title, "coherence (0-1)", (0, 1))
-
-
-def _draw_radar(
-    parcels: Sequence[Parcel],
-    series: Sequence[dict[str, Series]],
-    title: str,
-    unit: str,
-    limits: tuple[float, float],
-) -> Figure:
-    rows = (len(parcels) + 1) // 2
-    size = (12, 2.9 * rows + 0.8)
-    figure, axes = plt.subplots(rows, 2, figsize=size, sharex=True, sharey=True, layout="constrained")
-    panels: list[Axes] = list(axes.flat)
-    for panel, parcel, bands in zip(panels, parcels, series, strict=False):
-        for band in ("VV", "VH"):
-            _draw_series(panel, bands[band], COLOURS[band], band)
-        panel.set_title(parcel.title, loc="left", fontweight="bold")
-        panel.set(ylabel=unit, ylim=limits)
-    if len(panels) > len(parcels):  # an odd number: the last place stays empty
-        panels[-1].set_visible(False)
-        panels[-3].tick_params(labelbottom=True)
-    _finish(figure, panels, title)
-    return figure
 
 
 def _draw_series(

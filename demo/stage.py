@@ -1,33 +1,28 @@
-"""What the workers find when they start: tables, products in the store, configuration files."""
+"""What a newcomer has: parcels, and configuration files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-import shapely
-from psycopg2.extras import execute_values
-from rasterio.crs import CRS
-from rasterio.warp import transform
+from geopandas import GeoDataFrame
+from psycopg2.extras import execute_batch
 
 from demo import tables
+from demo.commands import run
 from demo.landscape import Landscape
-from demo.scenes import GRID, SHAPE, YEAR, Scene
+from demo.scenes import GRID, YEAR
 from demo.servers import Postgis, S3Server
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection
-
-Points = npt.NDArray[np.float64]
 
 DATABASE, BUCKET = "demo", "DIAS"
 AOI, AOI_TABLE, PARCEL_TABLE = "demo", "aois", "parcels"
 PARCEL_SRID = 3035  # ETRS89 / LAEA Europe: not the CRS of the scenes
 CARDS = ("s2", "bs", "c6")
+IMPORT = (
+    "-nln", PARCEL_TABLE, "-nlt", "PROMOTE_TO_MULTI", "-lco", "FID=ogc_fid", "-lco", "GEOMETRY_NAME=wkb_geometry",
+)  # fmt: skip
 
 
 def results_table(card: str) -> str:
@@ -45,33 +40,22 @@ S2_TABLES = {"hists_table": HISTS, "clear_results_table": CLEAR}
 NDVI = "NDV"  # label of the index
 
 
-def fill_tables(database: connection, landscape: Landscape, scenes: Sequence[Scene]) -> None:
-    """Make and fill catalogue, areas of interest and parcels (with a column `crop`)."""
-    tables.create_catalogue(database)
-    tables.create_aois(database, AOI_TABLE)
-    tables.create_parcels(database, PARCEL_TABLE, PARCEL_SRID)
-    footprint = GRID.footprint(SHAPE)
-    tables.add_aoi(database, AOI, footprint, table=AOI_TABLE)
-    for scene in scenes:
-        tables.add_scene(database, scene.reference, scene.obstime, scene.card, footprint)
-    source, target = CRS.from_epsg(GRID.epsg), CRS.from_epsg(PARCEL_SRID)
-
-    def reproject(points: Points) -> Points:
-        return np.column_stack(transform(source, target, points[:, 0], points[:, 1])[:2])
-
-    numbers = tables.add_parcels(
-        database, PARCEL_TABLE, list(shapely.transform(landscape.parcels, reproject)), PARCEL_SRID
-    )
-    with database, database.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {PARCEL_TABLE} ADD COLUMN crop text")
-        execute_values(
-            cursor,
-            f"UPDATE {PARCEL_TABLE} p SET crop = v.crop FROM (VALUES %s) AS v (ogc_fid, crop)"
-            " WHERE p.ogc_fid = v.ogc_fid",
-            list(zip(numbers, landscape.crops, strict=True)),
-            page_size=len(numbers),
-        )
-        cursor.execute(f"ANALYZE {PARCEL_TABLE}")
+def import_parcels(folder: Path, landscape: Landscape, postgis: Postgis) -> str:
+    """Bring the parcels, with a column `crop`, into the database, by ogr2ogr if it is there; returns how."""
+    frame = GeoDataFrame({"crop": landscape.crops}, geometry=landscape.parcels, crs=GRID.epsg).to_crs(PARCEL_SRID)
+    if shutil.which("ogr2ogr"):
+        frame.to_file(folder / "parcels.gpkg", driver="GPKG")
+        target = f"PG:host={postgis.host} port={postgis.port} dbname={DATABASE} user={postgis.user}"
+        run(["ogr2ogr", "-f", "PostgreSQL", target, "parcels.gpkg", *IMPORT], folder, PGPASSWORD=postgis.password)
+        return "ogr2ogr ... parcels.gpkg " + " ".join(IMPORT)
+    with closing(postgis.connect(DATABASE)) as database:
+        tables.create_parcels(database, PARCEL_TABLE, PARCEL_SRID)
+        numbers = tables.add_parcels(database, PARCEL_TABLE, list(frame.geometry), PARCEL_SRID)
+        with database, database.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {PARCEL_TABLE} ADD COLUMN crop text")
+            crops = list(zip(landscape.crops, numbers, strict=True))
+            execute_batch(cursor, f"UPDATE {PARCEL_TABLE} SET crop = %s WHERE ogc_fid = %s", crops)
+    return f"parcels written into {PARCEL_TABLE} (there is no ogr2ogr)"
 
 
 def write_configuration(folder: Path, card: str, postgis: Postgis, store: S3Server) -> None:

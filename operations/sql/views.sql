@@ -22,7 +22,8 @@ LEFT JOIN (SELECT pid, obsid, hist FROM {hists} WHERE {of_rows}) h ON h.pid = s.
 
 -- :cloud_share
 -- The share of the pixels of a histogram `h` that are clouds (8, 9), thin ones (10), shadows of clouds (3), or snow (11).
-(SELECT (sum(pixels::bigint) FILTER (WHERE class IN ('3', '8', '9', '10', '11')))::float8 / nullif(sum(pixels::bigint), 0)
+(SELECT coalesce(sum(pixels::bigint) FILTER (WHERE class IN ('3', '8', '9', '10', '11')), 0)::float8
+        / nullif(sum(pixels::bigint), 0)
  FROM json_each_text(h.hist::json) one (class, pixels) WHERE class <> '0')
 
 -- :observations
