@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import shapely
 from shapely import Polygon
 from shapely.affinity import translate
@@ -66,7 +67,8 @@ def of_rings(rings: Sequence[object]) -> Polygon:
         raise OutlineError("has no area")
     largest = max(parts, key=lambda part: float(part.area))
     middle = _middle(largest)
-    whole = shapely.union_all([_moved(part, -_turns(_middle(part) - middle)) for part in parts])
+    with np.errstate(all="ignore"):  # of what GEOS meets with numbers next to 0
+        whole = shapely.union_all([_moved(part, -_turns(_middle(part) - middle)) for part in parts])
     outline = whole if isinstance(whole, Polygon) else _hull(whole)
     west, south, east, north = outline.bounds
     if east - west > WIDEST or north - south > HIGHEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,9 @@ SOURCES = sorted(
 )
 READER = "environment"
 """What the package calls a function or a mapping that gives the values of variables."""
+
+STARTS_TOOLS = Path("operations/tools.py")
+"""Hands all variables on, to the programs that it starts."""
 
 
 def variables(source: str) -> set[str]:
@@ -72,7 +76,10 @@ def _name_read(use: ast.AST, parent: ast.AST, above: ast.AST | None) -> Iterator
 def test_the_list_is_that_of_the_package() -> None:
     read: dict[str, set[str]] = {}
     for path in SOURCES:
-        for name in variables((ROOT / path).read_text()):
+        source = (ROOT / path).read_text()
+        if path == STARTS_TOOLS:
+            source = source.replace("dict(os.environ)", "{}")
+        for name in variables(source):
             read.setdefault(name, set()).add(str(path))
     known = set(WORKER_VARIABLES)
     unknown = {name: read[name] for name in read.keys() - known if not name.startswith(OF_LIBRARIES)}

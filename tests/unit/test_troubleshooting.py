@@ -38,7 +38,7 @@ VALIDATORS = {"extractors.config", "extractors.indices", "extractors.labels"}
 IN_WORDS = {
     "extractors.config": {"_contradiction", "_one_line"},
     "extractors.database.mixing": {"_difference"},
-    "extractors.database.queue": {"_what_is_slow"},
+    "extractors.database.publishing": {"_what_is_slow"},
     "extractors.raster.libraries": {"_lost"},
     "extractors.s2": {"_lacking"},
 }
@@ -52,7 +52,7 @@ PASSED_ON = {
         "extractors.database.mixing",
         "… …; write another …, or start with --accept-mixed if both may stand in one table",
     ): 1,
-    ("extractors.database.queue", "…"): 1,
+    ("extractors.database.publishing", "…"): 1,
     ("extractors.raster.libraries", "…"): 2,
     ("extractors.s2", "…"): 1,
     ("extractors.scene", FOOTPRINT): 1,
