@@ -392,11 +392,13 @@ def _sorted_by_zone(
     """Values, given zone after zone, sorted within their zones; and those of them that have a mark (1, not 0), also
     sorted, with the number of each zone; None without marks.
 
-    One sort of one number made of zone and value (and mark) is many times faster than sorting zone by zone; but not for
-    floats, unless zones are small: their numbers have 64 bits.
+    One sort of one number made of zone and value (and mark) is many times faster than sorting zone by zone; but not,
+    unless zones are small, for floats, whose numbers have 64 bits, and for values of 16 bits, which sort quickest as
+    they are.
     """
     bits, of_mark = values.dtype.itemsize * 8, int(marks is not None)
-    if counts.size == 1 or bits == 64 or (values.dtype.kind == "f" and values.size >= FEW_PIXELS * counts.size):
+    alone = values.dtype.kind == "f" or bits == 16
+    if counts.size == 1 or bits == 64 or (alone and values.size >= FEW_PIXELS * counts.size):
         ordered = _sorted_one_by_one(values, counts)
         if marks is None:
             return ordered, None
