@@ -45,8 +45,8 @@ from extractors.statistics.zonal import check_fractions
 
 log = logging.getLogger(__name__)
 
-# The part of a scene's memory that the rows of a table may take.
-ROWS_SHARE = 8
+# The part of a scene's memory that rows may take, those of all tables together.
+ROWS_SHARE = 4
 
 # A product has up to 5 GB. Larger than this, a listing is wrong.
 MOST_BYTES = 100_000_000_000
@@ -101,7 +101,9 @@ def extract_scene(scene: Scene, resources: Resources, folder: Path, counts: Parc
 
 def most_in_memory(resources: Resources) -> int:
     """Bytes of rows of each table that are kept in memory."""
-    return min(resources.config.extraction.spool_megabytes * 1_000_000, resources.limits.memory // ROWS_SHARE)
+    # Two tables at least: with one, as much as ever.
+    share = ROWS_SHARE * max(2, len(resources.tables.of_results))
+    return min(resources.config.extraction.spool_megabytes * 1_000_000, resources.limits.memory // share)
 
 
 def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:

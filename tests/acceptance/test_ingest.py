@@ -22,6 +22,8 @@ from tests.support.running import Outcome, wait_until
 from tests.support.stac import StacServer, missing
 from tests.support.workspace import Workspace
 
+pytestmark = pytest.mark.owner("the catalogue is filled, which workers may not")
+
 SUMMARY = re.compile(r"(\w+): (\d+) found: (\d+) (?:would be )?new, (\d+) known, (\d+) refused, (\d+) outside")
 Row = tuple[Any, ...]
 
