@@ -380,7 +380,7 @@ def test_a_role_without_a_password_is_not_made(workspace: Workspace, role: str) 
 
 def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> None:
     """swarm/worker_role.sql, for the same tables."""
-    workspace.tables["hists_table"] = "hists"
+    workspace.tables.update(hists_table="hists", clear_results_table="clear", gaps_table="gaps")
     workspace.add_parcels(squares(5))
     setup(workspace)
     workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
@@ -388,8 +388,9 @@ def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> 
     names = {
         ':"DBNAME"': workspace.database, ":catalogue": "public.dias_catalogue", ":aois": "public.aois",
         ":parcels": "public.parcels", ":log": "public.extraction_log", ":results": "public.signatures",
-        ":hists": "public.hists", ":places": "public.scene_source", "SCHEMA public": "SCHEMA public",
-        "spatial_ref_sys": "public.spatial_ref_sys",
+        ":hists": "public.hists", ":clear_results": "public.clear", ":gaps": "public.gaps",
+        ":places": "public.scene_source", "SCHEMA public": "SCHEMA public", 'SCHEMA :"postgis"': "SCHEMA public",
+        ':"postgis".spatial_ref_sys': "public.spatial_ref_sys",
     }  # fmt: skip
     columns = {":aoi_field": "name", ":parcel_id": "ogc_fid", ":parcel_geometry": "wkb_geometry"}
 
