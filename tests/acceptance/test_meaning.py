@@ -550,6 +550,7 @@ def test_a_list_of_bands(workspace: Workspace, preset: str) -> None:
     assert len(log["settings"]["sources"]) == len(log["rows_written"]) == 5
 
 
+@pytest.mark.owner("the table is made as wide as these labels")
 def test_bands_with_labels_of_their_own(workspace: Workspace) -> None:
     """Two resolutions of one band, and one file under two labels; the table gets room for the longest."""
     parcels = workspace.add_parcels(squares(9))
@@ -584,6 +585,7 @@ def test_harmonised_bands(workspace: Workspace) -> None:
     assert_same(workspace.signatures(scene), shifted(expected, B1=0, B2=-100, B8A=-800))
 
 
+@pytest.mark.owner("the table is made as wide as these labels")
 @pytest.mark.parametrize("card", ["bs", "c6"])
 def test_radar_bands(workspace: Workspace, card: str) -> None:
     parcels = workspace.add_parcels(squares(9))
