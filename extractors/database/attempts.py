@@ -34,7 +34,7 @@ class Attempts:
         self._database = database
         self._results = tables.results
         said = {**(meaning or {}), **tables.other_results}
-        self._meaning = json.dumps(said) if said else None
+        self._meaning = json.dumps(said, ensure_ascii=False) if said else None
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,

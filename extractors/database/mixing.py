@@ -169,7 +169,7 @@ class Mixing:
     @property
     def _values(self) -> dict[str, Any]:
         table = str(self._results)
-        other = json.dumps({CLEAR_RESULTS if self._name == RESULTS else self._name: table})
+        other = json.dumps({CLEAR_RESULTS if self._name == RESULTS else self._name: table}, ensure_ascii=False)
         return {"results": table, "other": other, "card": self._card, "keys": list(self._ours)}
 
 
