@@ -70,6 +70,8 @@ def of_rings(rings: Sequence[object]) -> Polygon:
     with np.errstate(all="ignore"):  # of what GEOS meets with numbers next to 0
         whole = shapely.union_all([_moved(part, -_turns(_middle(part) - middle)) for part in parts])
     outline = whole if isinstance(whole, Polygon) else _hull(whole)
+    if not outline.area > 0:  # too small for GEOS
+        raise OutlineError("has no area")
     west, south, east, north = outline.bounds
     if east - west > WIDEST or north - south > HIGHEST:
         raise OutlineError(f"is {east - west:.0f} degrees wide and {north - south:.0f} degrees high")
