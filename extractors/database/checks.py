@@ -4,7 +4,7 @@ Only what costs next to nothing, since a worker that finds nothing to do asks as
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
@@ -15,7 +15,7 @@ from extractors.database.connection import Database, scalar
 from extractors.database.results import ResultsTable
 from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
 from extractors.database.sql import statement
-from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, KEY_COLUMNS, TableReader
+from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, KEY_COLUMNS, TableReader, labels_of
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, one_line
 from extractors.model import STATUSES, SUPERSEDED, Check
 
@@ -44,6 +44,7 @@ class DatabaseChecks:
         self._args = config.args
         self._card = card
         self._newest_only = config.extraction.newest_only(card)
+        self._extraction = config.extraction
         self._may_be_empty = may_be_empty
         # Whether there were no parcels when they were looked at.
         self.was_empty = False
@@ -191,13 +192,13 @@ class DatabaseChecks:
 
     def results(self) -> str:
         """The tables of results, or the places where they will be made; and that they take a scene's rows."""
-        tables = self._reader.of_results.values()
-        for table in tables:
+        tables = self._reader.of_results
+        for name, table in tables.items():
             with self._database.transaction(f"checking the table {table} ({table.key})") as cursor:
                 rights.check_results(cursor, table)
                 _check_unique_indexes(cursor, table)
-            self._try_rows(table)
-        return ", ".join(map(_seen, tables))
+            self._try_rows(table, labels_of(name, self._reader.labels, self._extraction))
+        return ", ".join(map(_seen, tables.values()))
 
     def statuses(self) -> str:
         """That the catalogue takes every status that will be written."""
@@ -242,7 +243,7 @@ class DatabaseChecks:
                 return [status], one_line(error.__cause__ or error)
         return [], ""
 
-    def _try_rows(self, table: Table) -> None:
+    def _try_rows(self, table: Table, labels: Collection[str]) -> None:
         """Raise ConfigurationError if a table of results will not take rows of the next scene: no partition is made for
         it, or a constraint knows neither scene nor label. Nothing of it stays."""
         columns = [column.name for name, column in table.columns.items() if name in KEY_COLUMNS]
@@ -257,7 +258,7 @@ class DatabaseChecks:
             cursor.execute(statement("parcels.any_id", pid=pid, parcels=parcels.identifier))
             number = scalar(cursor)
             if obsid is not None and number is not None:
-                ResultsTable(table).refuse_if_closed(cursor, number, obsid, self._reader.labels)
+                ResultsTable(table).refuse_if_closed(cursor, number, obsid, labels)
 
 
 def one_srid(table: Table, column: Column, found: Sequence[tuple[int, int]]) -> str:

@@ -19,7 +19,7 @@ from extractors.database.duplicates import Duplicates, Sibling, in_words
 from extractors.database.publishing import SHOWN_LOCKS, Publishing
 from extractors.database.results import ResultsTable
 from extractors.database.sql import statement
-from extractors.database.tables import Tables
+from extractors.database.tables import Tables, labels_of
 from extractors.errors import DatabaseUnavailableError, LockedError
 from extractors.model import STATUSES, SUPERSEDED, Outcome, ParcelCounts, Pending, Scene
 
@@ -49,7 +49,7 @@ class Queue:
         self._args = config.args
         self._most_attempts = config.extraction.max_attempts
         self._card = card
-        self._labels = labels
+        self._labels, self._extraction = labels, config.extraction
         self._attempts = Attempts(database, tables, config.extraction.meaning(card))
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
@@ -168,13 +168,14 @@ class Queue:
 
     def _refuse_closed_partitions(self, cursor: "PgCursor", obsid: int) -> None:
         """Raise ConfigurationError if a table of results lacks the partition for this scene."""
-        tables = [table for table in self._tables.of_results.values() if table.kind == "p"]
+        tables = {name: table for name, table in self._tables.of_results.items() if table.kind == "p"}
         if not tables:
             return
         cursor.execute(statement("parcels.any_id", **self._tables.parcel_columns))
         pid = scalar(cursor)
-        for table in tables:
-            ResultsTable(table).refuse_if_closed(cursor, pid, obsid, self._labels)
+        for name, table in tables.items():
+            labels = labels_of(name, self._labels, self._extraction)
+            ResultsTable(table).refuse_if_closed(cursor, pid, obsid, labels)
 
     def _rescue(self) -> None:
         """Set scenes free whose workers have died: what they held is locked by nobody. The attempt counts."""

@@ -16,6 +16,7 @@ from extractors.database.connection import Database, scalar
 from extractors.database.schema import GEOGRAPHY, MADE_HERE, Column, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
+from extractors.indices import CLASSES
 from extractors.labels import DEFAULT, PRESETS, label
 from extractors.signatures import EXTRA_NAMES, FRACTION, NAMES
 
@@ -136,6 +137,14 @@ class Tables:
         """Id and geometry of a parcel `p`, and the table."""
         columns = {"pid": self.parcels.columns["id"].of("p"), "geometry": self.parcels.columns["geometry"].of("p")}
         return columns | {"parcels": self.parcels.identifier}
+
+
+def labels_of(name: str, labels: Collection[str], extraction: Extraction) -> Collection[str]:
+    """Those of the labels that rows of a table of results have: classes have none of clear pixels."""
+    if name != CLEAR_RESULTS:
+        return labels
+    classes = {label for band, label in extraction.layers("s2") if band.partition("_")[0] == CLASSES}
+    return [one for one in labels if one not in classes]
 
 
 class TableReader:

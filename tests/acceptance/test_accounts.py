@@ -269,3 +269,17 @@ def test_without_them_nothing_changes(workspace: Workspace) -> None:
     assert_same(workspace.signatures(scene), scene.expected(parcels))
     assert "tables" not in workspace.log(scene)[0]["settings"]
     assert workspace.query("SELECT relname FROM pg_class WHERE relname IN ('gaps', 'hists', 'clear_signatures')") == []
+
+
+def test_clear_results_in_partitions_by_band_need_none_for_classes(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(4))
+    scene = workspace.add_s2()
+    workspace.tables["clear_results_table"] = "clear"
+    columns = ", ".join(f"{name} real" for name in ("count", "mean", "std", "min", "max", "p25", "p50", "p75"))
+    workspace.query(
+        f"CREATE TABLE clear (pid integer, obsid integer, band varchar(3), {columns}) PARTITION BY LIST (band);"
+        "CREATE TABLE clear_bands PARTITION OF clear FOR VALUES IN ('B4', 'B8')"
+    )
+    outcome = workspace.run("s2")
+    assert outcome.code == 0, outcome.stderr
+    assert {label for _, label in workspace.signatures(scene, "clear")} == {"B4", "B8"}
