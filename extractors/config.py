@@ -43,7 +43,8 @@ KEYS = ("access_key", "secret_key", "session_token")
 EngineName = Literal["scanline", "rasterstats"]
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
 PixelRule = Literal["centre", "all_touched", "fraction"]
-LABEL = rf"[!-~]{{1,{labels.LONGEST_LABEL}}}"
+# No comma: a table of gaps lists labels.
+LABEL = rf"[!-+\--~]{{1,{labels.LONGEST_LABEL}}}"
 # Settings that change the numbers of a CARD; and which band each label stands for.
 SOURCES = "sources"
 NUMBERS_DEPEND_ON = {
@@ -164,7 +165,7 @@ def parse_bands(*codes: str) -> Any:
             if band not in known:
                 raise ValueError(f"there is no band {band[:20]}; {_nearest(band, sorted(known))}")
             if label is not None and not (isinstance(label, str) and re.fullmatch(LABEL, label)):
-                raise ValueError(f"the label of {band} must be 1 to {labels.LONGEST_LABEL} characters, no blanks")
+                raise ValueError(f"the label of {band} must be 1 to {labels.LONGEST_LABEL} characters, no blanks or commas")
         if not pairs:
             raise ValueError("there is no band in it")
         return tuple(pairs)
@@ -179,7 +180,7 @@ def parse_indices(given: Any) -> Any:
         raise ValueError("not an object label -> formula")
     for label in given:
         if not re.fullmatch(LABEL, label):
-            raise ValueError(f"the label {label[:20]!a} must be 1 to {labels.LONGEST_LABEL} characters, no blanks")
+            raise ValueError(f"the label {label[:20]!a} must be 1 to {labels.LONGEST_LABEL} characters, no blanks or commas")
     return tuple(given.items())
 
 

@@ -569,6 +569,7 @@ def test_what_db_config_may_not_say(key: str, value: Any, message: str, database
         ("extraction.bands", ["B04", 5], ("neither a list of bands nor an object band -> label",)),
         ("extraction.bands", {"B04": ""}, ("the label of B04 must be 1 to 63 characters",)),
         ("extraction.bands", {"B04": "B 4"}, ("the label of B04", "no blanks")),
+        ("extraction.bands", {"B04": "B4,B8"}, ("the label of B04", "commas")),
         ("extraction.bands", {"B04": "b\n"}, ("the label of B04",)),
         ("extraction.bands", {"B04": "ü"}, ("the label of B04",)),
         ("extraction.bands", {"B04": "x" * 64}, ("the label of B04",)),
