@@ -165,7 +165,9 @@ def parse_bands(*codes: str) -> Any:
             if band not in known:
                 raise ValueError(f"there is no band {band[:20]}; {_nearest(band, sorted(known))}")
             if label is not None and not (isinstance(label, str) and re.fullmatch(LABEL, label)):
-                raise ValueError(f"the label of {band} must be 1 to {labels.LONGEST_LABEL} characters, no blanks or commas")
+                raise ValueError(
+                    f"the label of {band} must be 1 to {labels.LONGEST_LABEL} characters, no blanks or commas"
+                )
         if not pairs:
             raise ValueError("there is no band in it")
         return tuple(pairs)
@@ -180,7 +182,9 @@ def parse_indices(given: Any) -> Any:
         raise ValueError("not an object label -> formula")
     for label in given:
         if not re.fullmatch(LABEL, label):
-            raise ValueError(f"the label {label[:20]!a} must be 1 to {labels.LONGEST_LABEL} characters, no blanks or commas")
+            raise ValueError(
+                f"the label {label[:20]!a} must be 1 to {labels.LONGEST_LABEL} characters, no blanks or commas"
+            )
     return tuple(given.items())
 
 
