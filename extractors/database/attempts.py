@@ -84,15 +84,15 @@ class Attempts:
                 return False
             # Others have set the scene free because our session had ended. But this process is alive, so the attempt
             # does not count.
-            cursor.execute(statement("attempts.not_failed", **self._names), ours(scene))
-            values = ours(scene) | {"outcome": outcome.kind, "detail": self._database.storable(outcome.reason)}
+            cursor.execute(statement("attempts.not_failed", **self._names), of_attempt(scene))
+            values = of_attempt(scene) | {"outcome": outcome.kind, "detail": self._database.storable(outcome.reason)}
             cursor.execute(statement("attempts.not_lost", **self._names), values)
             return False
 
     def outcome(self, scene: Scene) -> tuple[str | None, str]:
         """What the log says of how a scene's attempt ended, and why; None while it has not."""
         with self._database.transaction("reading the log") as cursor:
-            cursor.execute(statement("attempts.outcome", **self._names), ours(scene))
+            cursor.execute(statement("attempts.outcome", **self._names), of_attempt(scene))
             kind, reason = cursor.fetchone() or (None, None)
         return kind, reason or ""
 
@@ -109,7 +109,7 @@ class Attempts:
         return bool(scalar(cursor))
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, outcome: Outcome) -> bool:
-        values = ours(scene) | {"status": outcome.status}
+        values = of_attempt(scene) | {"status": outcome.status}
         cursor.execute(statement("attempts.set_status", **self._names), values)
         return cursor.rowcount == 1
 
@@ -119,11 +119,11 @@ class Attempts:
         # Spread, so that many workers do not come back to scenes that failed together at the same moment.
         pause = None if outcome.retry_after is None else spread(outcome.retry_after)
         reason = self._database.storable(outcome.reason)
-        values = ours(scene) | {"outcome": outcome.kind, "detail": reason, "pause": pause, "status": status}
+        values = of_attempt(scene) | {"outcome": outcome.kind, "detail": reason, "pause": pause, "status": status}
         cursor.execute(statement("attempts.end", **self._names), values | counts.as_parameters())
         return cursor.rowcount == 1
 
 
-def ours(scene: Scene) -> dict[str, Any]:
+def of_attempt(scene: Scene) -> dict[str, Any]:
     """What identifies our attempt at a scene in the log."""
     return {"run_id": scene.run_id, "obsid": scene.id, "worker": this_worker()}

@@ -242,7 +242,7 @@ class Parcels:
             raise ParcelsChangedError(
                 f"{self._tables.parcels} holds no parcels any more; see whether it is being filled"
             )
-        redo = scene.redo and scene.redo.pids
+        redo = None if scene.redo is None else scene.redo.pids
         return {
             "pids": None if redo is None else array_literal(redo),
             "obsid": scene.id,

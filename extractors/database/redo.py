@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from extractors import failpoints
 from extractors.config import DatabaseFile, TableName
-from extractors.database.attempts import Attempts, ours
 from extractors.database import rights
+from extractors.database.attempts import Attempts, of_attempt
 from extractors.database.connection import Database, scalar
 from extractors.database.publishing import Publishing
 from extractors.database.queue import Queue, naive_utc
@@ -96,7 +96,7 @@ class RedoAttempts(Attempts):
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, outcome: Outcome) -> bool:
         """Set none; whether we could still decide about the scene."""
-        cursor.execute(statement("redo.is_open", **self._names), ours(scene) | _values(scene))
+        cursor.execute(statement("redo.is_open", **self._names), of_attempt(scene) | _values(scene))
         return bool(scalar(cursor))
 
     def _end(
