@@ -73,7 +73,7 @@ def extract_and_publish(
     """The way of a scene that meets no trouble."""
     with scratch(resources.options.data_dir, scene.id) as folder:
         with signals.interruptible():
-            leaving = resources.parcels.leaving(scene)
+            leaving = () if scene.redo is None else resources.parcels.leaving(scene)
             rows = heavy_code().extract_scene(scene, resources, folder, counts, clock)
         kind = status = "no_parcels" if rows is None else "extracted"
         if scene.redo is not None:

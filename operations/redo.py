@@ -147,15 +147,15 @@ def absent(opened: Session, tables: Tables, pids: Collection[int]) -> frozenset[
 
 
 def compare(opened: Session, tables: Tables, name: str, key: str) -> tuple[frozenset[int], frozenset[int]]:
-    """What differs between an older parcel table and that of today: numbers that parcels which are new, or have changed,
-    have now; and those that these, and parcels that are gone, had before."""
+    """What differs between an older parcel table and that of today: numbers that parcels have now which are new, or
+    have changed; and those that these, and parcels that are gone, had before."""
     old = table_named(opened, name, "--changed-since")
     now, columns = tables.parcels, tables.parcel_columns
     with opened.database.transaction("looking at the parcel table") as cursor:
         today = find(cursor, now.name, now.key)
     needed = [key, *(column.name for column in now.columns.values())]
-    for table, names in ((old, needed), (today, [key])):
-        lacking = [column for column in names if column not in table.columns]
+    for table, wanted in ((old, needed), (today, [key])):
+        lacking = [column for column in wanted if column not in table.columns]
         if lacking:
             raise ConfigurationError(f"table {table} has no column {lacking[0]}, which is compared; see --key")
         require_key(opened, table, key)
@@ -173,8 +173,8 @@ def compare(opened: Session, tables: Tables, name: str, key: str) -> tuple[froze
     say(", ".join(f"{number} {fate}" for fate, number in counts.items()))
     if counts["renumbered"]:
         log.warning(
-            "%d parcels have another %s than before, as numbers that an import gives do: rows under their old numbers are "
-            "taken for those of others; all of them are done again. Let tables.parcel_id be a column that lasts",
+            "%d parcels have another %s than before, as happens to numbers that an import gives: rows under their old "
+            "numbers are taken for those of others, so all of them are listed; let tables.parcel_id be a column that lasts",
             *(counts["renumbered"], now.columns["id"].name),
         )
     pids = frozenset(pid for _, after, _ in found.values() for pid in after)

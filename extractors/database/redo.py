@@ -1,8 +1,8 @@
 """Scenes that are extracted, of which something is to be computed again: a list beside the log, and its queue.
 
-The scene keeps its status, so readers and other workers see no difference until its rows are replaced, all at once. What
-protects it is what protects every scene: the session's lock on its id, an open attempt in the log, and one transaction
-at the end. See *Redo* in `DESIGN.md`.
+The scene keeps its status, so readers and other workers see no difference until its rows are replaced, all at once.
+What protects it is what protects every scene: the session's lock on its id, an open attempt in the log, and one
+transaction at the end. See *Redo* in `DESIGN.md`.
 """
 
 import json
