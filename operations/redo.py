@@ -174,7 +174,7 @@ def compare(opened: Session, tables: Tables, name: str, key: str) -> tuple[froze
     if counts["renumbered"]:
         log.warning(
             "%d parcels have another %s than before, as happens to numbers that an import gives: rows under their old "
-            "numbers are taken for those of others, so all of them are listed; let tables.parcel_id be a column that lasts",
+            "numbers are taken for those of others, so all are listed; let tables.parcel_id be a column that lasts",
             *(counts["renumbered"], now.columns["id"].name),
         )
     pids = frozenset(pid for _, after, _ in found.values() for pid in after)

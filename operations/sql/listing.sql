@@ -39,14 +39,14 @@ SELECT pg_advisory_xact_lock(1128418567, 0)
 
 -- :scenes
 -- Scenes of this configuration that are extracted, or just being: number, CARD, reference, time, status; whether the log says
--- that rows of this area went into this results table, and whether it knows of any extraction.
+-- that rows of this area went into this results table, or will soon, and whether it knows of any extraction.
 WITH aoi AS MATERIALIZED (
 {areas}
 )
 SELECT d.id, btrim(d.card::text), {reference}, d.obstime, btrim(d.status::text),
        EXISTS (SELECT FROM {log} r
                WHERE r.obsid = d.id AND r.results = %(results)s AND r.aoi = %(aoi)s
-                 AND r.outcome IN ('extracted', 'no_parcels', 'redone')),
+                 AND (r.outcome IN ('extracted', 'no_parcels', 'redone') OR r.finished_at IS NULL)),
        EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.outcome IN ('extracted', 'no_parcels', 'redone'))
 FROM {catalogue} d
 WHERE btrim(d.status::text) = ANY (%(statuses)s) AND (%(cards)s::text[] IS NULL OR btrim(d.card::text) = ANY (%(cards)s::text[]))
