@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS {list} (
     results text NOT NULL,
     aoi text NOT NULL,
     pids bigint[],
-    gone bigint[] NOT NULL DEFAULT '{{}}',
+    gone bigint[] NOT NULL DEFAULT ARRAY[]::bigint[],
     after_run bigint NOT NULL,
     listed_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (obsid, results, aoi)

@@ -27,7 +27,7 @@ Row = tuple[Any, ...]
 
 @pytest.fixture(autouse=True)
 def _several_attempts(workspace: Workspace) -> None:
-    workspace.extraction |= {"max_attempts": 5, "retry_pause_seconds": 0}
+    workspace.extraction.update({"max_attempts": 5, "retry_pause_seconds": 0})
 
 
 def everything(workspace: Workspace) -> dict[tuple[int, int, str], str]:
@@ -218,7 +218,7 @@ def test_a_parcel_of_another_area_keeps_its_rows(workspace: Workspace) -> None:
 
 def test_all_tables_of_results(workspace: Workspace) -> None:
     """A parcel that has become too small for a row gets a gap in the same transaction, and the other way round."""
-    workspace.tables |= {"gaps_table": "gaps", "hists_table": "hists"}
+    workspace.tables.update({"gaps_table": "gaps", "hists_table": "hists"})
     tiny = translate(cell(10, 10, 1, 1, inset=4.9), 4.95, 4.95)
     parcels = workspace.add_parcels([cell(2, 2), tiny])
     scene = workspace.add_s2()
@@ -301,7 +301,7 @@ def test_missing(workspace: Workspace) -> None:
     second = workspace.add_parcels([cell(30, 40), cell(40, 40)], table="others")
     area = to_epsg(cell(25, 35, 30, 20), GRID.epsg, 4326).wkt
     workspace.query("INSERT INTO aois (name, wkb_geometry) VALUES ('other', ST_Multi(ST_GeomFromText(%s, 4326)))", area)
-    workspace.tables |= {"parcel_table": "others", "results_table": "other_signatures"}
+    workspace.tables.update({"parcel_table": "others", "results_table": "other_signatures"})
     workspace.args["name"] = "other"
     assert workspace.operate("setup").code == 0
     assert workspace.operate("redo", "--missing", "--dry-run").code == 0
