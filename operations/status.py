@@ -27,7 +27,6 @@ CLEAR = "\x1b[H\x1b[J"
 # What a condition can be on.
 NUMBERS: Mapping[str, str] = {
     **{status: f"scenes that are {status}" for status in STATUSES},
-    "superseded": "scenes that are superseded",
     "scenes": "all scenes of the configuration",
     "elsewhere": "scenes of other dates or areas",
     "waiting": "scenes that wait for their next attempt",
@@ -96,8 +95,7 @@ def failing(progress: Progress, conditions: list[Condition]) -> list[str]:
 def all_numbers(progress: Progress) -> dict[str, float]:
     """What conditions can be on, of all CARDs that were looked at."""
     cards = list(progress.cards.values())
-    statuses = {*STATUSES, "superseded"}
-    found: dict[str, float] = {status: sum(card.statuses.get(status, 0) for card in cards) for status in statuses}
+    found: dict[str, float] = {status: sum(card.statuses.get(status, 0) for card in cards) for status in STATUSES}
     for name in ("scenes", "elsewhere", "waiting", "alive", "gone", "foreign", "per_hour"):
         found[name] = sum(getattr(card, name) for card in cards)
     # CARDs have workers of their own.

@@ -237,7 +237,7 @@ def test_what_a_trigger_cannot_do_as_the_worker(workspace: Workspace, scene: Sce
 @pytest.mark.parametrize("number", range(len(GRANTS)), ids=[" ".join(f"{a} ON {b}".split()) for a, b in GRANTS])
 def test_each_right_is_needed(workspace: Workspace, scene: Scene, number: int) -> None:
     """Without any one of those that are granted, the start or its check says which is missing; with all, none is."""
-    workspace.tables["hists_table"] = "hists"
+    workspace.tables.update(hists_table="hists", clear_results_table="clear", gaps_table="gaps")
     workspace.query("CREATE TABLE scene_source (obsid integer PRIMARY KEY, bucket text, prefix text)")
     with worker_role(workspace) as role:
         rights, where = GRANTS[number]
@@ -247,9 +247,15 @@ def test_each_right_is_needed(workspace: Workspace, scene: Scene, number: int) -
             ':"DBNAME"': workspace.database,
             ':"postgis"': "public",
         }
-        for name in ("aois", "parcels", "hists"):
+        for name in ("aois", "parcels", "hists", "gaps"):
             names[f":{name}"] = name
-        names |= {":results": "signatures", ":aoi_field": "name", ":parcel_id": "ogc_fid", ":places": "scene_source"}
+        names |= {
+            ":results": "signatures",
+            ":clear_results": "clear",
+            ":aoi_field": "name",
+            ":parcel_id": "ogc_fid",
+            ":places": "scene_source",
+        }
         names[":parcel_geometry"] = "wkb_geometry"
         for right in re.findall(r"(\w+)(?: (\(.*?\)))?(?:, |$)", rights, re.DOTALL):
             text = f"{' '.join(right)} ON {where}"

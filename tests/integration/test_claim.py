@@ -301,7 +301,14 @@ def test_a_claim_is_in_the_catalogue_and_in_the_log(ground: Ground, worker: Work
         "results": "public.signatures",
         "worker": f"{socket.gethostname()}:{os.getpid()}",
         "attempt": 1,
-        "settings": {"radiometry": "raw", "sources": {"B4": "B04", "B8": "B08", "SC": "SCL"}},
+        "settings": {
+            "radiometry": "raw",
+            "pixel_rule": "centre",
+            "inward_buffer_m": 0,
+            "min_area_m2": 0,
+            "min_pixels": 0,
+            "sources": {"B4": "B04", "B8": "B08", "SC": "SCL"},
+        },
     }
 
 

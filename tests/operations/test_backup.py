@@ -238,9 +238,11 @@ BUSY = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'parce
 
 
 def sleeping(name: str) -> str:
-    """A tool that is connected with the server and takes long."""
+    """A tool that is connected with the server and takes long. (Unlike the real ones, psql cancels nothing when it is
+    told to end; so its server looks whether it is there.)"""
     return (
         f'[ "$1" = --version ] && exec {postgis_binaries()}/{name} --version\n'
+        "export PGOPTIONS='-c client_connection_check_interval=200'\n"
         f"exec {postgis_binaries()}/psql --dbname \"$2\" --command 'SELECT pg_sleep(600)'"
     )
 

@@ -27,7 +27,7 @@ from tests.support.running import Running, wait_until
 from tests.support.scenes import Scene
 from tests.support.workspace import Workspace
 
-STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed")
+STATUSES = ("ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed", "superseded")
 
 
 def seen(workspace: Workspace, *options: str) -> dict[str, Any]:

@@ -112,8 +112,9 @@ class Workspace(Database, Bucket):
 
     def _aoi_field(self) -> dict[str, str]:
         """The configured column, if the AOI table has it."""
-        field = self.args["aoi_field"]
-        found = self.query("SELECT 1 FROM pg_attribute WHERE attrelid = 'aois'::regclass AND attname = %s", field)
+        field, table = self.args["aoi_field"], self.tables["aoi_table"].split(".", 1)[-1]
+        column = "SELECT 1 FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid WHERE (relname, attname) = (%s, %s)"
+        found = self.query(column, table, field)
         return {"aoi_field": field} if found else {}
 
     def write_config(self) -> None:
