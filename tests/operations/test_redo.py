@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg2 import sql
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from extractors.worker import NOTHING_TO_REDO
 from tests.support.ground import GRID, cell, classes, footprint, ground, red, squares, to_epsg
+from tests.support.roles import worker_role
 from tests.support.running import wait_until
 from tests.support.scenes import Scene, Signatures, assert_same
 from tests.support.workspace import Workspace
@@ -454,3 +457,28 @@ def test_numbers_of_another_meaning_do_not_come_in(workspace: Workspace) -> None
     workspace.extraction["min_pixels"] = 3
     workspace.add_s2("2020-05-01T10:00:31")
     assert workspace.run("s2").code == 2
+
+
+def test_rights(workspace: Workspace) -> None:
+    """Who may write into the log gets the right to the list with it. Only workers with --redo need it."""
+    workspace.add_parcels(squares(5))
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    owner = workspace.cwd / "owner.json"
+    shutil.copy(workspace.cwd / "db_config.json", owner)
+    with worker_role(workspace) as role:
+        for _ in range(2):
+            named = workspace.operate("redo", "--parcels", corrected(workspace, 1), "--db-config", str(owner))
+            assert named.code == 0, named.output
+            assert workspace.run("s2", "--redo").code == 0
+        assert outcomes(workspace, scene) == ["extracted", "redone", "redone"]
+        for right in ("SELECT", "DELETE"):
+            names = {"right": sql.SQL(right), "role": sql.Identifier(role)}
+            workspace.query(sql.SQL("REVOKE {right} ON redo_list FROM {role}").format(**names))
+            refused = workspace.run("s2", "--redo")
+            assert refused.code == 2
+            assert f"GRANT {right}" in refused.errors[-1]
+            workspace.query(sql.SQL("GRANT {right} ON redo_list TO {role}").format(**names))
+        workspace.query(sql.SQL("REVOKE ALL ON redo_list FROM {}").format(sql.Identifier(role)))
+        workspace.ingest(scene)
+        assert workspace.run("s2").code == 0
