@@ -390,7 +390,8 @@ def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> 
         ':"DBNAME"': workspace.database, ":catalogue": "public.dias_catalogue", ":aois": "public.aois",
         ":parcels": "public.parcels", ":log": "public.extraction_log", ":results": "public.signatures",
         ":hists": "public.hists", ":clear_results": "public.clear", ":gaps": "public.gaps",
-        ":places": "public.scene_source", ":redo_list": "public.redo_list", "SCHEMA public": "SCHEMA public", 'SCHEMA :"postgis"': "SCHEMA public",
+        ":places": "public.scene_source", ":redo_list": "public.redo_list", "SCHEMA public": "SCHEMA public",
+        'SCHEMA :"postgis"': "SCHEMA public",
         ':"postgis".spatial_ref_sys': "public.spatial_ref_sys",
     }  # fmt: skip
     columns = {":aoi_field": "name", ":parcel_id": "ogc_fid", ":parcel_geometry": "wkb_geometry"}
