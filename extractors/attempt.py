@@ -32,7 +32,7 @@ from extractors.errors import (
     one_line,
 )
 from extractors.logs import about
-from extractors.model import ABSENT, GIVEN_BACK, SUPERSEDED, Clock, Outcome, ParcelCounts, Scene
+from extractors.model import ABSENT, GIVEN_BACK, REDONE, SUPERSEDED, Clock, Outcome, ParcelCounts, Scene
 from extractors.resources import Resources
 from extractors.runtime.cores import keep_libraries_single_threaded
 from extractors.runtime.deadline import Deadline
@@ -73,10 +73,15 @@ def extract_and_publish(
     """The way of a scene that meets no trouble."""
     with scratch(resources.options.data_dir, scene.id) as folder:
         with signals.interruptible():
+            leaving = () if scene.redo is None else resources.parcels.leaving(scene)
             rows = heavy_code().extract_scene(scene, resources, folder, counts, clock)
-        kind = "no_parcels" if rows is None else "extracted"
-        outcome = Outcome(kind, kind, counts.in_words())
+        kind = status = "no_parcels" if rows is None else "extracted"
+        if scene.redo is not None:
+            kind = REDONE
+        outcome = Outcome(kind, status, counts.in_words())
         with closing(rows or Rows(folder, 0)) as rows:
+            # Their rows go, with those of the parcels that were selected.
+            rows.pids.extend(leaving)
             outcome = resources.queue.publishing.publish(scene, outcome, counts, rows)
     if outcome.kind == SUPERSEDED:
         log.info("superseded: %s; nothing was written", outcome.reason)
@@ -84,12 +89,13 @@ def extract_and_publish(
         log.info("no_parcels: no parcel meets the footprint and the AOI")
     else:
         log.info(
-            "extracted: %d signatures written in %.1f s; %s",
+            "%s: %d signatures written in %.1f s; %s",
+            kind,
             counts.rows_written.total(),
             counts.seconds["publish"],
             outcome.reason,
         )
-        if not counts.rows_written.total():
+        if not counts.rows_written.total() and scene.redo is None:
             log.warning("extracted, and yet not one of its parcels has a row: see the reasons")
     return outcome
 
@@ -129,11 +135,16 @@ def give_back(
     except ExtractionError as second:
         log.debug("while giving it back:", exc_info=second)
         resources.queue.settle_later(scene, outcome, counts)
-        reason = f"{outcome.reason}; it stays 'inprogress', because that cannot be written now ({second})"
+        stays = "'inprogress'" if scene.redo is None else "in the list"
+        reason = f"{outcome.reason}; it stays {stays}, because that cannot be written now ({second})"
         return outcome_of(type(second)(reason), scene.attempt, settings)
     failpoints.reach("released")
     if published:
-        done = "its rows are written" if published.kind == "extracted" else f"{published.kind}: {published.reason}"
+        done = (
+            "its rows are written"
+            if published.kind in {"extracted", REDONE}
+            else f"{published.kind}: {published.reason}"
+        )
         log.warning("%s, though the database's answer was lost (%s)", done, outcome.reason)
         return published
     traceback = error if resources.options.verbose and not isinstance(cause, Stopped) else None
@@ -145,7 +156,8 @@ def give_back(
     elif outcome.kind == ABSENT:
         log.warning("%s; it is looked for again in about %.0f s", outcome.reason, outcome.retry_after)
     elif ours:
-        log.warning("given back, its status is 'ingested' again", exc_info=traceback)
+        back = "its status is 'ingested' again" if scene.redo is None else "it stays in the list"
+        log.warning("given back, %s", back, exc_info=traceback)
     return outcome
 
 

@@ -528,6 +528,7 @@ class Options:
     log_format: str
     check: bool = False
     accept_mixed: bool = False
+    redo: bool = False
 
     @property
     def burst(self) -> bool:

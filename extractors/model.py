@@ -32,13 +32,29 @@ GIVEN_BACK = "given_back"
 ABSENT = "absent"
 # What the log appends to a label for the rows of clear pixels.
 CLEAR = " clear"
+# The log's word for an extracted scene of which rows were computed once more.
+REDONE = "redone"
+
+
+@dataclass(frozen=True)
+class Redo:
+    """What is to be computed again of a scene that is extracted: an entry of the list, by its number there.
+
+    pids: the parcels that are meant; None: all of them. gone: those of them whose rows go even if the parcel table does
+    not have them any more.
+    """
+
+    entry: int
+    pids: tuple[int, ...] | None = None
+    gone: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Scene:
     """A row of the catalogue that this worker has claimed; `obstime` is naive UTC, `run_id` its attempt in the log,
     and the `attempt`-th that counts. waited: seconds since its first attempt. problem: why its footprint cannot be used
-    (`is empty`). prefix: where its product lies, if that is known and not to be composed from its name."""
+    (`is empty`). prefix: where its product lies, if that is known and not to be composed from its name. redo: None,
+    unless it is extracted, and stays so."""
 
     id: int
     reference: str
@@ -48,6 +64,7 @@ class Scene:
     waited: float = 0.0
     problem: str | None = None
     prefix: str | None = None
+    redo: Redo | None = None
 
 
 class Clock(Protocol):
@@ -87,7 +104,7 @@ class Outcome:
     @property
     def failed(self) -> bool:
         """Whether the attempt ended without a result, for reasons that lie in the scene."""
-        return self.counts and self.kind not in {"extracted", "no_parcels", SUPERSEDED}
+        return self.counts and self.kind not in {"extracted", "no_parcels", SUPERSEDED, REDONE}
 
     @property
     def interrupted(self) -> bool:

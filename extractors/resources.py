@@ -17,6 +17,7 @@ from extractors.database.connection import Database
 from extractors.database.parcels import Parcels
 from extractors.database.places import Places
 from extractors.database.queue import Queue
+from extractors.database.redo import RedoQueue, check_access
 from extractors.database.tables import TableReader, make_tables
 from extractors.errors import ConfigurationError
 from extractors.indices import DECIBEL, Formula
@@ -173,7 +174,8 @@ class Resources:
         self.database = start.database
         tables = start.reader.all()
         self.tables = make_tables(self.database, tables, start.labels) if make else tables
-        self.queue = Queue(self.database, self.tables, self.config, self.card.code, start.labels)
+        queue = RedoQueue if self.options.redo else Queue
+        self.queue = queue(self.database, self.tables, self.config, self.card.code, start.labels)
         self.parcels = Parcels(self.database, self.tables, self.config.args.name)
         self.places = Places(self.database, self.tables.catalogue)
         settings = self.config.extraction
@@ -199,6 +201,8 @@ class Resources:
                 check.look()
             for check in start.database_checks.before_any_work():
                 check.look()
+            if options.redo and start.database is not None:
+                check_access(start.database, start.reader)
             start.database_checks.warn_of_superuser()
             return cls(start, cores, memory)
 

@@ -33,6 +33,7 @@ from extractors.text import say
 log = logging.getLogger(__name__)
 
 NOTHING_TO_DO = "No image with status 'ingested' found"
+NOTHING_TO_REDO = "No image found in the list of `operations redo`"
 # Scenes named in a warning.
 SHOWN_SCENES = 5
 LONGEST_OUTAGE_PAUSE_SECONDS = 300.0
@@ -242,7 +243,7 @@ class Idle:
             if self._options.scene is not None:
                 log.info("%s", self._queue.explain(self._options.scene))
             elif (reason := self._queue.why_none()) is not None:
-                log.warning("%s; see the card's code (small letters), dates and AOI", reason)
+                log.warning("%s", reason)
             say_nothing_to_do(self._options)
         return self._options.watch_seconds
 
@@ -280,10 +281,11 @@ def sleep(seconds: float, signals: Signals) -> None:
 
 def say_nothing_to_do(options: Options) -> None:
     """On stdout, where other programs look for it; among lines of JSON as one of them."""
+    nothing = NOTHING_TO_REDO if options.redo else NOTHING_TO_DO
     if options.log_format == "json":
-        log.info(NOTHING_TO_DO)
+        log.info(nothing)
     else:
-        say(NOTHING_TO_DO)
+        say(nothing)
 
 
 def look_for_foreign(resources: Resources) -> None:

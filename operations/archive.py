@@ -13,6 +13,7 @@ from psycopg2 import sql
 from extractors.config import TableName, parse_table_name
 from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
+from extractors.database.redo import LIST_TABLE
 from extractors.database.schema import Table
 from extractors.errors import ConfigurationError, one_line
 from operations.session import EarlyReader
@@ -108,7 +109,7 @@ def tables_of(reader: EarlyReader) -> list[Table]:
 def relations(cursor: "PgCursor", tables: Sequence[Table], reader: EarlyReader) -> list[Relation]:
     """What must stay together: all that there is of it. Raises ConfigurationError for what cannot be in an archive."""
     names = {table.name for table in tables if not table.absent}
-    names |= {TableName(PLACES_TABLE, reader.catalogue.name.schema)}
+    names |= {TableName(name, reader.catalogue.name.schema) for name in (PLACES_TABLE, LIST_TABLE)}
     if not reader.log.absent:
         cursor.execute(statement("archive.of_log", log=reader.log.identifier))
         names |= {parse_table_name(row[0]) for row in cursor.fetchall()}

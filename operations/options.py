@@ -16,6 +16,7 @@ VERBS: Mapping[str, str] = {
     "ingest": "fill the catalogue from the store, a service (STAC, OData) or a file",
     "status": "say how far the scenes are, what workers do, and what has failed",
     "retry": "set scenes back to 'ingested'",
+    "redo": "list what is to be computed again of scenes that are extracted, for workers with --redo",
     "index": "add the indexes that help to tables that are there, and close partitions",
     "forecast": "estimate what a burst will take, and compare it with what it took",
     "report": "write a page of HTML: progress, a map, completeness, failures, throughput, seasons of parcels",

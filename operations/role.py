@@ -11,6 +11,7 @@ from psycopg2 import sql
 
 from extractors.config import TableName, read_database_config
 from extractors.database.places import PLACES_TABLE
+from extractors.database.redo import find_list
 from extractors.database.rights import LOG_INSERTED, LOG_UPDATED
 from extractors.database.schema import Table
 from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS
@@ -74,6 +75,10 @@ def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[
         ),
         sql.SQL("SELECT (obsid, bucket, prefix) ON {} TO {}").format(places.identifier, role),
     ]
+    with opened.database.transaction("looking for the list of scenes to do again") as cursor:
+        listed = find_list(cursor, tables.catalogue)
+    if not listed.absent:
+        found.append(sql.SQL("SELECT, DELETE ON {} TO {}").format(listed.identifier, role))
     for table in tables.of_results.values():
         keys = [table.columns[name].name if name in table.columns else name for name in ("pid", "obsid")]
         found.append(sql.SQL("SELECT ({}), INSERT, DELETE ON {} TO {}").format(_names(keys), table.identifier, role))

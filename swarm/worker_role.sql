@@ -9,7 +9,7 @@
 --         configured)
 --     catalogue (dias_catalogue), log (extraction_log, in the catalogue's schema), aoi_field (name),
 --     parcel_id (ogc_fid), parcel_geometry (wkb_geometry), places (scene_source, in the catalogue's schema; if there is
---     one)      where they are called otherwise
+--     one), redo_list (likewise)      where they are called otherwise
 --
 -- Tables in schemas other than public: GRANT USAGE ON SCHEMA ... TO the role as well.
 \if :{?catalogue} \else \set catalogue dias_catalogue
@@ -18,6 +18,8 @@
 \endif
 \if :{?places} \else \set places scene_source
 \endif
+\if :{?redo_list} \else \set redo_list redo_list
+\endif
 \if :{?aoi_field} \else \set aoi_field name
 \endif
 \if :{?parcel_id} \else \set parcel_id ogc_fid
@@ -25,7 +27,7 @@
 \if :{?parcel_geometry} \else \set parcel_geometry wkb_geometry
 \endif
 SELECT to_regclass(:'results') IS NULL AS no_results, to_regclass(:'log') IS NULL AS no_log,
-       to_regclass(:'places') IS NOT NULL AS has_places,
+       to_regclass(:'places') IS NOT NULL AS has_places, to_regclass(:'redo_list') IS NOT NULL AS has_redo_list,
        CASE pg_typeof(max(:parcel_id))::text WHEN 'bigint' THEN 'bigint' ELSE 'integer' END AS pid
 FROM (SELECT :parcel_id FROM :parcels LIMIT 0) parcels \gset
 SELECT n.nspname AS postgis FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'postgis' \gset
@@ -85,6 +87,9 @@ GRANT SELECT, INSERT (obsid, reference, card, aoi, results, worker, versions, se
 GRANT SELECT (pid, obsid), INSERT, DELETE ON :results TO :"worker";
 \if :has_places
 GRANT SELECT (obsid, bucket, prefix) ON :places TO :"worker";
+\endif
+\if :has_redo_list
+GRANT SELECT, DELETE ON :redo_list TO :"worker";
 \endif
 
 \if :{?clear_results}

@@ -33,8 +33,8 @@ class Attempts:
     def __init__(self, database: Database, tables: Tables, meaning: Mapping[str, Any] | None = None) -> None:
         self._database = database
         self._results = tables.results
-        said = {**(meaning or {}), **tables.other_results}
-        self._meaning = json.dumps(said, ensure_ascii=False) if said else None
+        self._said = {**(meaning or {}), **tables.other_results}
+        self._meaning = json.dumps(self._said, ensure_ascii=False) if self._said else None
         self._names: dict[str, sql.Composable] = {
             "catalogue": tables.catalogue.identifier,
             "log": tables.log.identifier,
@@ -43,12 +43,23 @@ class Attempts:
     def begin(self, cursor: "PgCursor", obsid: int, reference: str, card: str, aoi: str) -> tuple[int, int, float]:
         """Open the log row of an attempt; returns its number there, which attempt it is of those that count, and the
         seconds since the first one."""
+        values = self._opening(obsid, reference, card, aoi)
+        return self._begun(cursor, values | {"settings": self._meaning, "redo": None})
+
+    def _opening(self, obsid: int, reference: str, card: str, aoi: str) -> dict[str, Any]:
+        """What is known of an attempt as it begins."""
         values = {"obsid": obsid, "reference": reference, "card": card, "aoi": aoi, "results": str(self._results)}
-        values |= {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
-        values["settings"] = self._meaning
+        return values | {"worker": this_worker(), "versions": json.dumps({"package": __version__})}
+
+    def _begun(self, cursor: "PgCursor", values: Mapping[str, Any]) -> tuple[int, int, float]:
         cursor.execute(statement("attempts.begin", **self._names), values)
         run_id, attempt, waited = cursor.fetchone() or (0, 0, 0.0)
         return run_id, attempt, waited
+
+    def hold(self, cursor: "PgCursor", scene: Scene) -> bool:
+        """Before rows are written: whether the scene can still be ours. Of one that is `inprogress`, the end is soon
+        enough to ask."""
+        return True
 
     def finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Set a claimed scene's status and end its attempt.
@@ -73,15 +84,15 @@ class Attempts:
                 return False
             # Others have set the scene free because our session had ended. But this process is alive, so the attempt
             # does not count.
-            cursor.execute(statement("attempts.not_failed", **self._names), _ours(scene))
-            values = _ours(scene) | {"outcome": outcome.kind, "detail": self._database.storable(outcome.reason)}
+            cursor.execute(statement("attempts.not_failed", **self._names), of_attempt(scene))
+            values = of_attempt(scene) | {"outcome": outcome.kind, "detail": self._database.storable(outcome.reason)}
             cursor.execute(statement("attempts.not_lost", **self._names), values)
             return False
 
     def outcome(self, scene: Scene) -> tuple[str | None, str]:
         """What the log says of how a scene's attempt ended, and why; None while it has not."""
         with self._database.transaction("reading the log") as cursor:
-            cursor.execute(statement("attempts.outcome", **self._names), _ours(scene))
+            cursor.execute(statement("attempts.outcome", **self._names), of_attempt(scene))
             kind, reason = cursor.fetchone() or (None, None)
         return kind, reason or ""
 
@@ -98,7 +109,7 @@ class Attempts:
         return bool(scalar(cursor))
 
     def _set_status(self, cursor: "PgCursor", scene: Scene, outcome: Outcome) -> bool:
-        values = _ours(scene) | {"status": outcome.status}
+        values = of_attempt(scene) | {"status": outcome.status}
         cursor.execute(statement("attempts.set_status", **self._names), values)
         return cursor.rowcount == 1
 
@@ -108,11 +119,11 @@ class Attempts:
         # Spread, so that many workers do not come back to scenes that failed together at the same moment.
         pause = None if outcome.retry_after is None else spread(outcome.retry_after)
         reason = self._database.storable(outcome.reason)
-        values = _ours(scene) | {"outcome": outcome.kind, "detail": reason, "pause": pause, "status": status}
+        values = of_attempt(scene) | {"outcome": outcome.kind, "detail": reason, "pause": pause, "status": status}
         cursor.execute(statement("attempts.end", **self._names), values | counts.as_parameters())
         return cursor.rowcount == 1
 
 
-def _ours(scene: Scene) -> dict[str, Any]:
+def of_attempt(scene: Scene) -> dict[str, Any]:
     """What identifies our attempt at a scene in the log."""
     return {"run_id": scene.run_id, "obsid": scene.id, "worker": this_worker()}

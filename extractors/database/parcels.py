@@ -22,6 +22,7 @@ from psycopg2 import sql
 
 from extractors.database import aoi
 from extractors.database.connection import Database, scalar
+from extractors.database.results import array_literal
 from extractors.database.spool import Received, Spool
 from extractors.database.sql import statement
 from extractors.database.tables import Tables
@@ -102,6 +103,32 @@ class Parcels:
         def ask(cursor: "PgCursor", functions: Functions) -> bool:
             cursor.execute(_selection(self._tables, statement("parcels.any"), functions), values)
             return bool(scalar(cursor))
+
+        return self._plain_or_careful(ask)
+
+    def leaving(self, scene: Scene) -> "array[int]":
+        """Of the parcels that are to be done again, those whose rows go because they do not meet the scene any more, or
+        are gone. What meets it outside of the AOI stays: another area may share the table."""
+        if scene.redo is None or scene.redo.pids is None:
+            return array("q")
+        values = self._values(scene) | {"gone": array_literal(scene.redo.gone)}
+
+        def ask(cursor: "PgCursor", functions: Functions) -> "array[int]":
+            names = {**self._tables.parcel_columns, "catalogue": self._tables.catalogue.identifier}
+            what = statement("parcels.leaving", **names)
+            anywhere = statement("parcels.around_the_scene", outline=aoi.footprint(self._tables), **names)
+            cursor.execute(_selection(self._tables, what, functions, anywhere), values)
+            return array("q", [pid for (pid,) in cursor.fetchall()])
+
+        return self._plain_or_careful(ask)
+
+    def meeting(self, scene: Scene) -> list[int]:
+        """Of the parcels that are to be done again, those that meet the scene's footprint and the AOI."""
+        values = self._values(scene)
+
+        def ask(cursor: "PgCursor", functions: Functions) -> list[int]:
+            cursor.execute(_selection(self._tables, statement("parcels.ids"), functions), values)
+            return [int(pid) for (pid,) in cursor.fetchall()]
 
         return self._plain_or_careful(ask)
 
@@ -215,7 +242,9 @@ class Parcels:
             raise ParcelsChangedError(
                 f"{self._tables.parcels} holds no parcels any more; see whether it is being filled"
             )
+        redo = None if scene.redo is None else scene.redo.pids
         return {
+            "pids": None if redo is None else array_literal(redo),
             "obsid": scene.id,
             "aoi": self._aoi,
             "footprint_srid": self._tables.footprint_srid,
@@ -246,11 +275,13 @@ class Parcels:
             ) from error
 
 
-def _selection(tables: Tables, what: sql.Composable, functions: Functions) -> sql.Composed:
-    """The statement that selects a scene's parcels and tells `what` of them."""
+def _selection(
+    tables: Tables, what: sql.Composable, functions: Functions, areas: sql.Composable | None = None
+) -> sql.Composed:
+    """The statement that selects a scene's parcels and tells `what` of them. areas: in place of the AOI."""
     return statement(
         "parcels.selection",
-        areas=aoi.areas(tables),
+        areas=areas or aoi.areas(tables),
         outline=aoi.footprint(tables),
         footprint=aoi.in_srid_by_parts(sql.Identifier("outline"), "parcel_srid"),
         area=aoi.in_srid_by_parts(sql.Identifier("area"), "parcel_srid"),

@@ -24,7 +24,7 @@ from extractors.errors import (
     TooSlowError,
     one_line,
 )
-from extractors.model import SUPERSEDED, Outcome, ParcelCounts, Scene
+from extractors.model import REDONE, SUPERSEDED, Outcome, ParcelCounts, Scene
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -83,7 +83,8 @@ class Publishing:
                 self._refuse_strangers_to_siblings(scene, error)
             raise
         failpoints.reach("committed")
-        if written.kept:
+        # Of a few parcels that are done again, all others stay.
+        if written.kept and not (scene.redo and scene.redo.pids is not None):
             log.warning("%d rows of parcels that are not selected now stay in %s", written.kept, self._tables.results)
         for older in written.superseded:
             log.info("%s is superseded", older)
@@ -94,6 +95,8 @@ class Publishing:
         superseded: list[Sibling] = []
         with self._database.transaction("writing the signatures") as cursor:
             failpoints.reach("publish_begin")
+            if not self._attempts.hold(cursor, scene):
+                raise ClaimLostError("the scene is not extracted any more; nothing was written, its status stays")
             if self._duplicates:
                 self._duplicates.lock(cursor, scene)
                 newer = self._duplicates.newer(cursor, scene.id)
@@ -133,6 +136,8 @@ class Publishing:
     def _finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> None:
         """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""
         if not self._attempts.finish(cursor, scene, outcome, counts):
+            if scene.redo is not None:
+                raise ClaimLostError("somebody else has listed the scene anew meanwhile; nothing was written")
             raise ClaimLostError(
                 "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
             )
@@ -160,4 +165,4 @@ class Publishing:
     def published(self, scene: Scene) -> Outcome | None:
         """How the scene's attempt has ended, if well: the answer to its COMMIT may have been lost on the way."""
         kind, reason = self._attempts.outcome(scene)
-        return Outcome(kind, kind, reason) if kind in {"extracted", "no_parcels", SUPERSEDED} else None
+        return Outcome(kind, kind, reason) if kind in {"extracted", "no_parcels", SUPERSEDED, REDONE} else None

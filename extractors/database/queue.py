@@ -283,7 +283,8 @@ class Queue:
         return (
             f"none of the {scenes} scenes in {self._tables.catalogue} is for this worker: {card} are not of card "
             f"{self._card}, {dates} not between startdate {self._args.startdate} and enddate {self._args.enddate}, "
-            f"{area} do not meet the AOI {self._args.name}, {status} have a status that means nothing here"
+            f"{area} do not meet the AOI {self._args.name}, {status} have a status that means nothing here; see the "
+            "card's code (small letters), dates and AOI"
         )
 
     def foreign(self) -> list[tuple[int, str]]:

@@ -3,7 +3,7 @@
 import io
 import logging
 from array import array
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -177,6 +177,6 @@ def check_accounts(counts: ParcelCounts, selected: int, written: Mapping[str, in
         raise AccountingError(f"its accounts do not balance ({'; '.join(wrong)}); nothing was written; report this")
 
 
-def array_literal(numbers: "array[int]") -> str:
+def array_literal(numbers: Iterable[int]) -> str:
     """An array as PostgreSQL writes it: one constant, where a list would become one for each number."""
     return f"{{{','.join(map(str, numbers))}}}"

@@ -116,6 +116,14 @@ def check_results(cursor: "PgCursor", table: Table) -> None:
     _warn_if_unlogged(table, nature)
 
 
+def check_list(cursor: "PgCursor", table: Table) -> None:
+    """Raise ConfigurationError if entries cannot be taken from the list of scenes to do again."""
+    nature = _nature(cursor, table, {"SELECT": table.columns, "DELETE": ()})
+    _require_rights(table, nature)
+    _refuse_hindrances(table, nature)
+    _refuse_policies(table, nature)
+
+
 def _check_creation(cursor: "PgCursor", table: Table) -> None:
     cursor.execute(statement("checks.may_create"), {"schema": table.name.schema})
     exists, allowed, user = cursor.fetchone() or (False, False, "")

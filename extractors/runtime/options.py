@@ -18,8 +18,8 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     parser = argparse.ArgumentParser(
         prog=f"python -m extractors.{card_code}",
         description=f"Extract parcel statistics from {card_code} scenes. Without options: one scene, then exit.",
-        epilog="Each option but --check also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, WATCH, SCENE, "
-        "ENGINE, ADOPT_FOREIGN, ACCEPT_MIXED, VERBOSE, LOG_FORMAT.",
+        epilog="Each option but --check and --redo also from the environment: DB_CONFIG, S3_CONFIG, DATA_DIR, ALL, "
+        "WATCH, SCENE, ENGINE, ADOPT_FOREIGN, ACCEPT_MIXED, VERBOSE, LOG_FORMAT.",
     )
     parser.add_argument("--db-config", metavar="FILE", default=environment("DB_CONFIG", "db_config.json"))
     parser.add_argument("--s3-config", metavar="FILE", default=environment("S3_CONFIG", "s3_config.json"))
@@ -33,6 +33,11 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     )
     how_many.add_argument(
         "--check", action="store_true", help="look whether all is ready, say what was seen, and extract nothing"
+    )
+    parser.add_argument(
+        "--redo",
+        action="store_true",
+        help="what `operations redo` has listed, of scenes that are extracted and stay so; with --all: all of it",
     )
     parser.add_argument("--scene", metavar="REFERENCE", default=None, help="this scene only")
     parser.add_argument(
@@ -51,8 +56,12 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
     given = parser.parse_args(arguments)
     if given.check and given.scene:
         parser.error("argument --scene: not allowed with argument --check")
+    if given.redo and (given.check or given.scene or given.watch is not None):
+        parser.error("argument --redo: not allowed with arguments --check, --scene and --watch")
+    # What is in the environment of a service is not meant for these.
+    special = given.check or given.redo
     watch = given.watch
-    if watch is None and not given.all and not given.check and environment("WATCH"):
+    if watch is None and not given.all and not special and environment("WATCH"):
         try:
             watch = _seconds(environment("WATCH", ""))
         except ValueError:
@@ -72,13 +81,14 @@ def read_options(card_code: str, arguments: Sequence[str] | None = None) -> Opti
         data_dir=Path(given.data_dir),
         everything=everything,
         watch_seconds=watch,
-        scene=None if given.check else given.scene or environment("SCENE") or None,
+        scene=None if special else given.scene or environment("SCENE") or None,
         engine=engine,
         adopt_foreign=given.adopt_foreign or _is_true(environment("ADOPT_FOREIGN", "")),
         verbose=given.verbose or _is_true(environment("VERBOSE", "")),
         log_format=log_format,
         check=given.check,
         accept_mixed=given.accept_mixed or _is_true(environment("ACCEPT_MIXED")),
+        redo=given.redo,
     )
 
 

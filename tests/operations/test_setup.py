@@ -383,13 +383,15 @@ def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> 
     workspace.tables.update(hists_table="hists", clear_results_table="clear", gaps_table="gaps")
     workspace.add_parcels(squares(5))
     setup(workspace)
+    workspace.query("CREATE TABLE redo_list (obsid integer)")
     workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
     outcome = setup(workspace, "--role", role)
     names = {
         ':"DBNAME"': workspace.database, ":catalogue": "public.dias_catalogue", ":aois": "public.aois",
         ":parcels": "public.parcels", ":log": "public.extraction_log", ":results": "public.signatures",
         ":hists": "public.hists", ":clear_results": "public.clear", ":gaps": "public.gaps",
-        ":places": "public.scene_source", "SCHEMA public": "SCHEMA public", 'SCHEMA :"postgis"': "SCHEMA public",
+        ":places": "public.scene_source", ":redo_list": "public.redo_list", "SCHEMA public": "SCHEMA public",
+        'SCHEMA :"postgis"': "SCHEMA public",
         ':"postgis".spatial_ref_sys': "public.spatial_ref_sys",
     }  # fmt: skip
     columns = {":aoi_field": "name", ":parcel_id": "ogc_fid", ":parcel_geometry": "wkb_geometry"}

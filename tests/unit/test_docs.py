@@ -22,7 +22,7 @@ PAGES += [ROOT / "docs" / name for name in ("configuration.md", "operating.md", 
 PAGES += [ROOT / folder / "README.md" for folder in ("swarm", "benchmarks", "tests/faults")]
 STATUSES = {"ingested", "inprogress", "extracted", "no_parcels", "notfound", "failed", "superseded"}
 OUTCOMES = {"extracted", "no_parcels", "notfound", "absent", "failed", "error", "lost", "claim_lost", "given_back"}
-OUTCOMES |= {"superseded"}
+OUTCOMES |= {"superseded", "redone"}
 DEADLINE = 70
 
 

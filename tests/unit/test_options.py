@@ -47,6 +47,8 @@ def test_without_options() -> None:
         (["--engine", "rasterstats"], {"engine": "rasterstats"}),
         (["--engine", "scanline"], {"engine": "scanline"}),
         (["--accept-mixed"], {"accept_mixed": True}),
+        (["--redo"], {"redo": True}),
+        (["--redo", "--all"], {"redo": True, "everything": True}),
         (["-v"], {"verbose": True}),
         (["--verbose"], {"verbose": True}),
         (["--log-format", "json"], {"log_format": "json"}),
@@ -112,9 +114,21 @@ def test_all_on_the_command_line_overrules_watch_in_the_environment(monkeypatch:
     assert differences(read_options("s2", ["--all"])) == {"everything": True}
 
 
+def test_redo_takes_no_scene_and_no_watching_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SCENE": "S2_ENV", "WATCH": "5", "REDO": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert differences(read_options("s2", ["--redo"])) == {"redo": True}
+    assert not read_options("s2", ["--scene", "S2_LINE"]).redo
+    monkeypatch.setenv("ALL", "1")
+    assert differences(read_options("s2", ["--redo"])) == {"redo": True, "everything": True}
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
+        (["--redo", "--watch", "5"], "--redo"),
+        (["--redo", "--scene", "S2A_X"], "--redo"),
+        (["--redo", "--check"], "--redo"),
         (["--all", "--watch", "5"], "--all"),
         (["--watch", "soon"], "--watch"),
         (["--watch", "0"], "--watch"),

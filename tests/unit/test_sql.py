@@ -22,11 +22,12 @@ from extractors.database.sql import BLOCK, statement
 ROOT = Path(__file__).parents[2]
 PACKAGE, OPERATIONS = Path(extractors.__file__).parent, Path(operations.__file__).parent
 SQL_FILES = (
-    "aoi", "attempts", "checks", "connection", "duplicates", "parcels", "places", "queue", "results", "slots", "tables",
+    "aoi", "attempts", "checks", "connection", "duplicates", "parcels", "places", "queue", "redo", "results", "slots",
+    "tables",
 )  # fmt: skip
 OPERATIONS_FILES = (
-    "archive", "area", "forecast", "indexes", "ingest", "partitions", "progress", "report", "retry", "role", "session",
-    "setup", "views",
+    "archive", "area", "forecast", "indexes", "ingest", "listing", "partitions", "progress", "report", "retry", "role",
+    "session", "setup", "views",
 )  # fmt: skip
 
 

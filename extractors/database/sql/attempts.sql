@@ -1,15 +1,18 @@
 -- :begin
 -- The log row of a new attempt. It counts the attempts that failed, or whose worker died, since the scene's status was
--- last anything but `ingested` for good: a person who sets it back gives it all attempts anew.
+-- last anything but `ingested` for good: a person who sets it back gives it all attempts anew. Of a scene that is done
+-- again (`redo`), it counts those at the same entry of the list, which others do not count.
 INSERT INTO {log} (obsid, reference, card, aoi, results, worker, versions, settings, attempt)
 SELECT %(obsid)s, %(reference)s, %(card)s, %(aoi)s, %(results)s, %(worker)s, %(versions)s::jsonb, %(settings)s::jsonb,
        1 + (SELECT count(*) FROM {log} counted
-            WHERE counted.obsid = %(obsid)s AND counted.outcome IN ('error', 'lost') AND counted.run_id > coalesce(
+            WHERE counted.obsid = %(obsid)s AND counted.outcome IN ('error', 'lost')
+              AND counted.settings -> 'redo' IS NOT DISTINCT FROM %(redo)s::jsonb AND counted.run_id > coalesce(
                 (SELECT max(run_id) FROM {log} WHERE obsid = %(obsid)s AND status <> 'ingested'), 0))
 RETURNING run_id, attempt,
           -- Seconds since the first of these attempts, of whatever kind.
           (SELECT coalesce(extract(epoch FROM now() - min(earlier.started_at)), 0)::float8 FROM {log} earlier
-           WHERE earlier.obsid = %(obsid)s AND earlier.run_id > coalesce(
+           WHERE earlier.obsid = %(obsid)s
+             AND earlier.settings -> 'redo' IS NOT DISTINCT FROM %(redo)s::jsonb AND earlier.run_id > coalesce(
                (SELECT max(run_id) FROM {log} WHERE obsid = %(obsid)s AND status <> 'ingested'), 0))
 
 -- :end
@@ -63,4 +66,4 @@ WHERE run_id = %(run_id)s AND obsid = %(obsid)s AND worker = %(worker)s AND outc
 
 -- :extracted_before
 -- Whether earlier attempts have written rows of this scene.
-SELECT EXISTS (SELECT FROM {log} WHERE obsid = %(obsid)s AND outcome = 'extracted')
+SELECT EXISTS (SELECT FROM {log} WHERE obsid = %(obsid)s AND outcome IN ('extracted', 'redone'))

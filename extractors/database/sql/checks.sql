@@ -148,8 +148,9 @@ WITH written AS NOT MATERIALIZED (
 ),
 last AS (
     SELECT DISTINCT ON (obsid) obsid, pixels, results, settings, false AS under_way
-    FROM written
-    WHERE outcome = 'extracted'
+    -- Not both words at once: there is an index on those extracted.
+    FROM (SELECT * FROM written WHERE outcome = 'extracted'
+          UNION ALL SELECT * FROM written WHERE outcome = 'redone') done
     ORDER BY obsid, run_id DESC
 ),
 said AS (
@@ -185,7 +186,7 @@ SELECT d.id
 FROM {catalogue} d
 WHERE d.card = %(card)s
   AND NOT EXISTS (SELECT FROM {log} l
-                  WHERE l.obsid = d.id AND l.outcome = 'extracted'
+                  WHERE l.obsid = d.id AND l.outcome IN ('extracted', 'redone')
                     AND (l.results = %(results)s OR {settings} -> 'tables' @> %(other)s::jsonb))
   AND EXISTS (SELECT FROM {results} r WHERE r.obsid = d.id)
 LIMIT 1
