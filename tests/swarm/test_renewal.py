@@ -53,14 +53,7 @@ def test_keys_change_during_a_burst(make_burst: MakeBurst) -> None:
     assert "given_back" in burst.season.outcomes()
     assert containers(stack, "pg_spat", stack.cloud.manager) == database, "the database was started anew"
     with pytest.raises(psycopg2.OperationalError):
-        psycopg2.connect(
-            host=stack.cloud.manager.address,
-            port=5432,
-            dbname=DATABASE,
-            user=USER,
-            password=PASSWORD,
-            connect_timeout=5,
-        )
+        psycopg2.connect(host=stack.cloud.manager.address, dbname=DATABASE, user=USER, password=PASSWORD)
     for secret in (PASSWORD, NEW_PASSWORD, SECRET_KEY, NEW_SECRET_KEY):
         assert secret not in said + stack.log()
 
@@ -91,9 +84,8 @@ def test_ingest_beside_the_workers(make_burst: MakeBurst) -> None:
     workspace.query(make.format(sql.Identifier(INGEST), sql.Literal(INGESTS_PASSWORD)))
     run_psql(workspace, ROOT / "swarm" / "ingest_role.sql", {"ingest": INGEST, "aois": "aois"})
     (stack.folder / "ingest_config.json").write_text((stack.folder / "db_config.json").read_text())
-    rewrite(
-        stack.folder / "ingest_config.json", "database", connection=STACK_CONNECTION | {"dbuser": INGEST, "dbpasswd": INGESTS_PASSWORD}
-    )  # fmt: skip
+    connection = STACK_CONNECTION | {"dbuser": INGEST, "dbpasswd": INGESTS_PASSWORD}
+    rewrite(stack.folder / "ingest_config.json", "database", connection=connection)
 
     stack.more.append("docker_compose_ingest.yml")
     stack.renew(**burst.variables, REPLICAS="1", INGEST_WATCH="1", INGEST_OPTIONS="--card s2")
