@@ -127,7 +127,7 @@ def test_bring_code(cloud: Cloud, tmp_path: Path) -> None:
     folder = tmp_path / "it's a copy"
     script(cloud, "bring.sh", "--code", "--directory", folder, names(cloud)[0])
     script(cloud, "bring.sh", "--code", "--directory", folder, names(cloud)[0])
-    assert sorted(path.name for path in folder.iterdir()) == ["download_with_boto3.py", "extractors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["download_with_boto3.py", "extractors", "operations"]
     assert (folder / "extractors" / "s2.py").read_text() == (SWARM.parent / "extractors" / "s2.py").read_text()
 
 
