@@ -2,8 +2,8 @@
 
 Fills a results table with made-up scenes in the bytes that workers send (four tiles in turn; numbers of parcels say
 nothing of where they lie, the worst case for readers), once as `operations setup` makes it and once in partitions, and
-prints a table: COPY of a scene, one parcel's series and that of a hundred, replacing a scene, bytes per row. Then claims,
-from a catalogue of 100,000 scenes. The server writes to the disk as one does that has to last.
+prints a table: COPY of a scene, one parcel's series and that of a hundred, replacing a scene, bytes per row. Then
+claims, from a catalogue of 100,000 scenes. The server writes to the disk as one does that has to last.
 """
 
 import argparse
@@ -54,8 +54,8 @@ SELECT timestamp '2020-01-01' + n * interval '1 hour', 'S2A_' || n, '2A', 's2', 
        ST_MakeEnvelope(14, 45, 16, 47, 4326)
 FROM generate_series(1, %s) n"""
 FILES = """
-SELECT oid FROM pg_class
-WHERE oid = 'signatures'::regclass OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'signatures'::regclass)"""
+SELECT oid FROM pg_class WHERE oid = 'signatures'::regclass
+UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'signatures'::regclass"""
 SIZES = f"SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)) FROM ({FILES}) files"
 SERIES = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM signatures WHERE pid = ANY(%s)"
 
@@ -74,6 +74,12 @@ class Size:
     def scenes(self) -> int:
         """How many scenes fill the table."""
         return max(2 * TIMED, round(self.rows / (self.parcels * SHARE * len(LABELS))))
+
+    @property
+    def new(self) -> range:
+        """Scenes that come later, in a partition that is still open."""
+        first = (self.scenes // SCENES_OF_A_PARTITION + 1) * SCENES_OF_A_PARTITION
+        return range(first, first + TIMED)
 
 
 class Scenes:
@@ -109,7 +115,7 @@ class Table:
         path.touch(0o600)
         path.write_text(json.dumps(content))
         with closing(postgis.connect(self._name)) as admin:
-            prepare(admin, size.scenes + 2 * TIMED)
+            prepare(admin, size.new[-1])
         command(folder, "setup", *setup)
         config = DatabaseFile.model_validate(content)
         self._database = Database(config, path.name)
@@ -129,8 +135,7 @@ class Table:
         for number, name in ((1, "a parcel's series"), (MANY_PARCELS, f"series of {MANY_PARCELS} parcels")):
             found[f"{name}, cold"] = self._series(number, self._size.reads)
             found[f"{name}, warm"] = self._series(number, self._size.reads)
-        last = self._size.scenes
-        found["COPY of a scene, after the index"] = in_seconds([self._copy(last + i) for i in range(1, TIMED + 1)])
+        found["COPY of a scene, after the index"] = in_seconds([self._copy(scene) for scene in self._size.new])
         replaced = [self._replace(scene) for scene in range(1, TIMED + 1)]
         found["replacing a scene: DELETE"] = in_seconds([deleting for deleting, _ in replaced])
         found["replacing a scene: COPY"] = in_seconds([copying for _, copying in replaced])
