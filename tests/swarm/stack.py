@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+from psycopg2 import sql
 from psycopg2.extensions import connection
 
 from tests.faults.network import TcpProxy
@@ -60,6 +61,8 @@ class StackPostgis:
         made.autocommit = True
         with made.cursor() as cursor:
             cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE EXTENSION IF NOT EXISTS postgis")
+            change = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            cursor.execute(change.format(sql.Identifier(USER), sql.Literal(PASSWORD)))
         made.close()
 
     def drop_database(self, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.swarm.stack import DATABASE, PASSWORD, SECRET_KEY, STACK_CONNECTION, 
 
 NEW_PASSWORD = "canary, anew: p@ss {};"
 NEW_KEY, NEW_SECRET_KEY = "another-access-key", "canary of the store, anew"
-INGEST, INGESTS_PASSWORD = "ingest", "canary of ingest"
+INGESTS_PASSWORD = "canary of ingest"
 
 
 def test_keys_change_during_a_burst(make_burst: MakeBurst) -> None:
@@ -80,11 +81,12 @@ def test_ingest_beside_the_workers(make_burst: MakeBurst) -> None:
     reference = burst.season.products[unknown].reference
     workspace.query("DELETE FROM signatures WHERE obsid = %s", unknown)
     workspace.query("DELETE FROM dias_catalogue WHERE id = %s", unknown)
+    role = f"ingest{uuid.uuid4().hex[:8]}"  # the volume outlives the test
     make = sql.SQL("CREATE ROLE {} LOGIN NOINHERIT PASSWORD {}")
-    workspace.query(make.format(sql.Identifier(INGEST), sql.Literal(INGESTS_PASSWORD)))
-    run_psql(workspace, ROOT / "swarm" / "ingest_role.sql", {"ingest": INGEST, "aois": "aois"})
+    workspace.query(make.format(sql.Identifier(role), sql.Literal(INGESTS_PASSWORD)))
+    run_psql(workspace, ROOT / "swarm" / "ingest_role.sql", {"ingest": role, "aois": "aois"})
     (stack.folder / "ingest_config.json").write_text((stack.folder / "db_config.json").read_text())
-    connection = STACK_CONNECTION | {"dbuser": INGEST, "dbpasswd": INGESTS_PASSWORD}
+    connection = STACK_CONNECTION | {"dbuser": role, "dbpasswd": INGESTS_PASSWORD}
     rewrite(stack.folder / "ingest_config.json", "database", connection=connection)
 
     stack.more.append("docker_compose_ingest.yml")
