@@ -17,6 +17,7 @@ from psycopg2 import sql
 from psycopg2.errors import InsufficientPrivilege
 
 from demo.servers import Postgis
+from extractors.health import verdict
 from tests.support.announced import OTHERS, PRODUCTS, Announced, sentinel_2
 from tests.support.environment import ROOT, skip_unless
 from tests.support.ground import squares
@@ -316,22 +317,28 @@ def test_each_right_of_that_role_is_needed(workspace: Workspace, server: ODataSe
 # What cannot be used
 
 
-def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(workspace: Workspace, server: ODataServer) -> None:
+def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(
+    workspace: Workspace, server: ODataServer, tmp_path: Path
+) -> None:
+    """And it is seen to be alive as a worker is, as long as it runs."""
     late = server.products.pop(0)
     server.faults = Faults(throttled=5)
     running = workspace.start_python(
-        "-m", "operations", "ingest", "--from", "odata", "--url", server.url, "--card", "s2", "--watch", "0.5"
-    )
+        "-m", "operations", "ingest", "--from", "odata", "--url", server.url, "--card", "s2", "--watch", "0.5",
+        env={"HEALTH_FILE": str(tmp_path / "health")},
+    )  # fmt: skip
     wait_until(lambda: len(rows(workspace)) == 3, "the first products")
     sessions = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%operations'"
     assert workspace.query(f"SELECT pg_terminate_backend(pid) {sessions}") == [(True,)]
     late["PublicationDate"] = "2021-02-01T00:00:00.000Z"
     server.products.append(late)
     wait_until(lambda: len(rows(workspace)) == 4, "the product that came later")
+    assert verdict(str(tmp_path / "health")) is None
     running.send(signal.SIGTERM)
     outcome = running.wait()
     assert outcome.code == 128 + 15
     assert any("looking again" in line for line in outcome.warnings)
+    assert verdict(str(tmp_path / "health")) is not None
 
 
 def test_products_that_cannot_be_used_are_refused_with_a_reason(workspace: Workspace, server: ODataServer) -> None:
