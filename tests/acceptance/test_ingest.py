@@ -334,6 +334,7 @@ def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(
     server.products.append(late)
     wait_until(lambda: len(rows(workspace)) == 4, "the product that came later")
     assert verdict(str(tmp_path / "health")) is None
+    assert json.loads((tmp_path / "health").read_text())["doing"] in {"pausing", "ingesting from odata"}
     running.send(signal.SIGTERM)
     outcome = running.wait()
     assert outcome.code == 128 + 15
