@@ -12,6 +12,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2.extensions
@@ -40,35 +43,47 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Size:
+    """Scenes of the catalogue, corners of the AOI, sessions that claim, and seconds for which they do."""
+
+    scenes: int = 100_000
+    sessions: int = 50
+    seconds: float = 20.0
+    corners: int = 1_000
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=100_000)
-    parser.add_argument("--sessions", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--corners", type=int, default=1_000)
-    options = parser.parse_args()
+    for name, default in vars(Size()).items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    size = Size(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         with Postgis(folder / "cluster") as postgis:
-            postgis.create_database(DATABASE)
-            admin = postgis.connect(DATABASE)
-            fill(admin, options.scenes, options.corners)
-            for kind, statement in KINDS.items():
-                admin.autocommit = True
-                with admin.cursor() as cursor:
-                    cursor.execute("UPDATE dias_catalogue SET status = 'ingested' WHERE status <> 'ingested'")
-                    cursor.execute(statement)
-                taken = claims(settings(postgis), options.sessions, options.seconds)
-                longest = sorted(taken)[len(taken) * 99 // 100]
-                print(
-                    f"{kind}: {len(taken) / options.seconds:.0f} claims/s by {options.sessions} sessions, each in "
-                    f"{statistics.median(taken) * 1000:.0f} ms, one of a hundred in {longest * 1000:.0f} ms",
-                    flush=True,
-                )
-            admin.close()
+            for line in measure(postgis, size):
+                print(line, flush=True)
     return 0
+
+
+def measure(postgis: Postgis, size: Size) -> Iterator[str]:
+    """What is to be said of each kind of catalogue."""
+    postgis.create_database(DATABASE)
+    with closing(postgis.connect(DATABASE)) as admin:
+        fill(admin, size.scenes, size.corners)
+        admin.autocommit = True
+        for kind, statement in KINDS.items():
+            with admin.cursor() as cursor:
+                cursor.execute("UPDATE dias_catalogue SET status = 'ingested' WHERE status <> 'ingested'")
+                cursor.execute(statement)
+            taken = claims(settings(postgis), size.sessions, size.seconds)
+            longest = sorted(taken)[len(taken) * 99 // 100]
+            yield (
+                f"{kind}: {len(taken) / size.seconds:.0f} claims/s by {size.sessions} sessions, each in "
+                f"{statistics.median(taken) * 1000:.0f} ms, one of a hundred in {longest * 1000:.0f} ms"
+            )
 
 
 def fill(admin: psycopg2.extensions.connection, scenes: int, corners: int) -> None:

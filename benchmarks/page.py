@@ -152,11 +152,12 @@ def fill(admin: psycopg2.extensions.connection, parcels: int) -> int:
 
 
 def command(folder: Path, *arguments: str) -> None:
-    """Run a verb."""
+    """Run a verb; what it says of itself is of no interest here."""
     subprocess.run(
         [sys.executable, "-m", "operations", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
         check=True,
     )
 

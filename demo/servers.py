@@ -20,8 +20,9 @@ import time
 import urllib.error
 import urllib.request
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
@@ -97,11 +98,14 @@ class Postgis:
 
     PostgreSQL refuses to run as root, so root runs it as user `postgres`. The log is kept in `folder`; the data too
     where that user can reach it, otherwise in a temporary folder. `stop()` leaves the data, so that `start()` works
-    again; the end of the `with` block removes them.
+    again; the end of the `with` block removes them. settings: the server's, which go before ours.
     """
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, port: int | None = None, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.host = LOOPBACK
+        self._settings = settings
         self.port = port or free_port()
         self.user = "postgres"
         self.password = secrets.token_urlsafe(16)
@@ -162,7 +166,7 @@ class Postgis:
         settings = {
             "listen_addresses": self.host, "port": self.port, "unix_socket_directories": self.room,
             "fsync": "off", "full_page_writes": "off", "jit": "off",
-            "timezone": "UTC", "log_timezone": "UTC", "max_connections": 100,
+            "timezone": "UTC", "log_timezone": "UTC", "max_connections": 100, **self._settings,
         }  # fmt: skip
         command: list[str | Path] = [self._binaries / "postgres", "-D", self.room / "data"]
         for name, value in settings.items():

@@ -7,17 +7,22 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import shapely
+from psycopg2 import sql
+from psycopg2.errors import InsufficientPrivilege
 
 from demo.servers import Postgis
+from extractors.health import verdict
 from tests.support.announced import OTHERS, PRODUCTS, Announced, sentinel_2
-from tests.support.environment import skip_unless
+from tests.support.environment import ROOT, skip_unless
 from tests.support.ground import squares
 from tests.support.odata import Faults, ODataServer
+from tests.support.roles import PASSWORD, create_role, run_psql
 from tests.support.running import Outcome, wait_until
 from tests.support.stac import StacServer, missing
 from tests.support.workspace import Workspace
@@ -247,25 +252,94 @@ def test_what_the_service_has_deleted(workspace: Workspace, server: ODataServer)
     assert PRODUCTS[0].name not in late
 
 
+# A role of its own
+
+INGEST_SCRIPT = ROOT / "swarm" / "ingest_role.sql"
+INGEST_GRANTS = re.findall(r"^GRANT (.*?) ON (.*?) TO ", INGEST_SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def role(workspace: Workspace) -> Iterator[str]:
+    """The user of `ingest` has the rights that swarm/ingest_role.sql gives, and no others."""
+    name = f"ingest_of_{workspace.database}"
+    create_role(workspace, name)
+    run_psql(workspace, INGEST_SCRIPT, {"ingest": name, "aois": "aois"})
+    connection = workspace.db_config["database"]["connection"]
+    before = dict(connection)
+    connection |= {"dbuser": name, "dbpasswd": PASSWORD}
+    yield name
+    connection |= before
+    workspace.query(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
+
+
+def something_of_everything(workspace: Workspace, server: ODataServer) -> None:
+    """New products, and one that the source has taken back; where they lie is told."""
+    workspace.query("TRUNCATE dias_catalogue, scene_source")
+    workspace.add_row(PRODUCTS[0].name)
+    assert server.deleted is not None
+    entry = next(entry for entry in server.products if entry["Name"] == PRODUCTS[0].name)
+    server.deleted.append(entry | {"DeletionDate": "2021-03-01T00:00:00.000Z"})
+    server.products.remove(entry)
+
+
+def test_a_role_that_may_fill_the_catalogue_and_no_more(workspace: Workspace, server: ODataServer, role: str) -> None:
+    something_of_everything(workspace, server)
+    ingest(workspace, "--from", "odata", "--url", server.url)
+    assert len(rows(workspace)) == len(PRODUCTS)
+    assert rows(workspace)[PRODUCTS[0].name][2] == "superseded"
+    assert len(places(workspace)) == len(PRODUCTS) - 1
+    for beyond in ("DELETE FROM dias_catalogue", "UPDATE dias_catalogue SET card = 'bs'", "SELECT 1 FROM parcels"):
+        with pytest.raises(InsufficientPrivilege), closing(workspace.postgis.connect(workspace.database)) as ours:
+            ours.cursor().execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+            ours.cursor().execute(beyond)
+
+
+@pytest.mark.parametrize(
+    "number", range(len(INGEST_GRANTS)), ids=[" ".join(f"{a} ON {b}".split()) for a, b in INGEST_GRANTS]
+)
+def test_each_right_of_that_role_is_needed(workspace: Workspace, server: ODataServer, role: str, number: int) -> None:
+    rights, where = INGEST_GRANTS[number]
+    names = {
+        ":catalogue": "dias_catalogue", ":places": "scene_source", ":aois": "aois", ":aoi_field": "name",
+        ':"DBNAME"': workspace.database, ':"postgis"': "public", ":numbers": "dias_catalogue_id_seq",
+    }  # fmt: skip
+    something_of_everything(workspace, server)
+    for right in re.findall(r"(\w+)(?: (\(.*?\)))?(?:,\s+|$)", rights, re.DOTALL):
+        text = f"{' '.join(right)} ON {where}"
+        for name, true_name in names.items():
+            text = text.replace(name, true_name)
+        workspace.query(sql.SQL("REVOKE " + text + " FROM {}").format(sql.Identifier(role)))
+        ingest(workspace, "--from", "odata", "--url", server.url, code=2)
+        workspace.query(sql.SQL("GRANT " + text + " TO {}").format(sql.Identifier(role)))
+    ingest(workspace, "--from", "odata", "--url", server.url)
+
+
 # What cannot be used
 
 
-def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(workspace: Workspace, server: ODataServer) -> None:
+def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(
+    workspace: Workspace, server: ODataServer, tmp_path: Path
+) -> None:
+    """And it is seen to be alive as a worker is, as long as it runs."""
     late = server.products.pop(0)
     server.faults = Faults(throttled=5)
     running = workspace.start_python(
-        "-m", "operations", "ingest", "--from", "odata", "--url", server.url, "--card", "s2", "--watch", "0.5"
-    )
+        "-m", "operations", "ingest", "--from", "odata", "--url", server.url, "--card", "s2", "--watch", "0.5",
+        env={"HEALTH_FILE": str(tmp_path / "health")},
+    )  # fmt: skip
     wait_until(lambda: len(rows(workspace)) == 3, "the first products")
     sessions = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%operations'"
     assert workspace.query(f"SELECT pg_terminate_backend(pid) {sessions}") == [(True,)]
     late["PublicationDate"] = "2021-02-01T00:00:00.000Z"
     server.products.append(late)
     wait_until(lambda: len(rows(workspace)) == 4, "the product that came later")
+    assert verdict(str(tmp_path / "health")) is None
+    assert json.loads((tmp_path / "health").read_text())["doing"] in {"pausing", "ingesting from odata"}
     running.send(signal.SIGTERM)
     outcome = running.wait()
     assert outcome.code == 128 + 15
     assert any("looking again" in line for line in outcome.warnings)
+    assert verdict(str(tmp_path / "health")) is not None
 
 
 def test_products_that_cannot_be_used_are_refused_with_a_reason(workspace: Workspace, server: ODataServer) -> None:

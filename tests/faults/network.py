@@ -27,7 +27,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,8 @@ class TcpProxy:
         """Every piece of data, in either direction, is held back so long."""
         self.mode: Mode = "forward"
         """What becomes of new connections."""
+        self.overhear: Callable[[bytes], object] | None = None
+        """Is told all that clients send."""
         self._pairs: set[_Pair] = set()
         self._loss: CommitLoss | None = None
         self._lock = threading.Lock()
@@ -196,6 +198,8 @@ class _Pair:
         if self._proxy.delay_seconds:
             self._ending.wait(self._proxy.delay_seconds)
         if source is self._client:
+            if self._proxy.overhear is not None:
+                self._proxy.overhear(data)
             # A query comes alone and whole, because psycopg2 sends the next one only when the last was answered.
             if data[:1] == b"Q" and data[5 : 5 + len(COMMIT)].upper() == COMMIT:
                 self._loss = self._proxy.take_loss()

@@ -7,6 +7,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
@@ -49,10 +50,15 @@ def run_script(database: Database, role: str, tables: Mapping[str, str], *, stri
     quoted = {name: ".".join('"' + part.replace('"', '""') + '"' for part in value) for name, value in parts.items()}
     for schema in {value[0] for value in parts.values() if len(value) > 1}:
         database.query(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(role)))
-    variables = [f"--set={name}={value}" for name, value in {"worker": role, **quoted}.items()]
+    run_psql(database, SCRIPT, {"worker": role, **quoted}, strict=strict)
+
+
+def run_psql(database: Database, script: Path, variables: Mapping[str, str], *, strict: bool = True) -> None:
+    """A script for psql, as the database's superuser. strict: fails at the first error."""
+    given = [f"--set={name}={value}" for name, value in variables.items()]
     server = database.postgis
     done = subprocess.run(
-        ["psql", "-X", "-q", *(("-1", "--set=ON_ERROR_STOP=1") if strict else ()), *variables, "-f", str(SCRIPT)],
+        ["psql", "-X", "-q", *(("-1", "--set=ON_ERROR_STOP=1") if strict else ()), *given, "-f", str(script)],
         env={
             "PATH": "/usr/local/bin:/usr/bin:/bin", "PGCLIENTENCODING": "UTF8",
             "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,

@@ -7,11 +7,12 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+from psycopg2 import sql
 from psycopg2.extensions import connection
 
 from tests.faults.network import TcpProxy
@@ -60,6 +61,8 @@ class StackPostgis:
         made.autocommit = True
         with made.cursor() as cursor:
             cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE EXTENSION IF NOT EXISTS postgis")
+            change = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            cursor.execute(change.format(sql.Identifier(USER), sql.Literal(PASSWORD)))
         made.close()
 
     def drop_database(self, name: str) -> None:
@@ -114,11 +117,13 @@ class Task:
 
 @dataclass
 class Stack:
-    """What `docker stack deploy -c FILE NAME` makes. `folder`: where the stack file and the configuration lie."""
+    """What `docker stack deploy -c FILE NAME` makes. `folder`: where the stack file and the configuration lie; `more`:
+    names of further stack files."""
 
     cloud: Cloud
     card: str
     folder: Path
+    more: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -130,16 +135,23 @@ class Stack:
 
     def deploy(self, **variables: str) -> None:
         """Deploy it, with these variables of the shell."""
-        files = [f"docker_compose_{self.card}.yml", "docker_compose_port.yml"]  # the tests look into the database
+        self._deploy(variables, "docker", "stack", "deploy", "--resolve-image", "never")
+
+    def renew(self, **variables: str) -> str:
+        """Deploy it by the operator's script, as after a change of its configuration; what that says."""
+        return self._deploy(variables, "bash", str(ROOT / "swarm" / "deploy.sh"))
+
+    def _deploy(self, variables: Mapping[str, str], *command: str) -> str:
+        # The tests look into the database.
+        files = [f"docker_compose_{self.card}.yml", "docker_compose_port.yml", *self.more]
         for name in files:
             shutil.copy(ROOT / name, self.folder)
         assignments = [f"{key}={value}" for key, value in variables.items()]
-        done = self.cloud.manager.run(
-            "env", *assignments, "docker", "stack", "deploy", "--resolve-image", "never",
-            *(word for name in files for word in ("-c", str(self.folder / name))), self.name,
-        )  # fmt: skip
+        options = [word for name in files for word in ("-c", str(self.folder / name))]
+        done = self.cloud.manager.run("env", *assignments, *command, *options, self.name)
         assert done.returncode == 0, done.stdout
         assert "gnoring" not in done.stdout, f"something in the stack file has no effect: {done.stdout}"
+        return done.stdout
 
     def scale(self, replicas: int) -> None:
         """Have so many workers."""
@@ -159,6 +171,11 @@ class Stack:
             )
             for row in rows
         ]
+
+    def secrets(self) -> set[str]:
+        """The names of its secrets."""
+        label = f"label=com.docker.stack.namespace={self.name}"
+        return set(self.cloud.manager.docker("secret", "ls", "--filter", label, "--format", "{{.Name}}").splitlines())
 
     def running(self, node: Node | None = None) -> list[Task]:
         """Workers that run now, on this node or anywhere."""

@@ -27,7 +27,8 @@ def test_they_differ_by_one_word(card: str) -> None:
 
 def test_the_image_has_the_version_of_the_package() -> None:
     name = f"parcel-extraction:{__version__}"
-    assert f"${{EXTRACTION_IMAGE:-{name}}}" in stack_file("s2")
+    for card in ("s2", "ingest"):
+        assert f"${{EXTRACTION_IMAGE:-{name}}}" in stack_file(card)
     for file in ("Dockerfile", "README.md", "docs/operating.md"):
         assert set(re.findall(r"parcel-extraction:[\w.]+", (ROOT / file).read_text())) == {name}
 
@@ -35,8 +36,9 @@ def test_the_image_has_the_version_of_the_package() -> None:
 def test_every_variable_is_explained() -> None:
     text = stack_file("s2")
     comment, rest = text.split("version:")
-    opened = (ROOT / "docker_compose_port.yml").read_text()
-    comment, rest = comment + opened.split("version:")[0], rest + opened.split("version:")[1]
+    for name in ("port", "ingest"):
+        head, body = (ROOT / f"docker_compose_{name}.yml").read_text().split("version:")
+        comment, rest = comment + head, rest + body
     variables = set(re.findall(r"(?<!\$)\$\{(\w+)", rest))
     page = (ROOT / "docs/operating.md").read_text()
     assert {"REPLICAS", "PG_SPAT_PORT"} <= variables
@@ -92,6 +94,31 @@ def test_containers_of_the_stack_are_confined(card: str) -> None:
     assert "cap_drop: [ALL]" in found["vector_extractor"]
     # Ignored by `docker stack deploy`, which would look as if it held.
     assert "security_opt" not in stack_file(card)
+
+
+def test_ingest_is_as_confined_as_the_workers_and_has_other_secrets() -> None:
+    """Those of the stack, its own file excepted; and nobody of the stack has that."""
+    (text,) = services("ingest").values()
+    workers = services("s2")["vector_extractor"]
+    for what in ("user:", "read_only:", "cap_drop:", "init:", "image:", "endpoint_mode:"):
+        (line,) = re.findall(rf"^ +{what} .*", workers, re.MULTILINE)
+        assert re.findall(rf"^ +{what} .*", text, re.MULTILINE) == [line]
+    assert re.search(r"limits:(\n +.*)*?\n +pids: \d+\n", text)
+    given = r"^      - source: (\w+)\n        uid: \"10001\"\n        gid: \"10001\"\n        mode: 0400"
+    assert re.findall(given, workers, re.MULTILINE) == ["db_config", "s3_config"]
+    assert re.findall(given, text, re.MULTILINE) == ["ingest_config", "s3_config"]
+    assert "ingest_config" not in stack_file("s2")
+    version = re.compile(r'^version: "3\.\d"', re.MULTILINE)
+    assert version.findall(stack_file("ingest")) == version.findall(stack_file("s2"))
+
+
+@pytest.mark.parametrize("card", [*CARDS, "ingest"])
+def test_every_secret_can_get_another_name(card: str) -> None:
+    """Under the variables that swarm/deploy.sh sets: the name of the file, or of the service."""
+    (secrets,) = re.findall(r"^secrets:\n(.*)", stack_file(card), re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^  (\w+):\n    name: \$\{(\w+):-\}\n    file: ", secrets, re.MULTILINE)
+    assert [name for name, _ in found] == re.findall(r"^  (\w+):$", secrets, re.MULTILINE)
+    assert [variable for _, variable in found] == [f"{name.upper()}_SECRET" for name, _ in found]
 
 
 @pytest.mark.parametrize("card", CARDS)

@@ -165,7 +165,7 @@ def not_root(world: World) -> None:
 # Options
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, "deploy.sh"])
 def test_help_is_the_comment_at_the_head(world: World, script: str) -> None:
     outcome = world.run(script, "--help")
     assert (outcome.returncode, outcome.stderr) == (0, "")
@@ -542,6 +542,164 @@ def test_a_host_that_is_none_is_not_sent(world: World, host: str) -> None:
     outcome = world.run("check.sh", "--db-config", database, "vm1")
     assert outcome.returncode == 2
     assert world.log("ssh") == ""
+
+
+# deploy.sh
+
+STACKS = r"""#!/usr/bin/env bash
+case "$*" in
+    version*) ;;
+    "info "*) echo true ;;
+    "secret inspect "*) grep -qsx -- "$3" "$WORLD/secrets" ;;
+    "secret ls "*) cat "$WORLD/secrets" ;;
+    "secret rm "*)
+        ! grep -qsx -- "$3" "$WORLD/in_use" || exit 1
+        grep -vx -- "$3" "$WORLD/secrets" >"$WORLD/left" || true
+        mv "$WORLD/left" "$WORLD/secrets"
+        ;;
+    "service inspect "*) cat "$WORLD/of_the_database" 2>/dev/null ;;
+    "stack deploy "*)
+        [ -z "${REFUSED:-}" ] || { echo "refused" >&2; exit 1; }
+        printf '%s\n' "$*" "$DB_CONFIG_SECRET" "$S3_CONFIG_SECRET" "${INGEST_CONFIG_SECRET:-}" "$PG_SPAT_SECRET" \
+            "${PG_SPAT_CONFIG:-}" >"$WORLD/deployed"
+        printf '%s\n' "$DB_CONFIG_SECRET" "$S3_CONFIG_SECRET" ${INGEST_CONFIG_SECRET:-} "$PG_SPAT_SECRET" |
+            sort >"$WORLD/in_use"
+        sort -u "$WORLD/in_use" "$WORLD/secrets" >"$WORLD/left"
+        mv "$WORLD/left" "$WORLD/secrets"
+        printf '%s' "$PG_SPAT_SECRET" >"$WORLD/of_the_database"
+        ;;
+    *) echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def stacks(world: World) -> World:
+    """A manager with stack files and configuration, in a folder whose name has a blank."""
+    world.program("docker", STACKS)
+    sort = shutil.which("sort")
+    assert sort
+    (world.bin / "sort").symlink_to(sort)
+    folder = world.folder / "the files"
+    folder.mkdir()
+    for name in ("docker_compose_s2.yml", "docker_compose_ingest.yml"):
+        shutil.copy(PROJECT / name, folder)
+    for name, key in (("db_config", "database"), ("s3_config", "s3"), ("ingest_config", "database")):
+        (folder / f"{name}.json").write_text(json.dumps({key: {"password": "canary"}}))
+        os.utime(folder / f"{name}.json", (1e9, 1e9))
+    (world.folder / "secrets").write_text("s2swarm_other\n")
+    return world
+
+
+def deploy(world: World, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    file = world.folder / "the files/docker_compose_s2.yml"
+    done = world.run("deploy.sh", "-c", file, *more, "s2swarm", **environment)
+    assert "canary" not in done.stdout + done.stderr
+    return done
+
+
+def deployed(world: World) -> list[str]:
+    """The last deployment: the command; the names of the secrets of workers (two), of ingest and of the database; and
+    what the database's is read from, if that is not db_config.json."""
+    return (world.folder / "deployed").read_text().splitlines()
+
+
+def test_a_first_deployment(stacks: World) -> None:
+    done = deploy(stacks)
+    assert (done.returncode, done.stderr) == (0, "")
+    time = "20010909T014640000"
+    assert deployed(stacks) == [
+        f"stack deploy -c {stacks.folder}/the files/docker_compose_s2.yml s2swarm",
+        f"s2swarm_db_config_{time}",
+        f"s2swarm_s3_config_{time}",
+        "",
+        f"s2swarm_pg_spat_{time}",
+        "",
+    ]
+
+
+def test_a_changed_file_is_another_secret(stacks: World) -> None:
+    """That of the file which has changed; the database keeps what it was made with, and the old one is removed."""
+    deploy(stacks)
+    first = deployed(stacks)
+    deploy(stacks)
+    assert deployed(stacks)[:5] == first[:5]
+    os.utime(stacks.folder / "the files/db_config.json", (1e9, 1e9 + 0.004))
+    done = deploy(stacks)
+    assert (done.returncode, done.stderr) == (0, "")
+    _, database, store, _, kept, file = deployed(stacks)
+    assert database != first[1]
+    assert (store, kept, file) == (first[2], first[4], "/dev/null")
+    left = set((stacks.folder / "secrets").read_text().split())
+    assert left == {database, store, kept, "s2swarm_other"}
+    assert f"secret {first[1]}: removed" in done.stdout
+
+
+def test_secrets_of_a_deployment_by_hand_are_replaced(stacks: World) -> None:
+    (stacks.folder / "secrets").write_text("s2swarm_db_config\ns2swarm_s3_config\ns2swarm_pg_spat\n")
+    (stacks.folder / "of_the_database").write_text("s2swarm_pg_spat")
+    assert deploy(stacks).returncode == 0
+    left = (stacks.folder / "secrets").read_text().split()
+    assert "s2swarm_pg_spat" in left
+    assert not {"s2swarm_db_config", "s2swarm_s3_config"} & set(left)
+
+
+def test_the_file_of_ingest_is_needed_only_with_its_stack_file(stacks: World) -> None:
+    own = stacks.folder / "the files/ingest_config.json"
+    option = ("-c", str(stacks.folder / "the files/docker_compose_ingest.yml"))
+    assert deploy(stacks, *option).returncode == 0
+    assert deployed(stacks)[3].startswith("s2swarm_ingest_config_")
+    own.unlink()
+    assert deploy(stacks).returncode == 0
+    refused = deploy(stacks, *option)
+    assert refused.returncode == 1
+    assert "ingest_config.json: cannot be read" in refused.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"s3": {"secret_key": "canary"}}', '{"database": canary}'])
+def test_a_file_that_no_worker_could_read_is_not_deployed(stacks: World, text: str) -> None:
+    (stacks.folder / "the files/db_config.json").write_text(text)
+    done = deploy(stacks)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "db_config.json: " in done.stderr
+    assert not (stacks.folder / "deployed").exists()
+
+
+def test_a_deployment_that_docker_refuses_removes_nothing(stacks: World) -> None:
+    deploy(stacks)
+    os.utime(stacks.folder / "the files/s3_config.json", (2e9, 2e9))
+    before = (stacks.folder / "secrets").read_text()
+    assert deploy(stacks, REFUSED="1").returncode == 1
+    assert (stacks.folder / "secrets").read_text() == before
+
+
+def test_a_dry_run_deploys_nothing(stacks: World) -> None:
+    done = deploy(stacks, "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "would run here: docker stack deploy -c " in done.stdout
+    assert not (stacks.folder / "deployed").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "no stack file"),
+        (("s2swarm",), "no stack file"),
+        (("-c",), "-c needs a value"),
+        (("-c", "/nowhere", "s2swarm"), "/nowhere cannot be read"),
+        (("-c", "/", "s2swarm"), "/ cannot be read"),
+        (("-c", "/etc/hostname"), "no stack:"),
+        (("-c", "/etc/hostname", "a", "b"), "one stack at a time"),
+        (("-c", "/etc/hostname", "a b"), "no name of a stack"),
+        (("-c", "/etc/hostname", "x" * 31), "no name of a stack"),
+        (("--surely-not",), "no option --surely-not"),
+    ],
+)
+def test_wrong_command_lines_of_a_deployment(stacks: World, arguments: tuple[str, ...], complaint: str) -> None:
+    outcome = stacks.run("deploy.sh", *arguments)
+    assert outcome.returncode == 2
+    assert complaint in outcome.stderr
+    assert (outcome.stdout, outcome.stderr.count("\n")) == ("", 1)
 
 
 # The lock of images

@@ -1,0 +1,35 @@
+-- The rights of `python -m operations ingest`: what it needs to fill the catalogue and no more. For psql, run by the owner
+-- of the tables once catalogue and areas are there. The table of places is made if it is absent.
+--
+--     psql -v ON_ERROR_STOP=1 -1 -d sentinel -v ingest=ingest -v aois=aois -f ingest_role.sql
+--
+--     ingest              the role, which must exist: CREATE ROLE ingest LOGIN NOINHERIT PASSWORD '...'
+--     aois                table as in db_config.json
+--     catalogue (dias_catalogue), aoi_field (name), places (scene_source, in the catalogue's schema)
+--                         where they are called otherwise
+--
+-- Tables in schemas other than public: GRANT USAGE ON SCHEMA ... TO the role as well.
+\if :{?catalogue} \else \set catalogue dias_catalogue
+\endif
+\if :{?places} \else \set places scene_source
+\endif
+\if :{?aoi_field} \else \set aoi_field name
+\endif
+SELECT to_regclass(:'places') IS NULL AS no_places, pg_get_serial_sequence(:'catalogue', 'id') AS numbers \gset
+SELECT n.nspname AS postgis FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'postgis' \gset
+
+\if :no_places
+CREATE TABLE :places (obsid integer PRIMARY KEY, bucket text, prefix text);
+\endif
+
+GRANT CONNECT ON DATABASE :"DBNAME" TO :"ingest";
+GRANT USAGE ON SCHEMA public TO :"ingest";
+GRANT USAGE ON SCHEMA :"postgis" TO :"ingest";
+GRANT SELECT ON :"postgis".spatial_ref_sys TO :"ingest";
+GRANT SELECT (:aoi_field, wkb_geometry) ON :aois TO :"ingest";
+GRANT SELECT (id, obstime, reference, card, status, footprint),
+    INSERT (obstime, reference, sensor, card, status, footprint), UPDATE (status) ON :catalogue TO :"ingest";
+GRANT SELECT (obsid), INSERT (obsid, bucket, prefix) ON :places TO :"ingest";
+\if :{?numbers}
+GRANT USAGE ON SEQUENCE :numbers TO :"ingest";
+\endif
