@@ -49,7 +49,3 @@ WHERE id >= %(first)s AND id < %(after)s AND btrim(status::text) IN ('ingested',
 -- :cluster
 -- Puts the rows of a partition into the order of an index. Nobody can read it meanwhile.
 CLUSTER {partition} USING {index}
-
--- :analyze
--- Has the planner know what a partition holds.
-ANALYZE {partition}
