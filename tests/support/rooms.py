@@ -34,6 +34,8 @@ BASE = {
     "labels",
     "indices",
 }
+BASE_PACKAGES = {"config"}
+"""Base files that have become too long for one."""
 WINGS = ("database", "products", "raster", "statistics", "runtime")
 WORKING = {"base", "database", "products", "raster", "statistics"}
 
@@ -134,7 +136,7 @@ def layer(module: str) -> str:
     if module.partition(".")[0] == OPERATIONS:
         return OPERATIONS
     first = module.split(".")[1] if "." in module else ""
-    if module == PACKAGE or (first in BASE and module.count(".") == 1):
+    if module == PACKAGE or (first in BASE and (module.count(".") == 1 or first in BASE_PACKAGES)):
         return "base"
     if first in WINGS:
         return first

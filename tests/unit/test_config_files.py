@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from extractors.config import LARGEST_FILE_BYTES, read_database_config, read_store_config
+from extractors.config import read_database_config, read_store_config
+from extractors.config.json_file import LARGEST_FILE_BYTES
 from extractors.errors import ConfigurationError
 from tests.support.environment import ROOT
 from tests.unit.test_config import (
