@@ -24,8 +24,9 @@ from demo import tables
 from demo.servers import Postgis
 from extractors.config import DatabaseFile
 from extractors.database.connection import Database
+from extractors.database.making import make_tables
 from extractors.database.queue import Queue
-from extractors.database.tables import TableReader, make_tables
+from extractors.database.tables import TableReader
 from extractors.labels import layers
 from extractors.model import Outcome, ParcelCounts
 from extractors.s2 import CARD
