@@ -27,8 +27,8 @@ from demo.products import Grid
 from demo.servers import Postgis, S3Server
 from extractors.labels import resolution
 from extractors.model import BandFile, ImageFormat, Limits
-from extractors.raster.bands import scene_bands
 from extractors.raster.integrity import JPEG2000
+from extractors.raster.scene_bands import scene_bands
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = Grid(32632, 600_000.0, 5_400_000.0, 10.0)
