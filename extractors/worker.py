@@ -89,8 +89,8 @@ def check_all(card: Card, options: Options) -> int:
         results.make(start.first_checks)
         if start.database is not None:
             results.make(start.database_checks.before_any_work())
-        results.make(heavy_code().checks(start))
-        results.make(heavy_code().advice(start))
+        results.make(heavy_code().start_checks.checks(start))
+        results.make(heavy_code().start_checks.advice(start))
     return results.exit_code
 
 
@@ -215,7 +215,7 @@ def prove(resources: Resources, signals: Signals) -> None:
     one does that fails."""
     if not resources.proven:
         with signals.interruptible():
-            for check in heavy_code().checks(resources.start):
+            for check in heavy_code().start_checks.checks(resources.start):
                 check.look()
         resources.proven = True
 
