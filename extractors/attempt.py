@@ -203,6 +203,13 @@ def outcome_of(
     return Outcome("error", "ingested", reason, cause.exit_code, retry_after=pause)
 
 
+def exit_code_of(error: Exception, verbose: bool) -> int:
+    """Say in one line what ends a command; returns its exit code. The one place where errors become lines and codes."""
+    cause = error if isinstance(error, ExtractionError) else cause_of(error)
+    log.error("%s", cause, exc_info=error if verbose else None)
+    return cause.exit_code
+
+
 def cause_of(error: BaseException) -> Stopped | OutageError | ConfigurationError | SceneError:
     """What an error means for a scene: one of ours, or the reason of an unexpected one in words."""
     if isinstance(error, Stopped | OutageError | ConfigurationError | SceneError):
