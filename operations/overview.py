@@ -12,8 +12,9 @@ from psycopg2 import sql
 
 from extractors.config import SOURCES, parse_table_name
 from extractors.database.connection import scalar
+from extractors.database.outputs import HISTS
 from extractors.database.schema import Table, find, is_indexed
-from extractors.database.tables import HISTS, Tables
+from extractors.database.tables import Tables
 from extractors.labels import BANDS
 from operations.progress import conditions_of, names_of
 from operations.session import EarlyReader, Session

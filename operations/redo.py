@@ -14,6 +14,7 @@ from typing import NamedTuple
 from psycopg2 import sql
 
 from extractors.config import parse_table_name
+from extractors.database.columns import INTEGERS
 from extractors.database.connection import scalar
 from extractors.database.parcels import Parcels
 from extractors.database.queue import naive_utc
@@ -21,7 +22,7 @@ from extractors.database.redo import DONE, find_list
 from extractors.database.results import array_literal
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement as shared
-from extractors.database.tables import INTEGERS, Tables
+from extractors.database.tables import Tables
 from extractors.errors import ConfigurationError, SceneError
 from extractors.model import Redo, Scene
 from extractors.text import say

@@ -10,11 +10,11 @@ import psycopg2.extensions
 from psycopg2 import sql
 
 from extractors.config import TableName, read_database_config
+from extractors.database.columns import AOI_COLUMNS, CATALOGUE_COLUMNS
 from extractors.database.places import PLACES_TABLE
 from extractors.database.redo import find_list
 from extractors.database.rights import LOG_INSERTED, LOG_UPDATED
 from extractors.database.schema import Table
-from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS
 from extractors.errors import ConfigurationError
 from extractors.text import say
 from operations.lines import Report

@@ -13,10 +13,11 @@ from psycopg2 import sql
 
 from extractors.config import TableName
 from extractors.database.advice import wanted_of_catalogue, wanted_of_log
+from extractors.database.making import make_tables
 from extractors.database.places import PLACES_TABLE
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement as shared
-from extractors.database.tables import SETTINGS, Tables, make_tables
+from extractors.database.tables import SETTINGS, Tables
 from extractors.errors import ConfigurationError
 from operations.area import make_area
 from operations.indexes import add_indexes, alone

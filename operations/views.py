@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import sql
 
 from extractors.config import LONGEST_IDENTIFIER_BYTES, SOURCES, TableName
+from extractors.database.outputs import HISTS, RESULTS
 from extractors.database.schema import Table, find
-from extractors.database.tables import HISTS, RESULTS
 from extractors.labels import BANDS
 from extractors.model import STATUSES
 from operations.lines import Report

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from extractors.database.tables import OUTPUTS
+from extractors.database.outputs import OUTPUTS
 from tests.support.environment import ROOT
 
 if TYPE_CHECKING:

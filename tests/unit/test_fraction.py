@@ -21,8 +21,9 @@ from shapely.geometry.base import BaseGeometry
 from extractors.config import Extraction
 from extractors.errors import ConfigurationError
 from extractors.model import StatisticsRequest
-from extractors.raster import bands
-from extractors.raster.bands import Band, GridBands
+from extractors.raster import grids
+from extractors.raster.bands import Band
+from extractors.raster.grids import GridBands
 from extractors.raster.images import DecodedBand, StoredBand
 from extractors.signatures import COUNT, EXTRA_NAMES, FRACTION, INVALID, PIXELS, with_extra
 from extractors.statistics import zonal
@@ -112,7 +113,7 @@ def test_the_numbers_are_exactextract_s(
         if shapely.is_valid(shape) and shapely.disjoint(shape.boundary, image.boundary):
             geometries.append(shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bands, "LARGEST_WINDOW_PIXELS", largest_window)
+        patch.setattr(grids, "LARGEST_WINDOW_PIXELS", largest_window)
         table = worker_s(parcels(grid, *geometries), file, tile)
     expected = [directly(geometry, file.cleaned, grid) for geometry in geometries]
     np.testing.assert_allclose(table, expected, rtol=1e-9, atol=1e-6)
