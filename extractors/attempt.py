@@ -22,6 +22,7 @@ from extractors.errors import (
     ConfigurationError,
     DiskError,
     DiskFullError,
+    EntryLostError,
     ExtractionError,
     NoDatabaseError,
     OutageError,
@@ -148,7 +149,9 @@ def give_back(
         log.warning("%s, though the database's answer was lost (%s)", done, outcome.reason)
         return published
     traceback = error if resources.options.verbose and not isinstance(cause, Stopped) else None
-    if not ours:
+    if isinstance(cause, EntryLostError):
+        log.info("%s", outcome.reason)
+    elif not ours:
         log.warning("somebody else has set its status meanwhile, which stays")
     if outcome.counts:
         again = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
@@ -185,6 +188,8 @@ def outcome_of(
     if isinstance(cause, OutageError | ConfigurationError):
         final = isinstance(cause, ConfigurationError | NoDatabaseError)
         return Outcome(GIVEN_BACK, "ingested", reason, cause.exit_code, ends_worker=final)
+    if isinstance(cause, EntryLostError):
+        return Outcome(GIVEN_BACK, "ingested", reason)
     if isinstance(cause, ClaimLostError):
         return Outcome("claim_lost", "ingested", reason, cause.exit_code)
     if isinstance(cause, SceneNotFoundError) and pause_for_product is not None:

@@ -39,8 +39,7 @@ candidates AS NOT MATERIALIZED (
     FROM {parcels} p
     WHERE {geometry} && (SELECT geometry FROM footprint)
       AND {geometry} && (SELECT geometry FROM aoi)
-      -- All, or those that are to be done again.
-      AND (%(pids)s::bigint[] IS NULL OR {pid} IN (SELECT unnest(%(pids)s::bigint[])))
+      AND {chosen}
     OFFSET 0
 ),
 selected AS NOT MATERIALIZED (
@@ -106,9 +105,10 @@ SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box)
 FROM (SELECT {footprint} AS box
       FROM (SELECT {valid} AS footprint FROM {catalogue} d WHERE d.id = %(obsid)s OFFSET 0) scene) transformed
 
--- :ids
--- The numbers of the selection.
-SELECT DISTINCT pid FROM selected WHERE pid IS NOT NULL
+-- :chosen
+-- Whether parcel `p` is one of those that are to be done again. A condition of its own: within an OR, each parcel would be
+-- compared with all of them.
+{pid} IN (SELECT unnest(%(pids)s::bigint[]))
 
 -- :around_the_scene
 -- In the place of the AOI: all that the scene covers.
