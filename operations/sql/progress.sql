@@ -41,7 +41,7 @@ attempt AS (
 )
 SELECT coalesce(scene.card, attempt.card), coalesce(scene.id, attempt.obsid), scene.id IS NOT NULL, attempt.run_id,
        coalesce(scene.reference, attempt.reference), attempt.worker, attempt.attempt,
-       extract(epoch FROM now() - attempt.started_at)::float8, coalesce(to_jsonb(attempt) -> 'settings' ? 'redo', false)
+       extract(epoch FROM now() - attempt.started_at)::float8, coalesce(to_jsonb(attempt.*) -> 'settings' ? 'redo', false)
 FROM scene FULL JOIN attempt ON attempt.obsid = scene.id
 WHERE %(cards)s::text[] IS NULL OR coalesce(scene.card, attempt.card) = ANY (%(cards)s::text[])
 ORDER BY attempt.worker, 2

@@ -4,10 +4,16 @@ backups; and what an operator sees of it, and does wrong."""
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 
+import geopandas
 import pytest
 from psycopg2 import sql
 from shapely.affinity import translate
@@ -17,7 +23,7 @@ from demo.servers import postgis_binaries
 from extractors.worker import NOTHING_TO_REDO
 from tests.faults.acts import Gate
 from tests.faults.network import TcpProxy
-from tests.support.environment import environment
+from tests.support.environment import ROOT, environment, skip_unless
 from tests.support.ground import GRID, cell, optical, squares, to_epsg
 from tests.support.redo import content, corrected, everything, listed, move, outcomes
 from tests.support.roles import PASSWORD, create_role
@@ -329,6 +335,7 @@ class TestWhatAnOperatorSees:
         gate.open()
         ended = worker.wait()
         assert (ended.code, ended.errors) == (0, []), ended.output
+        assert len(ended.warnings) == 2, ended.output
         assert [f"({one.id})" in line for one, line in zip((other, scene), ended.warnings, strict=True)] == [True, True]
         assert listed(workspace) == {}
         assert everything(workspace) == before
@@ -420,6 +427,49 @@ class TestWhatAnOperatorSees:
         assert workspace.query("SELECT aoi FROM redo_list") == [("my_aoi",)]
         assert_same(workspace.signatures(scene), scene.expected(parcels))
         assert before.items() <= everything(workspace).items()
+
+
+def test_the_example(workspace: Workspace) -> None:
+    """The commands of the page, word for word but for the names of the table and the database."""
+    skip_unless("" if shutil.which("ogr2ogr") else "there is no ogr2ogr (Debian: gdal-bin)")
+    workspace.query("ALTER TABLE parcels ADD COLUMN parcel_no integer")
+    workspace.tables["parcel_id"] = "parcel_no"
+    parcels = workspace.add_parcels(squares(5))
+    workspace.query("UPDATE parcels SET parcel_no = 100 + ogc_fid")
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    before = everything(workspace)
+    after = {100 + pid: where for pid, where in parcels.items() if pid != 2} | {200: cell(40, 40)}
+    after[101] = translate(after[101], 10, 0)
+    frame = geopandas.GeoDataFrame({"parcel_no": list(after)}, geometry=list(after.values()), crs=GRID.epsg)
+    frame.to_file(workspace.cwd / "parcels.gpkg", driver="GPKG", engine="pyogrio")
+    section = (ROOT / "docs/operations.md").read_text().partition("\n## redo\n")[2].partition("\n## ")[0]
+    text = "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
+    names = {"parcels_2018": "parcels", "sentinel": workspace.database, "python": shlex.quote(sys.executable)}
+    text = re.sub("|".join(rf"\b{one}\b" for one in names), lambda found: names[found[0]], text)
+    server = workspace.postgis
+    where = {
+        "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,
+        "PATH": f"{postgis_binaries()}:{os.environ['PATH']}",
+    }  # fmt: skip
+    workspace.write_config()
+    done = subprocess.run(
+        ("sh", "-e", "-c", text),
+        cwd=workspace.cwd,
+        env=environment(**where),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if "listed" in line or "unchanged" in line]
+    assert said == [
+        "3 unchanged, 1 changed, 1 new, 1 gone, 0 renumbered", "s2: 1 scenes would be listed, 3 parcels in all",
+        "3 unchanged, 1 changed, 1 new, 1 gone, 0 renumbered", "s2: 1 scenes listed, 3 parcels in all",
+    ]  # fmt: skip
+    assert_same(workspace.signatures(scene), scene.expected(after))
+    assert {pid for (_, pid, _), row in everything(workspace).items() if row not in before.values()} == {101, 200}
+    assert listed(workspace) == {}
 
 
 @pytest.fixture
