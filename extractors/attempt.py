@@ -151,7 +151,8 @@ def give_back(
     traceback = error if resources.options.verbose and not isinstance(cause, Stopped) else None
     if isinstance(cause, EntryLostError):
         log.info("%s", outcome.reason)
-    elif not ours:
+        return outcome
+    if not ours:
         log.warning("somebody else has set its status meanwhile, which stays")
     if outcome.counts:
         again = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)

@@ -93,12 +93,13 @@ SELECT count(*) FROM (SELECT FROM {table} p GROUP BY {key} HAVING count(*) > 1 O
 
 -- :compare
 -- What has become of the parcels of an older table, by a key that both have: how many are unchanged, changed, new, gone, or the
--- same with another number. Their numbers now, and before (but for those unchanged), are meant.
+-- same with another number. Their numbers now, and before (but for those unchanged), are meant. A polygon and
+-- a collection of this one alone are the same: imports make the one or the other.
 WITH before AS (
-    SELECT {old_key}::text AS key, {old_pid}::bigint AS pid, ST_AsEWKB(ST_Force2D({old_geometry}::geometry)) AS shape FROM {old} p
+    SELECT {old_key}::text AS key, {old_pid}::bigint AS pid, ST_AsEWKB(ST_Multi(ST_Force2D({old_geometry}::geometry))) AS shape FROM {old} p
 ),
 now AS (
-    SELECT {key}::text AS key, {pid}::bigint AS pid, ST_AsEWKB(ST_Force2D({geometry}::geometry)) AS shape FROM {parcels} p
+    SELECT {key}::text AS key, {pid}::bigint AS pid, ST_AsEWKB(ST_Multi(ST_Force2D({geometry}::geometry))) AS shape FROM {parcels} p
 ),
 compared AS MATERIALIZED (
     SELECT CASE WHEN before.key IS NULL THEN 'new'

@@ -474,10 +474,12 @@ def test_the_example(workspace: Workspace) -> None:
 
 @pytest.fixture
 def role(workspace: Workspace) -> Iterator[str]:
-    """A role that may do nothing yet but connect."""
+    """A role that may make tables, and do nothing yet with those that are there."""
     made = f"operator_of_{workspace.database}"
     create_role(workspace, made)
-    workspace.query(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(sql.Identifier(made)))
+    names = {"role": sql.Identifier(made), "database": sql.Identifier(workspace.database)}
+    workspace.query(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role}").format(**names))
+    workspace.query(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {role}").format(**names))
     yield made
     workspace.query(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(made)))
     workspace.postgis.drop_role(made)
