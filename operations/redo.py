@@ -222,9 +222,9 @@ def listing(
             continue
         values = {"obsid": scene.obsid, "results": str(tables.results), "aoi": opened.config.args.name}
         if wanted.all_missing:
-            if statements.list_all is not None:
+            if statements.names:
                 with opened.database.transaction("listing a scene") as cursor:
-                    cursor.execute(statements.list_all, values)
+                    cursor.execute(statement("listing.list_all", **statements.names), values)
             yield scene, 0
             continue
         claimed = Scene(scene.obsid, scene.reference, naive_utc(scene.obstime), 0)
@@ -238,8 +238,8 @@ def listing(
 
 
 class Statements:
-    """What lists a scene, or only tells whether it would be: with the parcels that are meant, and with all (None: that
-    needs no question)."""
+    """What lists a scene with those of its parcels that are meant, or only tells how many these are. names: of the
+    list, for listing a scene with all of them; empty without a list."""
 
     def __init__(self, tables: Tables, listed: Table | None) -> None:
         held = [
@@ -248,18 +248,18 @@ class Statements:
             if not table.absent
         ]
         self.chosen = statement("listing.chosen", meant=MEANT, **tables.parcel_columns)
+        self.names: dict[str, sql.Composable] = {}
+        if listed is not None:
+            self.names = {
+                "list": listed.identifier,
+                "last_run": statement("listing.last_run", log=tables.log.identifier),
+                "put_together": statement("listing.put_together"),
+            }
         found = statement("listing.found", held=sql.SQL("\n").join(held))
         if listed is None:
-            self.list_found, self.list_all = found + statement("listing.count_found"), None
-            return
-        names = {
-            "list": listed.identifier,
-            "meant": MEANT,
-            "last_run": statement("listing.last_run", log=tables.log.identifier),
-            "put_together": statement("listing.put_together"),
-        }
-        self.list_found = found + statement("listing.list_found", **names)
-        self.list_all = statement("listing.list_all", **names)
+            self.list_found = found + statement("listing.count_found")
+        else:
+            self.list_found = found + statement("listing.list_found", meant=MEANT, **self.names)
 
 
 def scenes_of(opened: Session, tables: Tables, card: str | None, missing: bool) -> list[Listed]:
@@ -292,7 +292,10 @@ def make_list(opened: Session, tables: Tables) -> Table:
             cursor.execute(statement("listing.log_users"), {"log": tables.log.identifier.as_string(cursor)})
             for role, writes in cursor.fetchall():
                 names = {"list": listed.identifier, "role": sql.Identifier(role)}
-                cursor.execute(statement("listing.let_take" if writes else "listing.let_read", **names))
+                if writes:
+                    cursor.execute(statement("listing.let_take", **names))
+                else:
+                    cursor.execute(statement("listing.let_read", **names))
             listed = find_list(cursor, tables.catalogue)
         for name, number in absent_tables(cursor, listed, opened.config.args.name).items():
             cursor.execute(statement("listing.forget", list=listed.identifier), {"results": name})
