@@ -153,7 +153,8 @@ def give_back(
         log.info("%s", outcome.reason)
         return outcome
     if not ours:
-        log.warning("somebody else has set its status meanwhile, which stays")
+        what = "set its status meanwhile, which stays" if scene.redo is None else "listed it anew meanwhile"
+        log.warning("somebody else has %s", what)
     if outcome.counts:
         again = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
         log.error("%s: %s%s", outcome.kind, outcome.reason, again, exc_info=traceback)

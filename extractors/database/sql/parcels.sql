@@ -118,9 +118,12 @@ SELECT {outline} AS geometry FROM {catalogue} d WHERE d.id = %(obsid)s
 -- Of the parcels asked for, those that are there and are not in the selection, and those that are gone.
 SELECT wanted.pid
 FROM unnest(%(pids)s::bigint[]) wanted (pid)
-WHERE CASE WHEN EXISTS (SELECT FROM {parcels} p WHERE {pid} = wanted.pid)
-           THEN wanted.pid NOT IN (SELECT pid FROM selected WHERE pid IS NOT NULL)
-           ELSE wanted.pid IN (SELECT unnest(%(gone)s::bigint[])) END
+WHERE EXISTS (SELECT FROM {parcels} p WHERE {pid} = wanted.pid)
+  AND wanted.pid NOT IN (SELECT pid FROM selected WHERE pid IS NOT NULL)
+UNION ALL
+SELECT gone.pid
+FROM unnest(%(gone)s::bigint[]) gone (pid)
+WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = gone.pid)
 
 -- :any
 -- Whether there is anything to select, found out before a download.
