@@ -23,6 +23,7 @@ from extractors.errors import (
     ConfigurationError,
     DiskError,
     DiskFullError,
+    EntryLostError,
     ExtractionError,
     NoDatabaseError,
     OutageError,
@@ -156,8 +157,12 @@ def give_back(
         log.warning("%s, though the database's answer was lost (%s)", done, outcome.reason)
         return published
     traceback = error if resources.options.verbose and not isinstance(cause, Stopped) else None
+    if isinstance(cause, EntryLostError):
+        log.info("%s", outcome.reason)
+        return outcome
     if not ours:
-        log.warning("somebody else has set its status meanwhile, which stays")
+        what = "set its status meanwhile, which stays" if scene.redo is None else "listed it anew meanwhile"
+        log.warning("somebody else has %s", what)
     if outcome.counts:
         again = next_attempt_in_words(outcome, scene.attempt, settings.max_attempts)
         log.error("%s: %s%s", outcome.kind, outcome.reason, again, exc_info=traceback)
@@ -193,6 +198,8 @@ def outcome_of(
     if isinstance(cause, OutageError | ConfigurationError):
         final = isinstance(cause, ConfigurationError | NoDatabaseError)
         return Outcome(GIVEN_BACK, "ingested", reason, cause.exit_code, ends_worker=final)
+    if isinstance(cause, EntryLostError):
+        return Outcome(GIVEN_BACK, "ingested", reason)
     if isinstance(cause, ClaimLostError):
         return Outcome("claim_lost", "ingested", reason, cause.exit_code)
     if isinstance(cause, SceneNotFoundError) and pause_for_product is not None:

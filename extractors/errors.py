@@ -93,6 +93,13 @@ class ClaimLostError(SceneError):
     """Somebody else changed the scene's status while it was extracted: nothing was written, the status stays theirs."""
 
 
+class EntryLostError(ClaimLostError):
+    """What was to be done again of a scene is another entry's matter by now, or nobody's: nothing was written, and
+    nothing is wrong."""
+
+    exit_code = 0
+
+
 class ObjectNotFoundError(SceneNotFoundError):
     """The store has no object under this key: see the key, and which bucket and endpoint are configured."""
 

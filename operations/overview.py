@@ -16,7 +16,7 @@ from extractors.database.outputs import HISTS
 from extractors.database.schema import Table, find, is_indexed
 from extractors.database.tables import Tables
 from extractors.labels import BANDS
-from operations.progress import conditions_of, names_of
+from operations.progress import Again, conditions_of, names_of, read_again
 from operations.session import EarlyReader, Session
 from operations.sql import statement
 from operations.views import NULL, Wide, observations, settings_of
@@ -115,7 +115,7 @@ class Results:
 @dataclass(frozen=True)
 class Overview:
     """All of it. months: by CARD and month, scenes by status. unit: what `pace` counts by. sample: parcels that were
-    looked at one by one. notes: what is left out, and why."""
+    looked at one by one. notes: what is left out, and why. again: what is listed to be done again."""
 
     moment: dt.datetime
     months: Mapping[tuple[str, dt.date], Mapping[str, int]]
@@ -128,6 +128,7 @@ class Overview:
     sample: list[int]
     seen: list[Seen]
     notes: list[str] = field(default_factory=list)
+    again: Mapping[str, Again] = field(default_factory=dict)
 
 
 class Reading:
@@ -155,7 +156,18 @@ class Reading:
         seen = [seen for one in results for seen in self._seen(one, pids)]
         unit, pace = self._pace()
         return Overview(
-            now, months, self._failures(), self._outcomes(), unit, pace, self._map(), results, sample, seen, self.notes
+            now,
+            months,
+            self._failures(),
+            self._outcomes(),
+            unit,
+            pace,
+            self._map(),
+            results,
+            sample,
+            seen,
+            self.notes,
+            read_again(cursor, self._opened, self._tables),
         )
 
     def results(self) -> list[Results]:

@@ -3,19 +3,24 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2 import sql
 
 from extractors.database import aoi
 from extractors.database.connection import Database, scalar
+from extractors.database.redo import DONE, FINAL, find_list
+from extractors.database.schema import Table
 from extractors.database.sql import statement as shared
 from extractors.database.tables import Tables
 from extractors.labels import BANDS
 from extractors.model import STATUSES
 from operations.session import EarlyReader, Session
 from operations.sql import statement
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
 Row = tuple[Any, ...]
 
@@ -31,7 +36,7 @@ UNSIGNED = 2**32
 @dataclass(frozen=True)
 class Worker:
     """An attempt at a scene that has not ended. alive: its session has locked the scene; process: that session's. ours:
-    the scene is `inprogress` and one of this configuration."""
+    the scene is `inprogress` and one of this configuration. redo: it is extracted, and done again."""
 
     worker: str
     card: str
@@ -43,6 +48,7 @@ class Worker:
     ours: bool
     doing: str
     process: int | None
+    redo: bool
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,24 @@ class Failure:
     detail: str
 
 
+class Again(NamedTuple):
+    """Scenes that are listed to be done again: those that can be taken, those that workers are at, those that have
+    failed, and those that nobody takes now: they are not extracted, or of other dates."""
+
+    waiting: int = 0
+    under_way: int = 0
+    failed: int = 0
+    kept: int = 0
+
+    def in_words(self) -> str:
+        """The same in words; "" for none."""
+        words = ("waiting", "being worked on", "failed", "not extracted now, or of other dates")
+        return ", ".join(f"{number} {text}" for number, text in zip(self, words, strict=True) if number)
+
+
+NONE_AGAIN = Again()
+
+
 @dataclass(frozen=True)
 class CardProgress:
     """The scenes of one CARD.
@@ -65,7 +89,8 @@ class CardProgress:
     statuses: how many of this configuration have which; they sum up to `scenes`. elsewhere: of other dates or areas.
     waiting: those `ingested` that wait for their next attempt. alive, gone, foreign: those `inprogress` by workers that
     live, that have died, and by other programs. last_hour: how many got a status for good; active_seconds: for how long
-    of that hour there was work. idle: seconds since an attempt began or ended; None: never.
+    of that hour there was work. idle: seconds since an attempt began or ended; None: never. again: what `redo` has
+    listed.
     """
 
     statuses: Mapping[str, int]
@@ -77,6 +102,7 @@ class CardProgress:
     last_hour: int = 0
     active_seconds: float = 0.0
     idle: float | None = None
+    again: Again = NONE_AGAIN
 
     @property
     def scenes(self) -> int:
@@ -134,19 +160,47 @@ def read_progress(opened: Session, reader: EarlyReader, card: str | None = None)
             rates = cursor.fetchall()
             cursor.execute(statement("progress.failures", **names), values)
             failures = [Failure(*row) for row in cursor.fetchall()]
+        again = read_again(cursor, opened, tables)
     runs = [row[3] for row in under_way if row[3] is not None]
     sessions, open_still, others = _living(opened.database, tables, runs)
     workers = []
-    for code, obsid, ours, run_id, reference, name, attempt, seconds in under_way:
+    for code, obsid, ours, run_id, reference, name, attempt, seconds, redo in under_way:
         if run_id is None:
             continue
         process, doing = sessions.get(obsid % UNSIGNED, (None, "gone"))
         # What has ended since all this was read was alive then.
         alive = process is not None or run_id not in open_still
         doing = "just ended" if alive and process is None else doing
-        workers.append(Worker(name, code, obsid, reference, attempt, seconds, alive, ours, doing, process))
+        workers.append(Worker(name, code, obsid, reference, attempt, seconds, alive, ours, doing, process, redo))
     area = opened.config.args.name if has_area else None
-    return Progress(moment, area, _cards(counted, under_way, workers, rates), workers, others, failures)
+    cards = _cards(counted, under_way, workers, rates)
+    cards = {code: replace(found, again=again.get(code, NONE_AGAIN)) for code, found in cards.items()}
+    return Progress(moment, area, cards, workers, others, failures)
+
+
+def read_again(cursor: "PgCursor", opened: Session, tables: Tables) -> dict[str, Again]:
+    """What is listed to be done again for this area and results table, by CARD."""
+    listed = find_list(cursor, tables.catalogue)
+    if listed.absent or tables.log.absent:
+        return {}
+    names, values = about_list(opened, tables, listed, None)
+    cursor.execute(statement("progress.again", **names), values)
+    return {code: Again(*numbers) for code, *numbers in cursor.fetchall()}
+
+
+def about_list(
+    opened: Session, tables: Tables, listed: Table, card: str | None
+) -> tuple[dict[str, sql.Composable], dict[str, Any]]:
+    """What statements about the list of scenes to do again are filled in with, and their values."""
+    names: dict[str, sql.Composable] = {
+        "list": listed.identifier,
+        "log": tables.log.identifier,
+        "catalogue": tables.catalogue.identifier,
+        "reference": shared("queue.reference"),
+    }
+    names["hopeless"] = shared("redo.hopeless", **names)
+    values = conditions_of(opened, tables, card) | {"results": str(tables.results), "done": list(DONE)}
+    return names, values | {"final": list(FINAL), "most": opened.config.extraction.max_attempts}
 
 
 def conditions_of(opened: Session, tables: Tables, card: str | None) -> dict[str, Any]:

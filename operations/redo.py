@@ -7,8 +7,7 @@ import argparse
 import datetime as dt
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from psycopg2 import sql
@@ -18,13 +17,12 @@ from extractors.database.columns import INTEGERS
 from extractors.database.connection import scalar
 from extractors.database.parcels import Parcels
 from extractors.database.queue import naive_utc
-from extractors.database.redo import DONE, find_list
-from extractors.database.results import array_literal
+from extractors.database.redo import DONE, absent_tables, check_indexes, find_list
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement as shared
 from extractors.database.tables import Tables
 from extractors.errors import ConfigurationError, SceneError
-from extractors.model import Redo, Scene
+from extractors.model import Scene
 from extractors.text import say
 from operations.options import add_card, add_dry_run
 from operations.progress import conditions_of, names_of
@@ -33,13 +31,15 @@ from operations.sql import statement
 
 log = logging.getLogger(__name__)
 
+# The parcels that are meant, in a table of the session.
+MEANT = sql.Identifier("pg_temp", "wanted_parcels")
 # What the comparison says first.
 FATES = ("unchanged", "changed", "new", "gone", "renumbered")
 
 
 class Listed(NamedTuple):
-    """A scene that may be listed. here: the log says that rows of this area went into this results table; known: or
-    into any, of whatever area."""
+    """A scene that may be listed. here: the log says that rows of this area went into this results table; of_area: or
+    into any (tables can be renamed); known: or those of any area."""
 
     obsid: int
     card: str
@@ -47,16 +47,15 @@ class Listed(NamedTuple):
     obstime: dt.datetime
     status: str
     here: bool
+    of_area: bool
     known: bool
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be done again: these parcels, None for all of scenes that lack this area or table; and those of them
-    whose rows go, because they are gone."""
+class Wanted(NamedTuple):
+    """What is to be done again: all parcels of scenes that lack this area or table, or those of the table MEANT."""
 
-    pids: frozenset[int] | None
-    gone: frozenset[int] = frozenset()
+    all_missing: bool = False
+    parcels: int = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,18 +95,18 @@ def run(options: argparse.Namespace) -> int:
                 "could be done again; see `python -m operations setup --check`"
             )
         tables = reader.all()
+        with opened.database.transaction("looking at indexes") as cursor:
+            check_indexes(cursor, tables.of_results.values())
         wanted = what_is_wanted(opened, tables, options)
+        listed = None if options.dry_run else make_list(opened, tables)
         scenes: Counter[str] = Counter()
         parcels: Counter[str] = Counter()
-        listed = None if options.dry_run else make_list(opened, tables)
-        for scene, pids in to_do(opened, tables, options.card, wanted):
+        for scene, number in listing(opened, tables, options.card, (wanted, listed)):
             scenes[scene.card] += 1
-            parcels[scene.card] += len(pids or ())
-            if listed is not None:
-                add(opened, tables, listed, (scene, pids, wanted.gone))
+            parcels[scene.card] += number
     verb = "would be listed" if options.dry_run else "listed"
     for card in scenes:
-        of = "all parcels" if wanted.pids is None else f"{parcels[card]} parcels in all"
+        of = "all parcels" if wanted.all_missing else f"{parcels[card]} parcels in all"
         say(f"{card}: {scenes[card]} scenes {verb}, {of}")
         if not options.dry_run:
             log.info("python -m extractors.%s --redo --all does it", card)
@@ -117,39 +116,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 def what_is_wanted(opened: Session, tables: Tables, options: argparse.Namespace) -> Wanted:
-    """The parcels that are meant, as they are asked for."""
+    """What is asked for; the parcels that are meant are in MEANT then."""
     if options.missing:
-        return Wanted(None)
+        return Wanted(all_missing=True)
+    with opened.database.transaction("making a list of parcels") as cursor:
+        cursor.execute(statement("listing.make_wanted"))
     if options.parcels is not None:
-        pids = named(opened, options.parcels)
-        gone = absent(opened, tables, pids)
-        say(f"{len(pids)} parcels in {options.parcels}, {len(gone)} of them gone")
+        note_named(opened, tables, options.parcels)
     else:
-        pids, before = compare(opened, tables, options.changed_since, options.key)
-        gone = absent(opened, tables, before)
-    return Wanted(pids | gone, gone) if options.gone == "delete" else Wanted(pids - gone)
+        note_different(opened, tables, options.changed_since, options.key)
+    with opened.database.transaction("making a list of parcels") as cursor:
+        if options.gone == "keep":
+            cursor.execute(statement("listing.keep_gone", meant=MEANT))
+        cursor.execute(statement("listing.analyze", meant=MEANT))
+        cursor.execute(statement("listing.count", meant=MEANT))
+        return Wanted(parcels=scalar(cursor))
 
 
-def named(opened: Session, name: str) -> frozenset[int]:
-    """The parcels of a table that has nothing but their numbers, or more."""
+def note_named(opened: Session, tables: Tables, name: str) -> None:
+    """Note the parcels of a table that has nothing but their numbers, or more."""
     table = table_named(opened, name, "--parcels")
     if "pid" not in table.columns or table.columns["pid"].type not in INTEGERS:
         raise ConfigurationError(f"--parcels: table {table} has no column pid of integers; name one that has")
+    names = {"meant": MEANT, "table": table.identifier, **tables.parcel_columns}
     with opened.database.transaction(f"reading the table {table}") as cursor:
-        cursor.execute(statement("listing.named", table=table.identifier))
-        return frozenset(pid for (pid,) in cursor.fetchall())
+        cursor.execute(statement("listing.named", **names))
+        cursor.execute(statement("listing.count_gone", meant=MEANT))
+        number, gone = cursor.fetchone() or (0, 0)
+    say(f"{number} parcels in {name}, {gone} of them gone")
 
 
-def absent(opened: Session, tables: Tables, pids: Collection[int]) -> frozenset[int]:
-    """Those that the parcel table does not have."""
-    with opened.database.transaction("looking for parcels that are gone") as cursor:
-        cursor.execute(statement("listing.absent", **tables.parcel_columns), {"pids": array_literal(pids)})
-        return frozenset(pid for (pid,) in cursor.fetchall())
-
-
-def compare(opened: Session, tables: Tables, name: str, key: str) -> tuple[frozenset[int], frozenset[int]]:
-    """What differs between an older parcel table and that of today: numbers that parcels have now which are new, or
-    have changed; and those that these, and parcels that are gone, had before."""
+def note_different(opened: Session, tables: Tables, name: str, key: str) -> None:
+    """Note what differs between an older parcel table and that of today: numbers that parcels have now which are new,
+    or have changed; and those that these, and parcels that are gone, had before."""
     old = table_named(opened, name, "--changed-since")
     now, columns = tables.parcels, tables.parcel_columns
     with opened.database.transaction("looking at the parcel table") as cursor:
@@ -161,6 +160,7 @@ def compare(opened: Session, tables: Tables, name: str, key: str) -> tuple[froze
             raise ConfigurationError(f"table {table} has no column {lacking[0]}, which is compared; see --key")
         require_key(opened, table, key)
     names = {
+        "meant": MEANT,
         "old": old.identifier,
         "old_key": old.columns[key].of("p"),
         "old_pid": old.columns[now.columns["id"].name].of("p"),
@@ -169,17 +169,14 @@ def compare(opened: Session, tables: Tables, name: str, key: str) -> tuple[froze
     }
     with opened.database.transaction("comparing parcels") as cursor:
         cursor.execute(statement("listing.compare", **names, **columns))
-        found = {fate: (number, after or [], before or []) for fate, number, after, before in cursor.fetchall()}
-    counts = {fate: found.get(fate, (0, [], []))[0] for fate in FATES}
-    say(", ".join(f"{number} {fate}" for fate, number in counts.items()))
-    if counts["renumbered"]:
+        found = dict.fromkeys(FATES, 0) | dict(cursor.fetchall())
+    say(", ".join(f"{number} {fate}" for fate, number in found.items()))
+    if found["renumbered"]:
         log.warning(
             "%d parcels have another %s than before, as happens to numbers that an import gives: rows under their old "
             "numbers are taken for those of others, so all are listed; let tables.parcel_id be a column that lasts",
-            *(counts["renumbered"], now.columns["id"].name),
+            *(found["renumbered"], now.columns["id"].name),
         )
-    pids = frozenset(pid for _, after, _ in found.values() for pid in after)
-    return pids, frozenset(pid for _, _, before in found.values() for pid in before)
 
 
 def require_key(opened: Session, table: Table, key: str) -> None:
@@ -207,26 +204,63 @@ def table_named(opened: Session, name: str, option: str) -> Table:
     return table
 
 
-def to_do(
-    opened: Session, tables: Tables, card: str | None, wanted: Wanted
-) -> Iterator[tuple[Listed, frozenset[int] | None]]:
-    """The scenes of which something is to be done again, each with the parcels that are meant (None: all)."""
+def listing(
+    opened: Session, tables: Tables, card: str | None, what: tuple[Wanted, Table | None]
+) -> Iterator[tuple[Listed, int]]:
+    """List the scenes of which something is to be done again (without a list: only look for them), each with how many
+    parcels it is listed with."""
+    wanted, listed = what
+    if not wanted.all_missing and not wanted.parcels:
+        return
+    with opened.database.transaction("looking for scenes") as cursor:
+        # Until the session ends. As `results.use_indexes`, and for the same reason.
+        cursor.execute(statement("listing.use_indexes"))
     parcels = Parcels(opened.database, tables, opened.config.args.name)
-    for scene in scenes_of(opened, tables, card, wanted.pids is None):
-        mine = scene.here or (not scene.known and has_rows(opened, tables, scene.obsid))
-        if wanted.pids is None:
-            if not mine:
-                yield scene, None
-        elif mine and wanted.pids:
-            pids = holding(opened, tables, scene.obsid, wanted.pids)
-            probe = Scene(scene.obsid, scene.reference, naive_utc(scene.obstime), 0, redo=Redo(0, tuple(wanted.pids)))
-            try:
-                pids |= frozenset(parcels.meeting(probe))
-            except SceneError as error:
-                log.warning("scene %d %s is left out: %s", scene.obsid, scene.reference, error)
-                continue
-            if pids:
-                yield scene, pids
+    statements = Statements(tables, listed)
+    for scene in scenes_of(opened, tables, card, wanted.all_missing):
+        mine = scene.here or ((scene.of_area or not scene.known) and has_rows(opened, tables, scene.obsid))
+        if mine == wanted.all_missing:
+            continue
+        values = {"obsid": scene.obsid, "results": str(tables.results), "aoi": opened.config.args.name}
+        if wanted.all_missing:
+            if statements.names:
+                with opened.database.transaction("listing a scene") as cursor:
+                    cursor.execute(statement("listing.list_all", **statements.names), values)
+            yield scene, 0
+            continue
+        claimed = Scene(scene.obsid, scene.reference, naive_utc(scene.obstime), 0)
+        try:
+            number = parcels.ask(claimed, statements.list_found, statements.chosen, values)
+        except SceneError as error:
+            log.warning("scene %d %s is left out: %s", scene.obsid, scene.reference, error)
+            continue
+        if number:
+            yield scene, number
+
+
+class Statements:
+    """What lists a scene with those of its parcels that are meant, or only tells how many these are. names: of the
+    list, for listing a scene with all of them; empty without a list."""
+
+    def __init__(self, tables: Tables, listed: Table | None) -> None:
+        held = [
+            statement("listing.held", table=table.identifier, meant=MEANT)
+            for table in tables.of_results.values()
+            if not table.absent
+        ]
+        self.chosen = statement("listing.chosen", meant=MEANT, **tables.parcel_columns)
+        self.names: dict[str, sql.Composable] = {}
+        if listed is not None:
+            self.names = {
+                "list": listed.identifier,
+                "last_run": statement("listing.last_run", log=tables.log.identifier),
+                "put_together": statement("listing.put_together"),
+            }
+        found = statement("listing.found", held=sql.SQL("\n").join(held))
+        if listed is None:
+            self.list_found = found + statement("listing.count_found")
+        else:
+            self.list_found = found + statement("listing.list_found", meant=MEANT, **self.names)
 
 
 def scenes_of(opened: Session, tables: Tables, card: str | None, missing: bool) -> list[Listed]:
@@ -249,49 +283,22 @@ def has_rows(opened: Session, tables: Tables, obsid: int) -> bool:
         return bool(scalar(cursor))
 
 
-def holding(opened: Session, tables: Tables, obsid: int, pids: Collection[int]) -> frozenset[int]:
-    """Those of which any table of results holds rows of a scene."""
-    found: set[int] = set()
-    with opened.database.transaction("looking for rows of parcels") as cursor:
-        cursor.execute(shared("results.use_indexes"))
-        for table in tables.of_results.values():
-            if not table.absent:
-                values = {"obsid": obsid, "pids": array_literal(pids)}
-                cursor.execute(statement("listing.holding", table=table.identifier), values)
-                found |= {pid for (pid,) in cursor.fetchall()}
-    return frozenset(found)
-
-
 def make_list(opened: Session, tables: Tables) -> Table:
-    """The list; made if it is absent, with the rights on it for all who may write into the log."""
+    """The list; made if it is absent, with the rights on it for all who may read the log, or write into it."""
     with opened.database.transaction("making the list of scenes to do again") as cursor:
         cursor.execute(shared("tables.lock_creation"))
         listed = find_list(cursor, tables.catalogue)
         if listed.absent:
             cursor.execute(statement("listing.create_list", list=listed.identifier))
-            cursor.execute(statement("listing.index_redone", log=tables.log.identifier))
-            cursor.execute(statement("listing.log_writers"), {"log": tables.log.identifier.as_string(cursor)})
-            for (role,) in cursor.fetchall():
+            cursor.execute(statement("listing.log_users"), {"log": tables.log.identifier.as_string(cursor)})
+            for role, writes in cursor.fetchall():
                 names = {"list": listed.identifier, "role": sql.Identifier(role)}
-                cursor.execute(statement("listing.grant_list", **names))
+                if writes:
+                    cursor.execute(statement("listing.let_take", **names))
+                else:
+                    cursor.execute(statement("listing.let_read", **names))
             listed = find_list(cursor, tables.catalogue)
+        for name, number in absent_tables(cursor, listed, opened.config.args.name).items():
+            cursor.execute(statement("listing.forget", list=listed.identifier), {"results": name})
+            log.warning("%d scenes were listed for the table %s, which is not there any more: forgotten", number, name)
     return listed
-
-
-def add(
-    opened: Session, tables: Tables, listed: Table, what: tuple[Listed, frozenset[int] | None, frozenset[int]]
-) -> None:
-    """Put a scene into the list, with its parcels and those that are gone, and with what is there of it already. It
-    gets a new number, so that a worker which is at it starts anew."""
-    scene, pids, all_gone = what
-    gone = frozenset() if pids is None else pids & all_gone
-    names = {"list": listed.identifier, "log": tables.log.identifier}
-    values = {"obsid": scene.obsid, "results": str(tables.results), "aoi": opened.config.args.name}
-    with opened.database.transaction("listing a scene") as cursor:
-        cursor.execute(statement("listing.lock"))
-        cursor.execute(statement("listing.take_back", **names), values)
-        for before, before_gone in cursor.fetchall():
-            pids = None if pids is None or before is None else pids | frozenset(before)
-            gone |= frozenset(before_gone)
-        values["pids"] = None if pids is None else array_literal(sorted(pids))
-        cursor.execute(statement("listing.add", **names), values | {"gone": array_literal(sorted(gone))})

@@ -9,13 +9,14 @@ from typing import NamedTuple
 from psycopg2 import sql
 
 from extractors.database.connection import scalar
+from extractors.database.redo import find_list
 from extractors.database.sql import statement as shared
 from extractors.database.tables import Tables
 from extractors.errors import ConfigurationError
 from extractors.model import STATUSES
 from extractors.text import say
 from operations.options import add_card, add_dry_run
-from operations.progress import conditions_of, names_of
+from operations.progress import about_list, conditions_of, names_of
 from operations.session import Session, session
 from operations.sql import statement
 
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help=f"scenes with this status, of the configured dates and area (default: {DEFAULT})",
     )
+    parser.add_argument(
+        "--redo", action="store_true", help="in place of scenes, entries of the list of `operations redo` that failed"
+    )
     parser.add_argument("--scene", metavar="REFERENCE", help="this scene, whatever its status, or if it has --status")
     add_card(parser, "scenes of this CARD only")
     add_dry_run(parser)
@@ -52,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Set them back; 1 if one of them could not be."""
+    if options.redo and (options.status or options.scene):
+        raise ConfigurationError("--redo is about the list of `operations redo`: leave --status and --scene out")
     with session(options) as opened:
         tables = opened.reader().all()
+        if options.redo:
+            return set_back_entries(opened, tables, options)
         candidates = find_candidates(opened, tables, options)
         left = 0
         for one in candidates:
@@ -112,3 +120,22 @@ def set_back(opened: Session, tables: Tables, scene: Candidate) -> bool:
         if done and not tables.log.absent:
             cursor.execute(statement("retry.end_attempts", **names), values)
     return done
+
+
+def set_back_entries(opened: Session, tables: Tables, options: argparse.Namespace) -> int:
+    """Give entries of the list that have failed a new number, and with it all their attempts."""
+    with opened.database.transaction("looking at the list of scenes to do again") as cursor:
+        listed = find_list(cursor, tables.catalogue)
+        found = []
+        if not (listed.absent or tables.log.absent):
+            names, values = about_list(opened, tables, listed, options.card)
+            cursor.execute(statement("retry.failed_entries", **names), values)
+            found = cursor.fetchall()
+            if not options.dry_run:
+                entries = [row[0] for row in found]
+                cursor.execute(statement("retry.renumber", list=listed.identifier), {"entries": entries})
+    for _, card, obsid, reference, reason in found:
+        why = f" ({reason[:LONGEST_REASON]})" if reason else ""
+        say(f"{'would set' if options.dry_run else 'set'} back {card} scene {obsid} {reference} in {listed}{why}")
+    log.info("%d scenes %s tried again with --redo", len(found), "would be" if options.dry_run else "will be")
+    return 0

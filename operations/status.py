@@ -30,6 +30,8 @@ NUMBERS: Mapping[str, str] = {
     "scenes": "all scenes of the configuration",
     "elsewhere": "scenes of other dates or areas",
     "waiting": "scenes that wait for their next attempt",
+    "redo": "scenes listed to be done again that can be taken, or that workers are at",
+    "redo_failed": "scenes listed to be done again that have failed",
     "alive": "workers at scenes",
     "gone": "scenes of workers that have died",
     "foreign": "scenes that are inprogress by other programs",
@@ -98,6 +100,8 @@ def all_numbers(progress: Progress) -> dict[str, float]:
     found: dict[str, float] = {status: sum(card.statuses.get(status, 0) for card in cards) for status in STATUSES}
     for name in ("scenes", "elsewhere", "waiting", "alive", "gone", "foreign", "per_hour"):
         found[name] = sum(getattr(card, name) for card in cards)
+    found["redo"] = sum(card.again.waiting + card.again.under_way for card in cards)
+    found["redo_failed"] = sum(card.again.failed for card in cards)
     # CARDs have workers of their own.
     found["hours_left"] = max((math.inf if one.hours_left is None else one.hours_left for one in cards), default=0.0)
     found["idle"] = max(map(idle, cards), default=0.0)
@@ -119,6 +123,7 @@ def as_json(progress: Progress) -> dict[str, Any]:
             "statuses": dict(card.statuses),
             "elsewhere": card.elsewhere,
             "waiting": card.waiting,
+            "redo": card.again._asdict(),
             "inprogress": {"alive": card.alive, "gone": card.gone, "foreign": card.foreign},
             "last_hour": card.last_hour,
             "per_hour": round(card.per_hour, 2),
@@ -158,9 +163,10 @@ def as_text(progress: Progress) -> list[str]:
     lines.append(f"workers: {alive} at scenes, {progress.others} without one, {len(progress.workers) - alive} gone")
     for one in progress.workers:
         what = "gone; the next worker sets its scene free" if not one.alive else one.doing
+        besides = " (once more)" if one.redo else " (not of this area, these dates, or status)"
         lines.append(
             f"  {one.worker}: {one.card} scene {one.obsid} {one.reference[:LONGEST_REFERENCE]}, attempt {one.attempt}, "
-            f"{one.seconds:.0f} s: {what}{'' if one.ours else ' (not of this area, these dates, or status)'}"
+            f"{one.seconds:.0f} s: {what}{'' if one.ours else besides}"
         )
     if progress.failures:
         lines.append("last failures:")
@@ -179,7 +185,11 @@ def _besides(card: CardProgress) -> list[str]:
         (card.foreign, "scenes are 'inprogress' by other programs, or were left so (--adopt-foreign)"),
         (card.elsewhere, "more scenes are of other dates or areas"),
     ]
-    return [f"{number} {text}" for number, text in texts if number]
+    found = [f"{number} {text}" for number, text in texts if number]
+    if again := card.again.in_words():
+        how = "; operations retry --redo has those that failed tried again" if card.again.failed else ""
+        found.append(f"to be done again: {again}{how}")
+    return found
 
 
 def _duration(hours: float | None) -> str:

@@ -60,6 +60,7 @@ CREATE TABLE :log (
 CREATE INDEX extraction_log_obsid ON :log (obsid);
 CREATE INDEX extraction_log_open ON :log (obsid) WHERE finished_at IS NULL;
 CREATE INDEX extraction_log_results ON :log (results, card, obsid, run_id) WHERE outcome = 'extracted';
+CREATE INDEX extraction_log_redone ON :log (results, card, obsid, run_id) WHERE outcome = 'redone';
 CREATE INDEX extraction_log_tables ON :log USING gin ((settings -> 'tables')) WHERE settings ? 'tables';
 CREATE INDEX extraction_log_pauses ON :log (retry_after) WHERE retry_after IS NOT NULL;
 \endif

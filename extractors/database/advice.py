@@ -99,12 +99,13 @@ def wanted_of_catalogue(catalogue: Table) -> list[WantedIndex]:
 
 def wanted_of_log(log: Table) -> list[WantedIndex]:
     """By these, attempts are found. A log that is made here has them (`tables.index_log` and what follows there)."""
-    extracted = sql.SQL("outcome = 'extracted'")
+    written = ("results", "card", "obsid", "run_id")
     return [
         WantedIndex(log, ("obsid",)),
         WantedIndex(log, ("obsid",), where=sql.SQL("finished_at IS NULL"), mark="finished_at IS NULL"),
         WantedIndex(log, ("retry_after",), where=sql.SQL("retry_after IS NOT NULL"), mark="retry_after IS NOT NULL"),
-        WantedIndex(log, ("results", "card", "obsid", "run_id"), where=extracted, mark="'extracted'"),
+        WantedIndex(log, written, where=sql.SQL("outcome = 'extracted'"), mark="'extracted'"),
+        WantedIndex(log, written, where=sql.SQL("outcome = 'redone'"), mark="'redone'"),
         WantedIndex(log, (IN_TABLES,), "gin", sql.SQL("settings ? 'tables'"), "'tables'"),
     ]
 

@@ -62,4 +62,5 @@ def _make_log(cursor: "PgCursor", log: Table) -> None:
     cursor.execute(statement("tables.index_open_attempts", log=log.identifier))
     cursor.execute(statement("tables.index_pauses", log=log.identifier))
     cursor.execute(statement("tables.index_results", log=log.identifier))
+    cursor.execute(statement("tables.index_redone", log=log.identifier))
     cursor.execute(statement("tables.index_tables", log=log.identifier))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Functions = Mapping[str, sql.Composable]
+Functions = dict[str, sql.Composable]
 
 # A row of COPY is the number of its fields (2 bytes), and each field behind its size (4 bytes), most significant byte
 # first. That of a parcel: its id (8 bytes), problem (2 bytes), and well-known binary to the row's end.
@@ -101,7 +101,8 @@ class Parcels:
         values = self._values(scene)
 
         def ask(cursor: "PgCursor", functions: Functions) -> bool:
-            cursor.execute(_selection(self._tables, statement("parcels.any"), functions), values)
+            what = statement("parcels.any")
+            cursor.execute(_selection(self._tables, what, functions | self._chosen(scene)), values)
             return bool(scalar(cursor))
 
         return self._plain_or_careful(ask)
@@ -117,18 +118,18 @@ class Parcels:
             names = {**self._tables.parcel_columns, "catalogue": self._tables.catalogue.identifier}
             what = statement("parcels.leaving", **names)
             anywhere = statement("parcels.around_the_scene", outline=aoi.footprint(self._tables), **names)
-            cursor.execute(_selection(self._tables, what, functions, anywhere), values)
+            cursor.execute(_selection(self._tables, what, functions | self._chosen(scene), anywhere), values)
             return array("q", [pid for (pid,) in cursor.fetchall()])
 
         return self._plain_or_careful(ask)
 
-    def meeting(self, scene: Scene) -> list[int]:
-        """Of the parcels that are to be done again, those that meet the scene's footprint and the AOI."""
-        values = self._values(scene)
+    def ask(self, scene: Scene, what: sql.Composable, chosen: sql.Composable, values: Mapping[str, Any]) -> Any:
+        """What a statement tells of those of the scene's parcels `p` that meet a condition: its first value."""
+        all_values = {**self._values(scene), **values}
 
-        def ask(cursor: "PgCursor", functions: Functions) -> list[int]:
-            cursor.execute(_selection(self._tables, statement("parcels.ids"), functions), values)
-            return [int(pid) for (pid,) in cursor.fetchall()]
+        def ask(cursor: "PgCursor", functions: Functions) -> Any:
+            cursor.execute(_selection(self._tables, what, functions | {"chosen": chosen}), all_values)
+            return scalar(cursor)
 
         return self._plain_or_careful(ask)
 
@@ -160,7 +161,7 @@ class Parcels:
         what = statement("parcels.boxes", **self._tables.parcel_columns)
         try:
             with self._database.transaction("looking where parcels are") as cursor:
-                cursor.execute(_selection(self._tables, what, PLAIN), values)
+                cursor.execute(_selection(self._tables, what, PLAIN | self._chosen(scene)), values)
                 return [int(row[0]) for row in cursor.fetchall()]
         except ConfigurationError as error:
             if _broken_geometry(error) is None:
@@ -210,7 +211,8 @@ class Parcels:
                 received = Received(rows, note)
                 what = statement("parcels.stream", **functions)
                 # COPY takes no parameters: the values go in beforehand, quoted by the driver.
-                query = cursor.mogrify(_selection(self._tables, what, functions), values).decode()
+                selection = _selection(self._tables, what, functions | self._chosen(scene))
+                query = cursor.mogrify(selection, values).decode()
                 cursor.copy_expert(statement("parcels.fetch", selection=sql.SQL(query)), received)
                 received.finish()
             except BaseException:
@@ -235,6 +237,12 @@ class Parcels:
             f"{self._tables.parcels.key}: {len(twins)} ids belong to several parcels of {self._tables.parcels} each "
             f"({shown}); give every parcel an id of its own"
         )
+
+    def _chosen(self, scene: Scene) -> Functions:
+        """Which of them come into question: all, or those that are to be done again."""
+        if scene.redo is None or scene.redo.pids is None:
+            return {"chosen": sql.SQL("true")}
+        return {"chosen": statement("parcels.chosen", **self._tables.parcel_columns)}
 
     def _values(self, scene: Scene) -> dict[str, Any]:
         srid = self.srid()

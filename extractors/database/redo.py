@@ -6,12 +6,13 @@ transaction at the end. See *Redo* in `DESIGN.md`.
 """
 
 import json
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from extractors import failpoints
-from extractors.config import DatabaseFile, TableName
+from extractors.config import DatabaseFile, TableName, parse_table_name
 from extractors.database import rights
 from extractors.database.attempts import Attempts, of_attempt
 from extractors.database.connection import Database, scalar
@@ -20,15 +21,19 @@ from extractors.database.queue import Queue, naive_utc
 from extractors.database.schema import Table, find, is_indexed
 from extractors.database.sql import statement
 from extractors.database.tables import TableReader, Tables
-from extractors.errors import ConfigurationError
-from extractors.model import Outcome, ParcelCounts, Pending, Redo, Scene
+from extractors.errors import ConfigurationError, EntryLostError
+from extractors.model import SUPERSEDED, Outcome, ParcelCounts, Pending, Redo, Scene
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
+log = logging.getLogger(__name__)
+
 LIST_TABLE = "redo_list"
 # Statuses of scenes that somebody is done with, and nobody is at.
 DONE = ("extracted", "no_parcels")
+# Scenes named in a warning.
+SHOWN_SCENES = 5
 # Outcomes after which an entry is not tried again.
 FINAL = ("failed", "notfound")
 
@@ -45,12 +50,24 @@ def check_access(database: Database, reader: TableReader) -> None:
         listed = find_list(cursor, reader.catalogue)
         if not listed.absent:
             rights.check_list(cursor, listed)
-        for table in reader.of_results.values():
-            if not table.absent and not is_indexed(cursor, table, [table.columns["obsid"].name]):
-                raise ConfigurationError(
-                    f"{table.key}: {table} has no index by which the rows of a scene are found; run `python -m "
-                    "operations index`"
-                )
+        check_indexes(cursor, reader.of_results.values())
+
+
+def check_indexes(cursor: "PgCursor", tables: Iterable[Table]) -> None:
+    """Raise ConfigurationError if rows of a scene can only be found by reading all of a table."""
+    for table in tables:
+        if not table.absent and not is_indexed(cursor, table, [table.columns["obsid"].name]):
+            raise ConfigurationError(
+                f"{table.key}: {table} has no index by which the rows of a scene are found; run `python -m "
+                "operations index`"
+            )
+
+
+def absent_tables(cursor: "PgCursor", listed: Table, aoi: str) -> dict[str, int]:
+    """The tables of results that scenes of an area are listed for and that are not there, as after one was renamed;
+    and how many scenes these are."""
+    cursor.execute(statement("redo.tables", list=listed.identifier), {"aoi": aoi})
+    return {name: number for name, number in cursor.fetchall() if find(cursor, parse_table_name(name), "").absent}
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,8 @@ class _Entry:
 
 
 class RedoAttempts(Attempts):
-    """The log of attempts at entries of the list: they set no status, and the last one removes the entry."""
+    """The log of attempts at entries of the list: these set no status (but see `redo.set_extracted`), and the one that
+    succeeds removes the entry."""
 
     def __init__(self, database: Database, tables: Tables, listed: Table, meaning: Mapping[str, Any]) -> None:
         super().__init__(database, tables, meaning)
@@ -82,11 +100,18 @@ class RedoAttempts(Attempts):
         """Whether the scene has kept its status, which stays so until the transaction ends. First of all: who replaces
         a scene by a newer product holds its row as well, and then deletes rows."""
         cursor.execute(statement("redo.hold", **self._names), {"obsid": scene.id})
-        return scalar(cursor) in DONE
+        status = scalar(cursor)
+        if status is None:
+            raise EntryLostError("the scene has been deleted from the catalogue meanwhile; nothing was written")
+        if status == SUPERSEDED:
+            raise EntryLostError("a newer product has taken the scene's place meanwhile; nothing was written")
+        return status in DONE
 
     def finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Remove the entry, and end the attempt. False if the entry is no longer ours."""
         is_ours = self._set_status(cursor, scene, outcome)
+        if counts.rows_written.total():
+            cursor.execute(statement("redo.set_extracted", **self._names), {"obsid": scene.id})
         cursor.execute(statement("redo.remove", **self._names), _values(scene))
         is_ours = is_ours and cursor.rowcount == 1
         failpoints.reach("status_updated")
@@ -131,6 +156,7 @@ class RedoQueue(Queue):
             return None
         self._rescue()
         self._unlock()
+        self._remove_deleted()
         skip: list[int] = []
         while True:
             with self._database.transaction("claiming a scene of the list") as cursor:
@@ -153,6 +179,18 @@ class RedoQueue(Queue):
             return Scene(obsid, taken, naive_utc(obstime), *begun, problem=problem, redo=redo)
         self._refuse_strangers(skip)
         return None
+
+    def _remove_deleted(self) -> None:
+        """Remove entries with which nobody can do anything any more."""
+        with self._database.transaction("looking at the list") as cursor:
+            cursor.execute(statement("redo.remove_deleted", **self._names), self._listed())
+            removed = [str(obsid) for (obsid,) in cursor.fetchall()]
+        if removed:
+            shown = ", ".join(removed[:SHOWN_SCENES]) + (", ..." if len(removed) > SHOWN_SCENES else "")
+            log.warning(
+                "%d scenes of %s (%s) are not in the catalogue any more: they are removed from the list",
+                *(len(removed), self._list, shown),
+            )
 
     def _is_locked(self, cursor: "PgCursor", entry: _Entry) -> bool:
         """Take the lock of a scene whose entry can still be taken; False, and no lock, if not."""
@@ -194,12 +232,19 @@ class RedoQueue(Queue):
         with self._database.transaction("looking at the list") as cursor:
             cursor.execute(statement("redo.left", **self._names), self._listed())
             left, hopeless = cursor.fetchone() or (0, 0)
-        if not left:
-            return None
-        return (
-            f"{left} scenes stay in {self._list}: {hopeless} have failed (the log says why; list them again with "
-            "`operations redo`), the others are not extracted now, or not of these dates"
-        )
+            elsewhere = absent_tables(cursor, self._list, self._args.name)
+        reasons = []
+        if left:
+            reasons.append(
+                f"{left} scenes stay in {self._list}: {hopeless} have failed (the log says why; `operations retry "
+                "--redo` has them tried again), the others are not extracted now, or not of these dates"
+            )
+        reasons += [
+            f"{number} scenes are listed for the table {name}, which is not there (any more): list them again with "
+            "`operations redo`"
+            for name, number in elsewhere.items()
+        ]
+        return "; ".join(reasons) or None
 
     def foreign(self) -> list[tuple[int, str]]:
         """None: what is `inprogress` is no matter of the list."""

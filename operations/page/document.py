@@ -12,6 +12,7 @@ from extractors.text import printable
 from operations.forecast import Forecast
 from operations.overview import Failure, Overview, Pace, Seen
 from operations.page.figures import bar, columns, map_of
+from operations.progress import NONE_AGAIN
 from operations.seasons import Chart, Season
 
 # Status -> colour; all numbers are written as well.
@@ -173,6 +174,8 @@ def _progress(found: Overview) -> str:
             counts = [statuses.get(status, 0) for status in shown]
             rows.append([name, bar(counts, colours.values()), *map(_number, (sum(counts), *counts))])
         parts.append(f"<h3>{_card(card)}</h3>{_table(['month', '', 'scenes', *map(text, shown)], rows, 'ww')}")
+        if again := found.again.get(card, NONE_AGAIN).in_words():
+            parts.append(f'<p class="soft">Scenes to be done again: {text(again)}.</p>')
     return "".join([_keys(colours), *parts]) if parts else ""
 
 

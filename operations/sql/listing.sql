@@ -15,31 +15,34 @@ CREATE TABLE IF NOT EXISTS {list} (
     UNIQUE (obsid, results, aoi)
 )
 
--- :index_redone
--- Attempts that have done this are looked up before the first claim.
-CREATE INDEX IF NOT EXISTS extraction_log_redone ON {log} (results, card, obsid, run_id) WHERE outcome = 'redone'
+-- :log_users
+-- The roles that may read the log, but for its owner; and whether they may write into it, as workers.
+SELECT pg_get_userbyid(a.grantee), bool_or(a.privilege_type = 'INSERT')
+FROM (SELECT t.relowner, a.grantee, a.privilege_type
+      FROM pg_class t, aclexplode(t.relacl) a
+      WHERE t.oid = %(log)s::regclass
+      UNION
+      SELECT t.relowner, a.grantee, a.privilege_type
+      FROM pg_class t JOIN pg_attribute c ON c.attrelid = t.oid, aclexplode(c.attacl) a
+      WHERE t.oid = %(log)s::regclass) a
+WHERE a.privilege_type IN ('SELECT', 'INSERT') AND a.grantee NOT IN (0, a.relowner)
+GROUP BY a.grantee
 
--- :log_writers
--- The roles that may write into the log: workers.
-SELECT DISTINCT pg_get_userbyid(a.grantee)
-FROM pg_attribute c, aclexplode(c.attacl) a
-WHERE c.attrelid = %(log)s::regclass AND a.privilege_type = 'INSERT' AND a.grantee <> 0
-UNION
-SELECT pg_get_userbyid(a.grantee)
-FROM pg_class t, aclexplode(t.relacl) a
-WHERE t.oid = %(log)s::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, t.relowner)
-
--- :grant_list
+-- :let_take
 -- Lets a worker take entries and remove them.
 GRANT SELECT, DELETE ON {list} TO {role}
 
--- :lock
--- Only one command adds to the list at a time.
-SELECT pg_advisory_xact_lock(1128418567, 0)
+-- :let_read
+-- Lets somebody see it who may see the log.
+GRANT SELECT ON {list} TO {role}
+
+-- :forget
+-- Removes the entries for a table.
+DELETE FROM {list} WHERE results = %(results)s
 
 -- :scenes
 -- Scenes of this configuration that are extracted, or just being: number, CARD, reference, time, status; whether the log says
--- that rows of this area went into this results table, or will soon, and whether it knows of any extraction.
+-- that rows of this area went into this results table, or will soon; whether into any; and whether it knows of any extraction.
 WITH aoi AS MATERIALIZED (
 {areas}
 )
@@ -47,20 +50,42 @@ SELECT d.id, btrim(d.card::text), {reference}, d.obstime, btrim(d.status::text),
        EXISTS (SELECT FROM {log} r
                WHERE r.obsid = d.id AND r.results = %(results)s AND r.aoi = %(aoi)s
                  AND (r.outcome IN ('extracted', 'no_parcels', 'redone') OR r.finished_at IS NULL)),
+       EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.aoi = %(aoi)s AND r.outcome IN ('extracted', 'no_parcels', 'redone')),
        EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.outcome IN ('extracted', 'no_parcels', 'redone'))
 FROM {catalogue} d
 WHERE btrim(d.status::text) = ANY (%(statuses)s) AND (%(cards)s::text[] IS NULL OR btrim(d.card::text) = ANY (%(cards)s::text[]))
   AND {wanted}
 ORDER BY d.obstime, d.id
 
+-- :make_wanted
+-- The parcels that are meant, for as long as the session lives: sent to the server once, not with every scene.
+CREATE TEMPORARY TABLE wanted_parcels (pid bigint PRIMARY KEY, gone boolean NOT NULL)
+
 -- :named
 -- The parcels of a list of others.
-SELECT DISTINCT pid::bigint FROM {table} WHERE pid IS NOT NULL
+INSERT INTO {meant}
+SELECT named.pid, NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = named.pid)
+FROM (SELECT DISTINCT pid::bigint AS pid FROM {table} WHERE pid IS NOT NULL) named
 
--- :absent
--- Which of these parcels are not in the parcel table.
-SELECT wanted.pid FROM unnest(%(pids)s::bigint[]) wanted (pid)
-WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = wanted.pid)
+-- :keep_gone
+-- Leaves alone what is gone.
+DELETE FROM {meant} WHERE gone
+
+-- :count
+-- How many are meant.
+SELECT count(*) FROM {meant}
+
+-- :count_gone
+-- And how many of them are gone.
+SELECT count(*), count(*) FILTER (WHERE gone) FROM {meant}
+
+-- :use_indexes
+-- Until the session ends, rows are looked up through an index if there is any.
+SET enable_seqscan = off
+
+-- :analyze
+-- Tells the planner how many there are.
+ANALYZE {meant}
 
 -- :twins
 -- How many values of the key belong to several parcels of a table, or to parcels without one.
@@ -68,14 +93,15 @@ SELECT count(*) FROM (SELECT FROM {table} p GROUP BY {key} HAVING count(*) > 1 O
 
 -- :compare
 -- What has become of the parcels of an older table, by a key that both have: how many are unchanged, changed, new, gone, or the
--- same with another number; their numbers now, and before (none of those unchanged).
+-- same with another number. Their numbers now, and before (but for those unchanged), are meant. A polygon and
+-- a collection of this one alone are the same: imports make the one or the other.
 WITH before AS (
-    SELECT {old_key}::text AS key, {old_pid}::bigint AS pid, ST_AsEWKB(ST_Force2D({old_geometry}::geometry)) AS shape FROM {old} p
+    SELECT {old_key}::text AS key, {old_pid}::bigint AS pid, ST_AsEWKB(ST_Multi(ST_Force2D({old_geometry}::geometry))) AS shape FROM {old} p
 ),
 now AS (
-    SELECT {key}::text AS key, {pid}::bigint AS pid, ST_AsEWKB(ST_Force2D({geometry}::geometry)) AS shape FROM {parcels} p
+    SELECT {key}::text AS key, {pid}::bigint AS pid, ST_AsEWKB(ST_Multi(ST_Force2D({geometry}::geometry))) AS shape FROM {parcels} p
 ),
-compared AS (
+compared AS MATERIALIZED (
     SELECT CASE WHEN before.key IS NULL THEN 'new'
                 WHEN now.key IS NULL THEN 'gone'
                 WHEN before.shape IS DISTINCT FROM now.shape THEN 'changed'
@@ -83,26 +109,63 @@ compared AS (
                 ELSE 'unchanged' END AS fate,
            now.pid AS now, before.pid AS before
     FROM before FULL JOIN now ON now.key = before.key
+),
+noted AS (
+    INSERT INTO {meant}
+    SELECT different.pid, NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = different.pid)
+    FROM (SELECT now AS pid FROM compared WHERE fate <> 'unchanged'
+          UNION SELECT before FROM compared WHERE fate <> 'unchanged') different
+    WHERE different.pid IS NOT NULL
 )
-SELECT fate, count(*), array_agg(now) FILTER (WHERE fate <> 'unchanged' AND now IS NOT NULL),
-       array_agg(before) FILTER (WHERE fate <> 'unchanged' AND before IS NOT NULL)
-FROM compared GROUP BY fate
+SELECT fate, count(*) FROM compared GROUP BY fate
 
 -- :any_row
 -- Whether a table of results holds any row of a scene.
 SELECT EXISTS (SELECT FROM {table} WHERE obsid = %(obsid)s)
 
--- :holding
--- Of which of these parcels a table of results holds rows of a scene. `+ 0` as in `results.delete_parcels`.
-SELECT DISTINCT pid::bigint FROM {table}
-WHERE obsid = %(obsid)s AND pid + 0 IN (SELECT unnest(%(pids)s::bigint[]))
+-- :chosen
+-- Whether parcel `p` is meant.
+{pid} IN (SELECT pid FROM {meant})
 
--- :take_back
--- Removes a scene's entry, in the place of which another one comes: what it was about.
-DELETE FROM {list} WHERE obsid = %(obsid)s AND results = %(results)s AND aoi = %(aoi)s
-RETURNING pids, gone
+-- :found
+-- The parcels of a scene that are meant: those that meet it now (`selected`), and those of which it holds rows.
+, found AS MATERIALIZED (
+    SELECT pid::bigint AS pid FROM selected WHERE pid IS NOT NULL
+    {held}
+)
 
--- :add
--- A new entry. Attempts that are under way may have selected parcels as they were before.
-INSERT INTO {list} (obsid, results, aoi, pids, gone, after_run)
-SELECT %(obsid)s, %(results)s, %(aoi)s, %(pids)s::bigint[], %(gone)s::bigint[], coalesce((SELECT max(run_id) FROM {log}), 0)
+-- :held
+-- Of one table of results. `+ 0` as in `results.delete_parcels`.
+UNION SELECT pid::bigint FROM {table} WHERE obsid = %(obsid)s AND pid + 0 IN (SELECT pid FROM {meant})
+
+-- :count_found
+-- How many these are.
+SELECT count(*) FROM found
+
+-- :list_found
+-- Lists a scene with them, if there are any; how many it is listed with then.
+INSERT INTO {list} AS l (obsid, results, aoi, pids, gone, after_run)
+SELECT %(obsid)s, %(results)s, %(aoi)s, array_agg(found.pid ORDER BY found.pid),
+       coalesce(array_agg(found.pid ORDER BY found.pid) FILTER (WHERE meant.gone), ARRAY[]::bigint[]), {last_run}
+FROM found JOIN {meant} meant USING (pid)
+HAVING count(*) > 0
+{put_together}
+RETURNING cardinality(pids)
+
+-- :list_all
+-- Lists a scene with all its parcels.
+INSERT INTO {list} AS l (obsid, results, aoi, after_run)
+SELECT %(obsid)s, %(results)s, %(aoi)s, {last_run}
+{put_together}
+
+-- :last_run
+-- Attempts up to this one may have selected parcels as they were before.
+coalesce((SELECT max(run_id) FROM {log}), 0)
+
+-- :put_together
+-- If the scene is listed already: as one entry about both, with a new number, so that a worker which is at it starts anew.
+ON CONFLICT (obsid, results, aoi) DO UPDATE
+SET entry = DEFAULT, after_run = EXCLUDED.after_run, listed_at = EXCLUDED.listed_at,
+    pids = CASE WHEN l.pids IS NOT NULL AND EXCLUDED.pids IS NOT NULL
+                THEN array(SELECT unnest(l.pids) UNION SELECT unnest(EXCLUDED.pids) ORDER BY 1) END,
+    gone = array(SELECT unnest(l.gone) UNION SELECT unnest(EXCLUDED.gone) ORDER BY 1)

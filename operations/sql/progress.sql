@@ -28,7 +28,7 @@ d.status = 'ingested' AND EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r
 
 -- :under_way
 -- Scenes of this configuration that are `inprogress`, and attempts that have not ended: CARD, scene, whether it is such a one;
--- number of the attempt, reference, worker, which attempt, seconds; NULL without an attempt.
+-- number of the attempt, reference, worker, which attempt, seconds; NULL without an attempt; whether the scene is done again.
 WITH aoi AS MATERIALIZED (
 {areas}
 ),
@@ -41,10 +41,24 @@ attempt AS (
 )
 SELECT coalesce(scene.card, attempt.card), coalesce(scene.id, attempt.obsid), scene.id IS NOT NULL, attempt.run_id,
        coalesce(scene.reference, attempt.reference), attempt.worker, attempt.attempt,
-       extract(epoch FROM now() - attempt.started_at)::float8
+       extract(epoch FROM now() - attempt.started_at)::float8, coalesce(to_jsonb(attempt.*) -> 'settings' ? 'redo', false)
 FROM scene FULL JOIN attempt ON attempt.obsid = scene.id
 WHERE %(cards)s::text[] IS NULL OR coalesce(scene.card, attempt.card) = ANY (%(cards)s::text[])
 ORDER BY attempt.worker, 2
+
+-- :again
+-- Scenes that are listed to be done again, by CARD: those that can be taken, that workers are at, that have failed, and that
+-- nobody takes now.
+SELECT card, count(*) FILTER (WHERE wanted AND NOT failed AND NOT under_way), count(*) FILTER (WHERE under_way),
+       count(*) FILTER (WHERE failed AND NOT under_way), count(*) FILTER (WHERE NOT wanted AND NOT failed AND NOT under_way)
+FROM (SELECT btrim(d.card::text) AS card, {hopeless} AS failed,
+             coalesce(btrim(d.status::text) = ANY (%(done)s::text[]) AND d.obstime >= %(start)s AND d.obstime < %(end)s, false) AS wanted,
+             EXISTS (SELECT FROM {log} r
+                     WHERE r.obsid = l.obsid AND r.finished_at IS NULL AND r.settings -> 'redo' = to_jsonb(l.entry)) AS under_way
+      FROM {list} l JOIN {catalogue} d ON d.id = l.obsid
+      WHERE l.results = %(results)s AND l.aoi = %(aoi)s) listed
+GROUP BY card
+ORDER BY card
 
 -- :rates
 -- By CARD, attempts of the last hour after which a scene has a status for good; for how many seconds of that hour there was an

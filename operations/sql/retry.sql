@@ -28,3 +28,17 @@ UPDATE {catalogue} d SET status = 'ingested' WHERE id = %(obsid)s AND btrim(d.st
 UPDATE {log} SET finished_at = clock_timestamp(), outcome = 'lost', status = 'ingested',
                  detail = 'its worker died, or lost its database session, and the scene was set back by `operations retry`'
 WHERE obsid = %(obsid)s AND finished_at IS NULL
+
+-- :failed_entries
+-- Entries of the list, for this area and results table, that have failed: number, CARD, scene, reference, why.
+SELECT l.entry, btrim(d.card::text), d.id, {reference},
+       (SELECT r.detail FROM {log} r WHERE r.obsid = l.obsid AND r.settings -> 'redo' = to_jsonb(l.entry)
+        ORDER BY r.run_id DESC LIMIT 1)
+FROM {list} l JOIN {catalogue} d ON d.id = l.obsid
+WHERE l.results = %(results)s AND l.aoi = %(aoi)s AND {hopeless}
+  AND (%(cards)s::text[] IS NULL OR btrim(d.card::text) = ANY (%(cards)s::text[]))
+ORDER BY d.obstime, d.id
+
+-- :renumber
+-- Gives entries new numbers, by which their attempts are counted.
+UPDATE {list} SET entry = DEFAULT WHERE entry = ANY (%(entries)s::bigint[])

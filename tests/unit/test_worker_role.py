@@ -64,7 +64,7 @@ def test_tables() -> None:
 
 def test_indexes() -> None:
     """All that a log gets which a worker makes."""
-    names = ("index_pauses", "index_log", "index_open_attempts", "index_results", "index_tables")
+    names = ("index_pauses", "index_log", "index_open_attempts", "index_results", "index_redone", "index_tables")
     made = [text(statement(f"tables.{name}", log=sql.SQL(":log"))).partition("CREATE")[2] for name in names]
     wanted = [" ".join(index.replace(" IF NOT EXISTS", "").split()) for index in made]
     assert sorted(re.findall(r"^CREATE (INDEX .*? ON :log .*?);", SCRIPT, re.MULTILINE)) == sorted(wanted)

@@ -39,8 +39,7 @@ candidates AS NOT MATERIALIZED (
     FROM {parcels} p
     WHERE {geometry} && (SELECT geometry FROM footprint)
       AND {geometry} && (SELECT geometry FROM aoi)
-      -- All, or those that are to be done again.
-      AND (%(pids)s::bigint[] IS NULL OR {pid} IN (SELECT unnest(%(pids)s::bigint[])))
+      AND {chosen}
     OFFSET 0
 ),
 selected AS NOT MATERIALIZED (
@@ -106,9 +105,10 @@ SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box)
 FROM (SELECT {footprint} AS box
       FROM (SELECT {valid} AS footprint FROM {catalogue} d WHERE d.id = %(obsid)s OFFSET 0) scene) transformed
 
--- :ids
--- The numbers of the selection.
-SELECT DISTINCT pid FROM selected WHERE pid IS NOT NULL
+-- :chosen
+-- Whether parcel `p` is one of those that are to be done again. A condition of its own: within an OR, each parcel would be
+-- compared with all of them.
+{pid} IN (SELECT unnest(%(pids)s::bigint[]))
 
 -- :around_the_scene
 -- In the place of the AOI: all that the scene covers.
@@ -118,9 +118,12 @@ SELECT {outline} AS geometry FROM {catalogue} d WHERE d.id = %(obsid)s
 -- Of the parcels asked for, those that are there and are not in the selection, and those that are gone.
 SELECT wanted.pid
 FROM unnest(%(pids)s::bigint[]) wanted (pid)
-WHERE CASE WHEN EXISTS (SELECT FROM {parcels} p WHERE {pid} = wanted.pid)
-           THEN wanted.pid NOT IN (SELECT pid FROM selected WHERE pid IS NOT NULL)
-           ELSE wanted.pid IN (SELECT unnest(%(gone)s::bigint[])) END
+WHERE EXISTS (SELECT FROM {parcels} p WHERE {pid} = wanted.pid)
+  AND wanted.pid NOT IN (SELECT pid FROM selected WHERE pid IS NOT NULL)
+UNION ALL
+SELECT gone.pid
+FROM unnest(%(gone)s::bigint[]) gone (pid)
+WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = gone.pid)
 
 -- :any
 -- Whether there is anything to select, found out before a download.

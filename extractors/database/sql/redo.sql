@@ -37,6 +37,20 @@ WHERE l.results = %(results)s AND l.aoi = %(aoi)s
               WHERE r.obsid = l.obsid AND r.results = l.results AND r.aoi = l.aoi AND r.run_id > l.after_run
                 AND r.outcome IN ('extracted', 'no_parcels', 'superseded'))
 
+-- :remove_deleted
+-- Removes entries of scenes that the catalogue does not have any more.
+DELETE FROM {list} l
+WHERE l.results = %(results)s AND l.aoi = %(aoi)s AND NOT EXISTS (SELECT FROM {catalogue} d WHERE d.id = l.obsid)
+RETURNING l.obsid
+
+-- :set_extracted
+-- A scene without parcels that has rows now, of another area or of parcels that have moved, is one that is extracted.
+UPDATE {catalogue} SET status = 'extracted' WHERE id = %(obsid)s AND btrim(status::text) = 'no_parcels'
+
+-- :tables
+-- For which tables of results scenes of an area are listed, and how many.
+SELECT results, count(*) FROM {list} WHERE aoi = %(aoi)s GROUP BY results ORDER BY results
+
 -- :hold
 -- A scene's status; its row stays as it is until the transaction ends.
 SELECT btrim(status::text) FROM {catalogue} WHERE id = %(obsid)s FOR NO KEY UPDATE

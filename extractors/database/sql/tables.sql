@@ -120,6 +120,10 @@ CREATE INDEX IF NOT EXISTS extraction_log_open ON {log} (obsid) WHERE finished_a
 -- What the numbers of a results table mean is looked up before the first claim.
 CREATE INDEX IF NOT EXISTS extraction_log_results ON {log} (results, card, obsid, run_id) WHERE outcome = 'extracted'
 
+-- :index_redone
+-- The same of attempts that have done scenes again.
+CREATE INDEX IF NOT EXISTS extraction_log_redone ON {log} (results, card, obsid, run_id) WHERE outcome = 'redone'
+
 -- :index_tables
 -- So is what the numbers in other tables of results mean.
 CREATE INDEX IF NOT EXISTS extraction_log_tables ON {log} USING gin ((settings -> 'tables')) WHERE settings ? 'tables'
