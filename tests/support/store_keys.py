@@ -23,10 +23,9 @@ class KeyKeeper:
 
     def __init__(self, store: S3Server) -> None:
         self._store = store
-        self._iam = self._client({"access_key": store.access_key, "secret_key": store.secret_key})
+        self._iam = self._client()
         self._workers = self._user("s3:*")
-        own = self._key(self._user("*"))
-        self._iam = self._client(own)
+        self._administrator = self._user("*")
 
     def give(self) -> Keys:
         """New keys, beside those that the workers have."""
@@ -36,12 +35,25 @@ class KeyKeeper:
         """The store knows them no longer."""
         self._iam.delete_access_key(UserName=self._workers, AccessKeyId=keys["access_key"])
 
-    def look(self, *, at_keys: bool) -> None:
-        """Whether the store looks at keys from now on, or lets anybody in."""
+    @contextmanager
+    def at_the_door(self) -> Iterator[None]:
+        """For the block, the store looks at keys; clients that it makes for tests have some."""
+        before = self._store.access_key, self._store.secret_key
+        own = self._key(self._administrator)
+        self._store.access_key, self._store.secret_key = own["access_key"], own["secret_key"]
+        self._iam = self._client()
+        self._look("0")
+        try:
+            yield
+        finally:
+            self._look("inf")
+            self._store.access_key, self._store.secret_key = before
+
+    def _look(self, after: str) -> None:
+        """Have the store look at keys after so many requests."""
         request = urllib.request.Request(
-            f"{self._store.endpoint}/moto-api/reset-auth", data=b"0" if at_keys else b"inf", method="POST",
-            headers={"Content-Type": "text/plain"},
-        )  # fmt: skip
+            f"{self._store.endpoint}/moto-api/reset-auth", data=after.encode(), headers={"Content-Type": "text/plain"}
+        )
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
 
     def _user(self, action: str) -> str:
@@ -55,19 +67,16 @@ class KeyKeeper:
         made = self._iam.create_access_key(UserName=user)["AccessKey"]
         return {"access_key": made["AccessKeyId"], "secret_key": made["SecretAccessKey"]}
 
-    def _client(self, keys: Keys) -> Any:
+    def _client(self) -> Any:
         return boto3.client(
-            "iam", endpoint_url=self._store.endpoint, aws_access_key_id=keys["access_key"],
-            aws_secret_access_key=keys["secret_key"], region_name="us-east-1", config=Config(proxies={}),
-        )  # type: ignore[call-overload]  # fmt: skip
+            "iam", endpoint_url=self._store.endpoint, aws_access_key_id=self._store.access_key,
+            aws_secret_access_key=self._store.secret_key, region_name="us-east-1", config=Config(proxies={}),
+        )  # fmt: skip
 
 
 @contextmanager
 def key_keeper(store: S3Server) -> Iterator[KeyKeeper]:
-    """For the block, the store looks at keys: whoever has others than those that were given is refused."""
+    """For the block, whoever has other keys than those that were given is refused."""
     keeper = KeyKeeper(store)
-    keeper.look(at_keys=True)
-    try:
+    with keeper.at_the_door():
         yield keeper
-    finally:
-        keeper.look(at_keys=False)

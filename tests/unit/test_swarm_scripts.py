@@ -701,7 +701,10 @@ def test_what_has_changed_is_tried_out_while_the_stack_runs(stacks: World) -> No
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        ("ok database: at pg_spat\nFAILED store: it\x1b refuses\nFAILED area: none\n", ["store: it? refuses", "area: none"]),
+        (
+            "ok database: at pg_spat\nFAILED store: it\x1b refuses\nFAILED area: none\n",
+            ["store: it? refuses", "area: none"],
+        ),
         ("", ["exit code 75"]),
     ],
 )
