@@ -217,8 +217,8 @@ def _container(name: str) -> str:
             f"DOCKER_HOST=ssh://{printable(nodes[0])} in the environment, if that machine lets you in by ssh"
         )
     raise ConfigurationError(
-        f"--container: no container {name} runs on this machine, nor one of a service of that name; see `docker ps`, and "
-        f"on a manager `docker service ps {name}` for the node"
+        f"--container: no container {name} runs on this machine, nor one of a service of that name; see `docker ps`, "
+        f"and on a manager `docker service ps {name}` for the node"
     )
 
 

@@ -1,7 +1,7 @@
 """What an operator does to a stack that runs: other keys and passwords, a service that fills the catalogue, a backup.
 
-One stack serves all, since its workers go on for ever (WATCH); the tests stand in an order, and each leaves the stack at
-work. The store lets nobody in but with keys that it has given and not taken back.
+One stack serves all, since its workers go on for ever (WATCH); the tests stand in an order, and each leaves the stack
+at work. The store lets nobody in but with keys that it has given and not taken back.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from tests.support.running import wait_until
 from tests.support.store_keys import KeyKeeper, Keys, key_keeper
 from tests.swarm.cloud import Cloud, Node
 from tests.swarm.conftest import burst_maker, way_to
-from tests.swarm.stack import DATABASE, PASSWORD, USER, Burst, Stack
+from tests.swarm.stack import DATABASE, OWNER, OWNERS_PASSWORD, PASSWORD, USER, Burst, Stack
 
 NEW_PASSWORD = "canary, anew: p@ss {};"
 INGESTS_PASSWORD = "canary of ingest"
@@ -206,6 +208,87 @@ def test_ingest_beside_the_workers(operated: Operated) -> None:
             as_user(stack, role, INGESTS_PASSWORD, statement)
     stack.cloud.manager.docker("service", "rm", f"{stack.name}_ingest")
     stack.more.remove("docker_compose_ingest.yml")
+
+
+class Keeper:
+    """Somebody who saves the database of a stack, with the tools of its container."""
+
+    def __init__(self, operated: Operated) -> None:
+        self.stack = operated.stack
+        self.archive = self.stack.folder / "season.dump"
+        self.config = self.stack.folder / "keeper_config.json"
+        shutil.copy(self.stack.folder / "db_config.json", self.config)
+        who = {"host": self.stack.cloud.manager.address, "dbuser": OWNER, "dbpasswd": OWNERS_PASSWORD}
+        operated.configure("keeper_config", "database", "connection", **who)
+
+    def operates(self, verb: str, *arguments: str, node: Node | None = None, code: int = 0, **more: str) -> str:
+        """What `python -m operations VERB` says on the manager, or on another node."""
+        command = [sys.executable, "-m", "operations", verb, "--db-config", str(self.config), *arguments]
+        variables = [f"{name}={value}" for name, value in more.items()]
+        done = (node or self.stack.cloud.manager).run("env", *variables, *command, folder=ROOT)
+        assert done.returncode == code, done.stdout
+        assert OWNERS_PASSWORD not in done.stdout
+        return done.stdout
+
+    def in_the_database(self, *command: str) -> None:
+        (container,) = containers(self.stack, "pg_spat", self.stack.cloud.manager)
+        self.stack.cloud.manager.docker("exec", container, *command)
+
+    def restore(self) -> None:
+        """By the commands of the page, word by word."""
+        text = (ROOT / "docs" / "operations.md").read_text().partition("\n## backup\n")[2].partition("\n## ")[0]
+        (block,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        block = block.replace("=8\n", f"={VARIABLES['REPLICAS']}\n")
+        done = self.stack.cloud.manager.run("bash", "-euc", block, folder=self.stack.folder)
+        assert done.returncode == 0, done.stdout
+
+
+def test_backup_while_workers_write_and_a_lost_database(operated: Operated) -> None:
+    """What was saved is all that is left, and the burst goes on from there to its end."""
+    burst, keeper = operated.burst, Keeper(operated)
+    service = f"{operated.stack.name}_pg_spat"
+    burst.store.delay_seconds = 4 * SLOW_SECONDS
+    burst.season.add_again("s2", 6)
+    wait_until(lambda: None in burst.season.outcomes(), "a worker at a scene")
+    keeper.operates("backup", "--out", str(keeper.archive), "--container", service)
+    assert not operated.all_done(), "there was no burst any more"
+    (container,) = keeper.stack.cloud.manager.docker("ps", "--format", "{{.Names}}", "-f", f"name={service}").split()
+    said = keeper.operates("verify", "--file", str(keeper.archive), "--container", container)
+    assert all(line.startswith("ok ") for line in said.splitlines()), said
+
+    burst.season.workspace.connection.close()
+    keeper.in_the_database("dropdb", "--username", OWNER, "--force", DATABASE)
+    keeper.restore()
+    burst.season.workspace.reconnect()
+    operated.finish()
+    assert "lost" in burst.season.outcomes()
+
+
+def test_backup_where_the_container_is_not(operated: Operated) -> None:
+    """It is said on which node it is, as far as Docker there knows."""
+    keeper, worker = Keeper(operated), operated.stack.cloud.workers[0]
+    out = ("--out", str(keeper.stack.folder / "none.dump"))
+    said = keeper.operates("backup", *out, "--container", operated.stack.workers, code=2)
+    assert re.search(r"runs on the node vm_new[12], not on this machine.* DOCKER_HOST=ssh://vm_new[12] ", said), said
+    service = f"{operated.stack.name}_pg_spat"
+    said = keeper.operates("backup", *out, "--container", service, node=worker, code=2)
+    assert f"on a manager `docker service ps {service}`" in said
+    assert not list(keeper.stack.folder.glob("*none*"))
+
+
+def test_verify_finds_a_changed_row(operated: Operated) -> None:
+    """Of an archive of the whole database that is not what was noted beside it; the container is reached by ssh."""
+    keeper, query = Keeper(operated), operated.burst.season.workspace.query
+    options = ("--container", f"{operated.stack.name}_pg_spat")
+    there = f"ssh://{keeper.stack.cloud.manager.name}"
+    keeper.operates("backup", "--out", str(keeper.archive), "--replace", *options, DOCKER_HOST=there)
+    one = "(SELECT ctid FROM signatures WHERE band = 'B04' LIMIT 1)"
+    query(f"UPDATE signatures SET mean = mean * 1.000001 WHERE ctid = {one}")
+    (container,) = containers(keeper.stack, "pg_spat", keeper.stack.cloud.manager)
+    dump = f"docker exec {container} pg_dump --username {OWNER} --format custom {DATABASE} > {keeper.archive}"
+    assert keeper.stack.cloud.manager.run("sh", "-ec", dump).returncode == 0
+    said = keeper.operates("verify", "--file", str(keeper.archive), *options, code=1).splitlines()
+    assert [line.split()[1] for line in said if not line.startswith("ok ")] == ["public.signatures:"], said
 
 
 def containers(stack: Stack, service: str, node: Node) -> list[str]:
