@@ -33,7 +33,7 @@ from tests.swarm.stack import DATABASE, OWNER, OWNERS_PASSWORD, PASSWORD, USER, 
 NEW_PASSWORD = "canary, anew: p@ss {};"
 INGESTS_PASSWORD = "canary of ingest"
 VARIABLES = {"REPLICAS": "2", "WORKER_CPUS_RESERVED": "0.2"}
-SLOW_SECONDS = 0.1
+SLOW_SECONDS = 0.4
 """For which the store holds back every piece of data, where a burst has to last."""
 
 
@@ -93,11 +93,10 @@ def operated(
         way_to(store, swarm) as way,
         burst_maker(swarm, season_products, store, way, folder) as make,
     ):
-        burst = make("s2", 12, inside=True, WATCH="1")
+        burst = make("s2", 4, inside=True, WATCH="1")
         made = Operated(burst, keeper, keeper.give())
         made.configure("s3_config", "s3", **made.keys)
         run_script(burst.season.workspace, USER, burst.season.workspace.tables)
-        burst.store.delay_seconds = SLOW_SECONDS
         made.renew()
         yield made
 
@@ -106,7 +105,10 @@ def test_keys_and_password_change_during_a_burst(operated: Operated) -> None:
     """By one command: no scene is lost or done twice, old keys and the old password are of no use any more, and nothing
     was taken down but workers for a moment."""
     burst, stack = operated.burst, operated.stack
-    wait_until(lambda: burst.done() >= 2, "the first scenes")
+    wait_until(operated.all_done, "the first scenes")
+    burst.store.delay_seconds = SLOW_SECONDS
+    burst.season.add_again("s2", 8)
+    wait_until(lambda: None in burst.season.outcomes(), "a worker at a scene")
     old, services = {task.id for task in stack.tasks()}, service_ids(stack)
     database = containers(stack, "pg_spat", stack.cloud.manager)
     new = operated.keeper.give()
@@ -247,7 +249,7 @@ def test_backup_while_workers_write_and_a_lost_database(operated: Operated) -> N
     """What was saved is all that is left, and the burst goes on from there to its end."""
     burst, keeper = operated.burst, Keeper(operated)
     service = f"{operated.stack.name}_pg_spat"
-    burst.store.delay_seconds = 4 * SLOW_SECONDS
+    burst.store.delay_seconds = SLOW_SECONDS
     burst.season.add_again("s2", 6)
     wait_until(lambda: None in burst.season.outcomes(), "a worker at a scene")
     keeper.operates("backup", "--out", str(keeper.archive), "--container", service)
