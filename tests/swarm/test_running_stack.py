@@ -286,11 +286,12 @@ def test_verify_finds_a_changed_row(operated: Operated) -> None:
     options = ("--container", f"{operated.stack.name}_pg_spat")
     there = f"ssh://{keeper.stack.cloud.manager.name}"
     keeper.operates("backup", "--out", str(keeper.archive), "--replace", *options, DOCKER_HOST=there)
-    one = "(SELECT ctid FROM signatures WHERE band = 'B04' LIMIT 1)"
+    one = "(SELECT ctid FROM signatures WHERE band = 'B4' LIMIT 1)"
     query(f"UPDATE signatures SET mean = mean * 1.000001 WHERE ctid = {one}")
     (container,) = containers(keeper.stack, "pg_spat", keeper.stack.cloud.manager)
-    dump = f"docker exec {container} pg_dump --username {OWNER} --format custom {DATABASE} > {keeper.archive}"
-    assert keeper.stack.cloud.manager.run("sh", "-ec", dump).returncode == 0
+    dump = f"docker exec {container} pg_dump --username {OWNER} --format custom {DATABASE} > {keeper.archive.name}"
+    done = keeper.stack.cloud.manager.run("sh", "-ec", dump, folder=keeper.stack.folder)
+    assert done.returncode == 0, done.stdout
     said = keeper.operates("verify", "--file", str(keeper.archive), *options, code=1)
     assert re.findall("^DIFFERS (.*?):", said, re.MULTILINE) == ["public.signatures"], said
 
