@@ -20,6 +20,7 @@ from extractors.database.sql import statement as shared
 from extractors.database.tables import SETTINGS, Tables
 from extractors.errors import ConfigurationError
 from operations.area import make_area
+from operations.catalogue import make_places
 from operations.indexes import add_indexes, alone
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
@@ -119,7 +120,7 @@ def make_tables_of_scenes(opened: Session, report: Report) -> None:
         report.there("AOI table", str(aois))
     places = _find(opened, TableName(PLACES_TABLE, catalogue.name.schema))
     if places.absent:
-        report.make("table of places", str(places), partial(_places, opened, places))
+        report.make("table of places", str(places), partial(_places, opened, places, catalogue))
     else:
         report.there("table of places", str(places))
 
@@ -145,9 +146,9 @@ def _aois(opened: Session, table: Table) -> None:
         cursor.execute(statement("setup.create_aois", aois=table.identifier, field=field))
 
 
-def _places(opened: Session, table: Table) -> None:
+def _places(opened: Session, table: Table, catalogue: Table) -> None:
     with opened.database.transaction(f"making the table {table}") as cursor:
-        cursor.execute(statement("setup.create_places", places=table.identifier))
+        make_places(cursor, table.name, catalogue)
 
 
 def _has_scenes(opened: Session) -> bool:

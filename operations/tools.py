@@ -205,7 +205,21 @@ def _container(name: str) -> str:
     found = _ask(["docker", "ps", "--quiet", "--no-trunc", "--filter", f"label={SERVICE_LABEL}={name}"])
     if found is None:
         raise ConfigurationError("--container: docker cannot be run here, or does not answer; see `docker ps`")
-    return (found.split() or [name])[0]
+    if found.split():
+        return found.split()[0]
+    if _ask(["docker", "container", "inspect", "--format", "{{.State.Running}}", name]) == "true\n":
+        return name
+    tasks = ["docker", "service", "ps", "--filter", "desired-state=running", "--format", "{{.Node}} {{.CurrentState}}"]
+    nodes = [line.split()[0] for line in (_ask([*tasks, name]) or "").splitlines() if " Running" in line]
+    if nodes:
+        raise ConfigurationError(
+            f"--container: {name} runs on the node {printable(nodes[0])}, not on this machine; do this there, or with "
+            f"DOCKER_HOST=ssh://{printable(nodes[0])} in the environment, if that machine lets you in by ssh"
+        )
+    raise ConfigurationError(
+        f"--container: no container {name} runs on this machine, nor one of a service of that name; see `docker ps`, "
+        f"and on a manager `docker service ps {name}` for the node"
+    )
 
 
 def _version(tools: Tools, tool: str) -> int | None:

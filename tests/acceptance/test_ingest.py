@@ -22,7 +22,7 @@ from tests.support.announced import OTHERS, PRODUCTS, Announced, sentinel_2
 from tests.support.environment import ROOT, skip_unless
 from tests.support.ground import squares
 from tests.support.odata import Faults, ODataServer
-from tests.support.roles import PASSWORD, create_role, run_psql
+from tests.support.roles import PASSWORD, create_role, run_psql, worker_role
 from tests.support.running import Outcome, wait_until
 from tests.support.stac import StacServer, missing
 from tests.support.workspace import Workspace
@@ -312,6 +312,31 @@ def test_each_right_of_that_role_is_needed(workspace: Workspace, server: ODataSe
         ingest(workspace, "--from", "odata", "--url", server.url, code=2)
         workspace.query(sql.SQL("GRANT " + text + " TO {}").format(sql.Identifier(role)))
     ingest(workspace, "--from", "odata", "--url", server.url)
+
+
+@pytest.mark.parametrize("maker", ["script", "setup", "ingest"])
+def test_workers_that_are_there_may_read_the_table_of_places(
+    workspace: Workspace, server: ODataServer, maker: str
+) -> None:
+    """Whoever makes it; they look into it as soon as it is there."""
+    workspace.add_parcels(squares(1))
+    with worker_role(workspace) as role:
+        workspace.query("DROP TABLE IF EXISTS scene_source")
+        if maker == "script":
+            run_psql(workspace, INGEST_SCRIPT, {"ingest": role, "aois": "aois"})
+        else:
+            worker = workspace.db_config["database"]["connection"]
+            owner = {"dbuser": workspace.postgis.user, "dbpasswd": workspace.postgis.password}
+            workspace.db_config["database"]["connection"] = worker | owner
+            if maker == "setup":
+                assert workspace.operate("setup").code == 0
+            else:
+                ingest(workspace, "--from", "odata", "--url", server.url)
+            workspace.db_config["database"]["connection"] = worker
+        may = "SELECT has_column_privilege(%s, 'scene_source', %s, %s)"
+        for column in ("obsid", "bucket", "prefix"):
+            assert workspace.one(may, role, column, "SELECT")
+        assert workspace.one(may, role, "prefix", "INSERT") == (maker == "script")
 
 
 # What cannot be used
