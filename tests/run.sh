@@ -36,8 +36,8 @@ lane() {
     trap '' INT
     for folder in "${@:2}"; do
         mkdir "$begun/$folder" 2>/dev/null || continue
-        # Coverage costs each worker a quarter more. It is left out where it would be lost: faults kill workers, and on a
-        # swarm they are in images.
+        # Coverage costs each worker a quarter more. It is left out where it would be lost: faults kill workers, and on
+        # a swarm they are in images.
         measured=(-m coverage run)
         case "$folder" in faults | swarm) measured=() ;; esac
         # Out of reach of the keyboard's SIGINT, without ignoring those that tests send.
