@@ -224,7 +224,9 @@ class Postgis:
 
     def create_database(self, name: str) -> None:
         """A new database with PostGIS in it."""
-        self._maintain("CREATE DATABASE {} TEMPLATE {}", name, TEMPLATE)
+        # Files as such are copied, and dropped, in half the time that pages through the log take.
+        by_file = " STRATEGY file_copy" if _version(self._binaries) >= (15,) else ""
+        self._maintain("CREATE DATABASE {} TEMPLATE {}" + by_file, name, TEMPLATE)
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it is there, cutting whoever is connected to it."""
