@@ -41,8 +41,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigurationError(f"--out: {file} is there already; write another name, or add --replace")
     with session(options) as opened:
         reader = opened.reader()
-        if reader.parcels.absent:
-            raise ConfigurationError("there is nothing to save before parcels are there; import them")
+        reader.need_parcels()
         tables = tables_of(reader)
         with opened.database.transaction("saving tables") as cursor:
             cursor.execute(statement("progress.begin"))

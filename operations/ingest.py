@@ -38,9 +38,22 @@ LONGEST_BATCH_SECONDS = 3600.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its own options."""
-    parser.add_argument("--from", dest="source", choices=SOURCES, required=True, help="what tells of products")
-    parser.add_argument("--url", help="of the service, in place of that of the Copernicus Data Space")
-    parser.add_argument("--file", type=Path, metavar="FILE", help="CSV or lines of JSON: name, start, footprint")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=SOURCES,
+        required=True,
+        help="where products are looked up: the store itself, or a catalogue or list of them",
+    )
+    parser.add_argument(
+        "--url", help="address of the service (stac, odata), in place of that of the Copernicus Data Space"
+    )
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="the list, for --from file: CSV or lines of JSON with name, start, footprint",
+    )
     parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="look again every SECONDS seconds")
     add_card(parser, "products of this CARD only")
     add_dry_run(parser)

@@ -66,10 +66,8 @@ def run(options: argparse.Namespace) -> int:
 def usable(opened: Session) -> EarlyReader:
     """A reader of tables that are there as far as a page needs them."""
     reader = opened.reader()
-    if reader.parcels.absent or not reader.has_area():
-        raise ConfigurationError(
-            "a report needs parcels and an area: import parcels, then run `operations setup --aoi parcels`"
-        )
+    reader.need_parcels()
+    reader.need_area()
     return reader
 
 
