@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 SOURCES = ("store", "stac", "odata", "file")
 # Of what each kind of reason refuses, so many are named.
 NAMED = 3
+LONGEST_NAME = 200
 MOST_REASONS = 20
 STEPS = 1000
 # For the health file: what a source may take for a batch, with all its waiting.
@@ -158,8 +159,15 @@ class Round:
         for code, counted in self._counts.items():
             say(f"{code or 'of no card'}: {counted.in_words(self._options.dry_run)}")
             for reason, names in sorted(counted.refused.items()):
-                shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-                log.warning("%s: %d refused, since each %s: %s", code or "of no card", len(names), reason, shown)
+                shown = ", ".join(name[:LONGEST_NAME] for name in names[:NAMED]) + ", ..." * (len(names) > NAMED)
+                log.warning("%s: %d refused: %s (%s)", code or "of no card", len(names), reason, shown)
+            if self._options.source == "file" and counted.elsewhere and not counted.new + counted.known:
+                log.warning(
+                    "%s: none of the list lies in the area and the dates; see args in %s, and that footprints have the "
+                    "longitude first",
+                    code,
+                    self._options.db_config,
+                )
         self._withdraw()
 
     def _take(self, batch: Batch) -> None:
