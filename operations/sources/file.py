@@ -79,8 +79,8 @@ class FileSource:
         if missing:
             columns = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
             raise ConfigurationError(
-                f"{self._path}: its first line does not name the {columns}; write {','.join(COLUMNS)} there, with commas "
-                "between, or lines of JSON with these keys"
+                f"{self._path}: its first line does not name the {columns}; write {','.join(COLUMNS)} there, with "
+                "commas between, or lines of JSON with these keys"
             )
         try:
             for record in reader:
