@@ -62,6 +62,7 @@ class Catalogue:
 
     def boxes(self) -> list[Box]:
         """The boxes that enclose the area, in degrees. Raises ConfigurationError for an area without any."""
+        self._tables.need_area()
         areas = aoi.areas(self._tables)
         with self._database.transaction("looking at the area of interest") as cursor:
             cursor.execute(statement("ingest.boxes", areas=areas), self._area)

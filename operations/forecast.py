@@ -77,7 +77,9 @@ class Forecast:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its own options."""
     add_card(parser, "this CARD only")
-    parser.add_argument("--workers", type=int, default=WORKERS, help=f"how many workers there will be ({WORKERS})")
+    parser.add_argument(
+        "--workers", metavar="NUMBER", type=int, default=WORKERS, help=f"how many workers there will be ({WORKERS})"
+    )
     parser.add_argument(
         "--rate", metavar="MB/S", type=float, default=RATE, help=f"what each of them gets from the store ({RATE:g})"
     )
@@ -90,10 +92,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError("--workers and --rate: write numbers above 0")
     with session(options) as opened:
         reader = opened.reader()
-        if reader.parcels.absent or not reader.has_area():
-            raise ConfigurationError(
-                "a forecast needs parcels and an area: import parcels, then run `operations setup --aoi parcels`"
-            )
+        reader.need_parcels()
+        reader.need_area()
         codes = list(BANDS) if options.card is None else [options.card]
         found = [read_forecast(opened, code, options.rate) for code in codes]
     shown = [one for one in found if one.scenes or options.card]

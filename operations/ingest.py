@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 SOURCES = ("store", "stac", "odata", "file")
 # Of what each kind of reason refuses, so many are named.
 NAMED = 3
+LONGEST_NAME = 200
 MOST_REASONS = 20
 STEPS = 1000
 # For the health file: what a source may take for a batch, with all its waiting.
@@ -38,9 +39,22 @@ LONGEST_BATCH_SECONDS = 3600.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its own options."""
-    parser.add_argument("--from", dest="source", choices=SOURCES, required=True, help="what tells of products")
-    parser.add_argument("--url", help="of the service, in place of that of the Copernicus Data Space")
-    parser.add_argument("--file", type=Path, metavar="FILE", help="CSV or lines of JSON: name, start, footprint")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=SOURCES,
+        required=True,
+        help="where products are looked up: the store itself, or a catalogue or list of them",
+    )
+    parser.add_argument(
+        "--url", help="address of the service (stac, odata), in place of that of the Copernicus Data Space"
+    )
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="the list, for --from file: CSV or lines of JSON with name, start, footprint",
+    )
     parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="look again every SECONDS seconds")
     add_card(parser, "products of this CARD only")
     add_dry_run(parser)
@@ -145,8 +159,15 @@ class Round:
         for code, counted in self._counts.items():
             say(f"{code or 'of no card'}: {counted.in_words(self._options.dry_run)}")
             for reason, names in sorted(counted.refused.items()):
-                shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-                log.warning("%s: %d refused, since each %s: %s", code or "of no card", len(names), reason, shown)
+                shown = ", ".join(name[:LONGEST_NAME] for name in names[:NAMED]) + ", ..." * (len(names) > NAMED)
+                log.warning("%s: %d refused: %s (%s)", code or "of no card", len(names), reason, shown)
+            if self._options.source == "file" and counted.elsewhere and not counted.new + counted.known:
+                log.warning(
+                    "%s: none of the list lies in the area and the dates; see args in %s, and that footprints have the "
+                    "longitude first",
+                    code,
+                    self._options.db_config,
+                )
         self._withdraw()
 
     def _take(self, batch: Batch) -> None:

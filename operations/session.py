@@ -12,6 +12,7 @@ from extractors.config import DatabaseFile, read_database_config
 from extractors.database.connection import Database, scalar
 from extractors.database.schema import Table, find
 from extractors.database.tables import TableReader
+from extractors.errors import ConfigurationError
 from extractors.labels import BANDS
 from operations.sql import statement
 
@@ -74,6 +75,21 @@ class EarlyReader(TableReader):
         if own in columns:
             return own
         return "name" if "name" in columns else super().aoi_field  # which says what to do
+
+    def need_parcels(self) -> None:
+        """Raise ConfigurationError unless there is the parcel table."""
+        if self.parcels.absent:
+            raise ConfigurationError(
+                f"{self.parcels.key}: there is no table {self.parcels} yet; import parcels, or write the name of theirs"
+            )
+
+    def need_area(self) -> None:
+        """Raise ConfigurationError unless there is the area that is configured."""
+        if not self.has_area():
+            raise ConfigurationError(
+                f"{self._args_key}.name: {self.aois} has no row {self._args.name!r}; write another name, or make that "
+                "area with `operations setup --aoi FILE` or `--aoi parcels`"
+            )
 
     def has_area(self) -> bool:
         """Whether there is the area that is configured. Raises ConfigurationError for a table that cannot be used."""
