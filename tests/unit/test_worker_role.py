@@ -13,7 +13,7 @@ from extractors.database.sql import statement
 from extractors.database.tables import CATALOGUE_COLUMNS, OUTPUTS, RESULT_TYPES, statistic_columns
 from tests.support.environment import ROOT
 
-SCRIPT = (ROOT / "swarm" / "worker_role.sql").read_text()
+SCRIPT = (ROOT / "operations" / "sql" / "worker_role.sql").read_text()
 
 
 def granted(right: str, table: str) -> list[str]:
