@@ -1,5 +1,5 @@
-"""The SQL statements of this package, in the form of those of `extractors.database.sql`; and the GRANTs of workers, which
-stand in a script for psql."""
+"""The SQL statements of this package, in the form of those of `extractors.database.sql`; and the GRANTs of
+workers, which stand in a script for psql."""
 
 import re
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ def statement(name: str, **identifiers: Composable) -> Composed:
 
 
 def grants_of_workers(names: Mapping[str, Composable]) -> list[Composed]:
-    """What stands behind GRANT in the script, with psql's variables filled in; without those on tables that have no name
-    here."""
+    """What stands behind GRANT in the script, with psql's variables filled in; without those on tables that have no
+    name here."""
     found = []
     for grant in GRANT.findall((files(__name__) / GRANTS).read_text(encoding="utf-8")):
         # Text and variables take turns.
