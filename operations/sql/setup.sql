@@ -21,3 +21,7 @@ CREATE TABLE {places} (obsid integer PRIMARY KEY, bucket text, prefix text)
 -- :create_aois
 -- The areas of interest.
 CREATE TABLE {aois} ({field} text NOT NULL, wkb_geometry geometry(Geometry, 4326))
+
+-- :add_columns
+-- Room for statistics that came later; NULL in the rows that are there.
+ALTER TABLE {table} {columns}
