@@ -4,7 +4,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
@@ -16,6 +16,9 @@ from extractors.labels import BANDS
 from extractors.model import STATUSES
 from operations.session import EarlyReader, Session
 from operations.sql import statement
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
 Row = tuple[Any, ...]
 
@@ -159,6 +162,18 @@ def conditions_of(opened: Session, tables: Tables, card: str | None) -> dict[str
         "footprint_srid": tables.footprint_srid,
         "cards": None if card is None else [card],
     }
+
+
+def tables_by_card(cursor: "PgCursor", tables: Tables, values: Mapping[str, Any]) -> dict[str, str]:
+    """CARD -> the table with its results, since CARDs may have configurations of their own: the configured one, or, if
+    scenes went into others only, that of the last of them. values: as `conditions_of` has them."""
+    found = dict.fromkeys(BANDS, str(tables.results))
+    if not tables.log.absent:
+        cursor.execute(
+            statement("progress.tables", log=tables.log.identifier), {**values, "results": str(tables.results)}
+        )
+        found |= dict(cursor.fetchall())
+    return found
 
 
 def names_of(tables: Tables, has_area: bool) -> dict[str, sql.Composable]:

@@ -13,7 +13,7 @@ from tempfile import NamedTemporaryFile
 from extractors.errors import ConfigurationError, one_line
 from extractors.labels import BANDS
 from extractors.text import say
-from operations.forecast import read_forecast
+from operations.forecast import read_forecasts
 from operations.overview import Overview, Reading
 from operations.page.document import overview, page, seasons
 from operations.progress import conditions_of
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"--parcel: {len(chosen)} parcels are too many for one page; write up to {MOST}")
     with session(options) as opened:
         reader = usable(opened)
-        forecasts = [read_forecast(opened, code) for code in BANDS]
+        forecasts = read_forecasts(opened, list(BANDS))
         found, shown = _read(opened, reader, chosen)
     args = opened.config.args
     subtitle = (

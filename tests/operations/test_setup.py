@@ -146,6 +146,66 @@ def test_a_log_of_an_earlier_version(workspace: Workspace) -> None:
     assert words(setup(workspace)) == {"ok"}
 
 
+def has(workspace: Workspace, table: str, column: str) -> bool:
+    query = "SELECT count(*) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s"
+    return bool(workspace.one(query, table, column))
+
+
+@pytest.mark.parametrize("partitioned", [(), ("--partitioned",)], ids=["plain", "partitioned"])
+@pytest.mark.parametrize("of_card", [False, True])
+def test_statistics_that_come_later(of_card: bool, partitioned: tuple[str, ...], workspace: Workspace) -> None:
+    """Own tables get their columns, with rows and without; of any CARD; the rows that are there stay."""
+    workspace.tables["clear_results_table"] = "clear"
+    parcels = workspace.add_parcels(squares(3))
+    first, later = workspace.add_s2(), workspace.add_s2("2020-04-06T10:00:31")
+    setup(workspace, *partitioned)
+    assert workspace.run("s2", "--scene", first.reference).code == 0
+    before = workspace.signatures(first)
+    own = {"extra_statistics": ["p10", "pixels"]}
+    workspace.extraction.update({"s2": own} if of_card else own)
+    assert workspace.run("s2", "--check").code == 2
+    if of_card:
+        setup(workspace, "--card", "bs")
+    for option in ("--check", "--dry-run"):
+        asked = workspace.operate("setup", option)
+        assert asked.code == (2 if option == "--check" else 0)
+        assert sum(word == "lacking" and rest.startswith("columns: p10, pixels") for word, rest in lines(asked)) == 2
+        assert not has(workspace, "signatures", "pixels")
+    setup(workspace)
+    assert words(setup(workspace)) == {"ok"}
+    assert workspace.run("s2", "--all").code == 0
+    assert workspace.signatures(first) == before
+    assert_same(workspace.signatures(later), later.expected(parcels))
+    for table in ("signatures", "clear"):
+        filled = workspace.query(sql.SQL("SELECT DISTINCT obsid, pixels > 0 AND p10 IS NOT NULL FROM {}").format(
+            sql.Identifier(table)))  # fmt: skip
+        assert sorted(filled) == [(first.id, False), (later.id, True)]
+
+
+def test_statistics_that_come_later_and_tables_of_others(workspace: Workspace) -> None:
+    """These stay as they are, and what is lacking is said."""
+    workspace.add_parcels(squares(3))
+    setup(workspace)
+    workspace.query("COMMENT ON TABLE signatures IS NULL")
+    workspace.extraction["extra_statistics"] = ["p10"]
+    before = everything(workspace)
+    for options in ((), ("--check",)):
+        outcome = workspace.operate("setup", *options)
+        assert outcome.code == (2 if options else 0)
+        assert any(word == "lacking" and "ADD COLUMN p10" in rest for word, rest in lines(outcome))
+        assert everything(workspace) == before
+
+
+def test_labels_of_indices_have_room(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    workspace.extraction.update(radiometry="harmonised", radiometry_fallback="baseline")
+    workspace.extraction["s2"] = {"indices": {"NDVI": "ndvi"}}
+    workspace.add_s2()
+    setup(workspace)
+    assert workspace.run("s2").code == 0
+    assert workspace.one("SELECT count(*) FROM signatures WHERE band = 'NDVI'") == 3
+
+
 def test_tables_in_schemas_with_odd_names(empty: Workspace) -> None:
     empty.query('CREATE SCHEMA "My Tables"')
     empty.tables.update(
