@@ -148,7 +148,7 @@ def _expected(opened: Session, card: str, parcels: float, rate: float) -> Estima
 
 
 def _measured(cursor: "PgCursor", log: Table, results: str, values: Mapping[str, Any]) -> Estimate | None:
-    """What the log knows of the scenes that went into a table. Rows of clear pixels, which lie in another one, are taken
+    """What the log knows of the scenes that went into a table; rows of clear pixels, which lie in another, are taken
     for as large as its own."""
     cursor.execute(statement("forecast.measured", log=log.identifier), {**values, "results": results})
     scenes, parcels, rows, seconds = cursor.fetchone() or (0, 0.0, 0.0, 0.0)
