@@ -17,7 +17,7 @@ from psycopg2 import sql
 from extractors.config import read_database_config
 from extractors.database.connection import Database as Connected
 from extractors.database.tables import OUTPUTS
-from extractors.errors import ConfigurationError
+from extractors.errors import ExtractionError
 from operations.lines import Report
 from operations.role import grant_rights
 from operations.session import Session
@@ -67,7 +67,7 @@ def set_up_role(workspace: Workspace, role: str) -> None:
             if any(table.absent for table in (tables.log, *tables.of_results.values())):
                 make_results(opened, opened.reader(), None, report)
             grant_rights(opened, opened.reader(), role, workers, report)
-    except ConfigurationError:
+    except ExtractionError:
         if not workspace.one("SELECT count(*) FROM pg_roles WHERE rolname = %s", role):
             create_role(workspace, role)
         with suppress(KeyError, TypeError, psycopg2.Error):
