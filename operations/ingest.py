@@ -104,10 +104,12 @@ def open_source(options: argparse.Namespace) -> tuple[ProductSource, str | None]
 
 @dataclass
 class Counted:
-    """What came of the products of a CARD: each counts once, however often it was found. refused: names by reason."""
+    """What came of the products of a CARD: each counts once, however often it was found. moved: those of the known ones
+    that lie elsewhere by now. refused: names by reason."""
 
     new: int = 0
     known: int = 0
+    moved: int = 0
     elsewhere: int = 0
     refused: dict[str, list[str]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
@@ -127,8 +129,9 @@ class Counted:
         """The summary of a CARD."""
         refused = sum(map(len, self.refused.values()))
         new = "would be new" if dry_run else "new"
+        moved = f" ({self.moved} of them moved)" if self.moved else ""
         return (
-            f"{len(self.seen)} found: {self.new} {new}, {self.known} known, {refused} refused, "
+            f"{len(self.seen)} found: {self.new} {new}, {self.known} known{moved}, {refused} refused, "
             f"{self.elsewhere} outside the area or the dates"
         )
 
@@ -168,6 +171,13 @@ class Round:
                     code,
                     self._options.db_config,
                 )
+        for table in sorted(self._catalogue.without_room):
+            log.warning(
+                "%s has no partition for the newest scenes, and workers refuse these until its owner has run "
+                "`python -m operations setup`",
+                table,
+            )
+        self._catalogue.without_room.clear()
         self._withdraw()
 
     def _take(self, batch: Batch) -> None:
@@ -182,13 +192,13 @@ class Round:
             else:
                 counts[product.card].elsewhere += 1
         added = self._catalogue.add(wanted)
-        for product in added.new:
-            counts[product.card].new += 1
-        for product in added.known:
-            counts[product.card].known += 1
-        for product in added.elsewhere:
-            counts[product.card].elsewhere += 1
-            if isinstance(self._source, StoreSource):
+        for code, counted in counts.items():
+            counted.new += sum(product.card == code for product in added.new)
+            counted.known += sum(product.card == code for product in added.known)
+            counted.moved += sum(product.card == code for product in added.moved)
+            counted.elsewhere += sum(product.card == code for product in added.elsewhere)
+        if isinstance(self._source, StoreSource):
+            for product in added.elsewhere:
                 self._source.ignore(product)
         for code, name in batch.known:
             counts[code].known += counts[code].first(name)

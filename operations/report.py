@@ -11,7 +11,7 @@ from pathlib import Path
 from extractors.errors import ConfigurationError
 from extractors.labels import BANDS
 from extractors.text import say
-from operations.forecast import read_forecast
+from operations.forecast import read_forecasts
 from operations.output import check_out, whole_file
 from operations.overview import Overview, Reading
 from operations.page.document import overview, page, seasons
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"--parcel: {len(chosen)} parcels are too many for one page; write up to {MOST}")
     with session(options) as opened:
         reader = usable(opened)
-        forecasts = [read_forecast(opened, code) for code in BANDS]
+        forecasts = read_forecasts(opened, list(BANDS))
         found, shown = _read(opened, reader, chosen)
     args = opened.config.args
     subtitle = (

@@ -14,6 +14,7 @@ from psycopg2 import sql
 from extractors.config import TableName
 from extractors.database.advice import wanted_of_catalogue, wanted_of_log
 from extractors.database.making import make_tables
+from extractors.database.outputs import EXTRA_TYPES, OUTPUTS
 from extractors.database.places import PLACES_TABLE
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement as shared
@@ -169,12 +170,39 @@ def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, 
     for table in (tables.log, *tables.of_results.values()):
         if not table.absent:
             report.there("log" if table is tables.log else "results", str(table))
+    for name, table in tables.of_results.items():
+        if not table.absent and OUTPUTS[name].types is None:
+            _add_columns(opened, table, tables.result_types, report)
     if absent or outdated:
         what = [str(table) for table in absent] + [f"column {SETTINGS} of {tables.log}"] * outdated
         report.make("log and results", ", ".join(what), partial(_results, opened, tables, reader.labels, partitioned))
     if not tables.log.absent:
         with alone(opened.database):
             add_indexes(opened.database, wanted_of_log(tables.log), report)
+
+
+def _add_columns(opened: Session, table: Table, types: Collection[str], report: Report) -> None:
+    """Give a table of ours the columns of statistics that are configured by now."""
+    with opened.database.transaction(f"looking at columns of {table}") as cursor:
+        found = find(cursor, table.name, table.key)
+    lacking = [name for name in types if name in EXTRA_TYPES and name not in found.columns]
+    if not lacking:
+        return
+    columns = sql.SQL(", ").join(
+        sql.SQL("ADD COLUMN IF NOT EXISTS {} real").format(sql.Identifier(name)) for name in lacking
+    )
+    what = f"{', '.join(lacking)} of {table} (extraction.extra_statistics)"
+    if found.made_here:
+        report.make("columns", what, partial(_alter, opened, table, columns))
+    else:
+        report.lacks(
+            "columns", f"{what}, which others made: {', '.join(f'ADD COLUMN {name} real' for name in lacking)}"
+        )
+
+
+def _alter(opened: Session, table: Table, columns: sql.Composed) -> None:
+    with opened.database.transaction(f"adding columns to {table}") as cursor:
+        cursor.execute(statement("setup.add_columns", table=table.identifier, columns=columns))
 
 
 def _results(opened: Session, tables: Tables, labels: Collection[str], partitioned: int | None) -> None:

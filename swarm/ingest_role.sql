@@ -35,7 +35,7 @@ GRANT SELECT ON :"postgis".spatial_ref_sys TO :"ingest";
 GRANT SELECT (:aoi_field, wkb_geometry) ON :aois TO :"ingest";
 GRANT SELECT (id, obstime, reference, card, status, footprint),
     INSERT (obstime, reference, sensor, card, status, footprint), UPDATE (status) ON :catalogue TO :"ingest";
-GRANT SELECT (obsid), INSERT (obsid, bucket, prefix) ON :places TO :"ingest";
+GRANT SELECT (obsid, bucket, prefix), INSERT (obsid, bucket, prefix), UPDATE (bucket, prefix) ON :places TO :"ingest";
 \if :{?numbers}
 GRANT USAGE ON SEQUENCE :numbers TO :"ingest";
 \endif

@@ -35,3 +35,7 @@ GRANT SELECT (obsid, bucket, prefix) ON {places} TO {role}
 -- :create_aois
 -- The areas of interest.
 CREATE TABLE {aois} ({field} text NOT NULL, wkb_geometry geometry(Geometry, 4326))
+
+-- :add_columns
+-- Room for statistics that came later; NULL in the rows that are there.
+ALTER TABLE {table} {columns}

@@ -14,7 +14,7 @@ from extractors.database.schema import MADE_HERE
 from extractors.database.sql import statement
 from tests.support.environment import ROOT
 
-SCRIPT = (ROOT / "swarm" / "worker_role.sql").read_text()
+SCRIPT = (ROOT / "operations" / "sql" / "worker_role.sql").read_text()
 
 
 def granted(right: str, table: str) -> list[str]:
