@@ -15,10 +15,10 @@ from extractors.config import TableName
 from extractors.database import aoi
 from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
-from extractors.database.schema import Table
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
 from operations.partitions import make_room
+from operations.places import make_places
 from operations.session import Session
 from operations.sources.products import Box, Found, bare
 from operations.sql import statement
@@ -232,14 +232,6 @@ class Catalogue:
             return {}
         buckets = [place.bucket if self._bucket and place.bucket != self._bucket else None for place in placed.values()]
         return {"scenes": list(placed), "buckets": buckets, "prefixes": [place.prefix for place in placed.values()]}
-
-
-def make_places(cursor: "PgCursor", places: TableName, catalogue: Table) -> None:
-    """The table of places, which workers that are there already may read: they look into it as soon as it is there."""
-    cursor.execute(statement("setup.create_places", places=places.identifier))
-    cursor.execute(statement("setup.status_writers"), {"catalogue": catalogue.identifier.as_string(cursor)})
-    for (role,) in cursor.fetchall():
-        cursor.execute(statement("setup.grant_places", places=places.identifier, role=sql.Identifier(role)))
 
 
 def _hex(product: Found) -> str:
