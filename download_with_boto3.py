@@ -80,6 +80,8 @@ def _run(options: argparse.Namespace) -> None:
         path /= item.file_name
     if not path.parent.is_dir():
         raise ConfigurationError(f"{path.parent}: no such directory; make it, or write another FILE")
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path}: it is no regular file; write another FILE")
     _get(store, item, path)
     log.info("%s: %s bytes, size and checksum as the store announces", path, f"{item.size:,}")
 

@@ -9,23 +9,23 @@ import argparse
 import math
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg2.extensions
 import shapely
 
+from benchmarks.stage import cluster
 from demo import tables
 from demo.servers import Postgis
 from extractors.config import DatabaseFile
 from extractors.database.connection import Database
+from extractors.database.making import make_tables
 from extractors.database.queue import Queue
-from extractors.database.tables import TableReader, make_tables
+from extractors.database.tables import TableReader
 from extractors.labels import layers
 from extractors.model import Outcome, ParcelCounts
 from extractors.s2 import CARD
@@ -59,12 +59,9 @@ def main() -> int:
     for name, default in vars(Size()).items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     size = Size(**vars(parser.parse_args()))
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with Postgis(folder / "cluster") as postgis:
-            for line in measure(postgis, size):
-                print(line, flush=True)
+    with cluster() as (_, postgis):
+        for line in measure(postgis, size):
+            print(line, flush=True)
     return 0
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 
 import psycopg2.extensions
 
+from benchmarks.stage import cluster
 from demo import tables
-from demo.servers import Postgis
 
 DATABASE = "page"
 ROOT = Path(__file__).parents[1]
@@ -97,26 +96,23 @@ def main() -> int:
     parser.add_argument("--parcels", type=int, default=100_000)
     parser.add_argument("--keep", type=Path, help="where the page is left")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with Postgis(folder / "cluster") as postgis:
-            postgis.create_database(DATABASE)
-            with closing(postgis.connect(DATABASE)) as admin:
-                config = folder / "db_config.json"
-                config.touch(0o600)
-                config.write_text(json.dumps(document(postgis.connection_config(DATABASE))))
-                prepare(admin)
-                command(folder, "setup")
-                rows = fill(admin, options.parcels)
-                command(folder, "index")
-            page = options.keep or folder / "page.html"
-            began = time.monotonic()
-            command(folder, "report", "--out", str(page.resolve()))
-            print(
-                f"{options.parcels:,} parcels, {rows:,} rows: {time.monotonic() - began:.1f} s, "
-                f"{page.stat().st_size / 1e6:.2f} MB"
-            )
+    with cluster() as (folder, postgis):
+        postgis.create_database(DATABASE)
+        with closing(postgis.connect(DATABASE)) as admin:
+            config = folder / "db_config.json"
+            config.touch(0o600)
+            config.write_text(json.dumps(document(postgis.connection_config(DATABASE))))
+            prepare(admin)
+            command(folder, "setup")
+            rows = fill(admin, options.parcels)
+            command(folder, "index")
+        page = options.keep or folder / "page.html"
+        began = time.monotonic()
+        command(folder, "report", "--out", str(page.resolve()))
+        print(
+            f"{options.parcels:,} parcels, {rows:,} rows: {time.monotonic() - began:.1f} s, "
+            f"{page.stat().st_size / 1e6:.2f} MB"
+        )
     return 0
 
 

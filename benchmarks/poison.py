@@ -9,7 +9,6 @@ import argparse
 import os
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fields import fields
+from benchmarks.stage import cluster
 from demo.products import write_s2
-from demo.servers import Postgis, S3Server
+from demo.servers import S3Server
 from tests.faults.spoilt_store import SpoiltStore
 from tests.support.ground import GRID, footprint, ground
 from tests.support.poisons import OBJECTS, ROWS
@@ -56,23 +56,18 @@ def main() -> int:
     parser.add_argument("--usual", action="store_true", help="usual attempts and pauses, not those of the tests")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, {options.workers} workers, {options.good} good scenes of {options.pixels} pixels")
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with cluster() as (folder, postgis), S3Server() as store:
         bodies = product(folder / "product", options.pixels)
-        with Postgis(folder / "cluster") as postgis, S3Server() as store:
-            sides = []
-            for bad in (False, True):
-                with SpoiltStore(store) as spoilt:
-                    workspace = Workspace(postgis, store, folder / f"bad {bad}")
-                    spoilt.serve(workspace, **({} if options.usual else {"retry_seconds": 0}))
-                    workspace.extraction.update(
-                        {"chunk_size": 2000} if options.usual else {"chunk_size": 2000, **QUICK}
-                    )
-                    if options.usual:
-                        del workspace.extraction["max_attempts"]
-                    sides.append(measure(Ground(workspace, bodies, options.pixels), spoilt if bad else None, options))
-                    workspace.close()
+        sides = []
+        for bad in (False, True):
+            with SpoiltStore(store) as spoilt:
+                workspace = Workspace(postgis, store, folder / f"bad {bad}")
+                spoilt.serve(workspace, **({} if options.usual else {"retry_seconds": 0}))
+                workspace.extraction.update({"chunk_size": 2000} if options.usual else {"chunk_size": 2000, **QUICK})
+                if options.usual:
+                    del workspace.extraction["max_attempts"]
+                sides.append(measure(Ground(workspace, bodies, options.pixels), spoilt if bad else None, options))
+                workspace.close()
     alone, among = sides
     for title, side in (("alone", alone), ("among bad ones", among)):
         print(

@@ -11,7 +11,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from array import array
 from contextlib import closing
@@ -26,6 +25,7 @@ from psycopg2 import sql
 
 from benchmarks import claims
 from benchmarks.page import command, document
+from benchmarks.stage import cluster
 from demo import tables
 from demo.servers import Postgis
 from extractors.config import DatabaseFile
@@ -211,13 +211,10 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, default=100_000, help="of the catalogue from which is claimed")
     options = parser.parse_args()
     size = Size(options.rows, options.parcels, options.reads)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with Postgis(folder / "cluster", settings=LASTING | {"shared_buffers": options.buffers}) as postgis:
-            print_table({layout: measured(postgis, folder, size, setup) for layout, setup in LAYOUTS.items()})
-            for line in claims.measure(postgis, claims.Size(scenes=options.scenes)):
-                print(line, flush=True)
+    with cluster(LASTING | {"shared_buffers": options.buffers}) as (folder, postgis):
+        print_table({layout: measured(postgis, folder, size, setup) for layout, setup in LAYOUTS.items()})
+        for line in claims.measure(postgis, claims.Size(scenes=options.scenes)):
+            print(line, flush=True)
     return 0
 
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ from demo.products import Grid
 from demo.servers import Postgis, S3Server
 from extractors.labels import resolution
 from extractors.model import BandFile, ImageFormat, Limits
-from extractors.raster.bands import scene_bands
 from extractors.raster.integrity import JPEG2000
+from extractors.raster.scene_bands import scene_bands
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = Grid(32632, 600_000.0, 5_400_000.0, 10.0)
@@ -192,14 +193,21 @@ def command_environment(checkout: Path = ROOT) -> dict[str, str]:
 
 
 @contextmanager
-def stage(card: str, product: Path) -> Iterator[Stage]:
-    """Servers with the product in the store; ended, and their files removed, when the block ends."""
+def cluster(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[Path, Postgis]]:
+    """A folder, and a PostGIS server in it; ended, and all files removed, when the block ends."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with Postgis(folder / "cluster") as postgis, S3Server() as store:
-            products.upload(product, store.client(), BUCKET)
-            yield Stage(card, folder, postgis, store)
+        with Postgis(folder / "cluster", settings=settings) as postgis:
+            yield folder, postgis
+
+
+@contextmanager
+def stage(card: str, product: Path) -> Iterator[Stage]:
+    """Servers with the product in the store; ended, and their files removed, when the block ends."""
+    with cluster() as (folder, postgis), S3Server() as store:
+        products.upload(product, store.client(), BUCKET)
+        yield Stage(card, folder, postgis, store)
 
 
 def make_product(card: str, folder: Path) -> Path:

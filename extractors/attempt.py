@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
+from typing import NamedTuple
 
 import psycopg2
 
@@ -75,7 +76,7 @@ def extract_and_publish(
     with scratch(resources.options.data_dir, scene.id) as folder:
         with signals.interruptible():
             leaving = () if scene.redo is None else resources.parcels.leaving(scene)
-            rows = heavy_code().extract_scene(scene, resources, folder, counts, clock)
+            rows = heavy_code().scene.extract_scene(scene, resources, folder, counts, clock)
         kind = status = "no_parcels" if rows is None else "extracted"
         if scene.redo is not None:
             kind = REDONE
@@ -101,20 +102,27 @@ def extract_and_publish(
     return outcome
 
 
+class HeavyCode(NamedTuple):
+    """What lies behind the door."""
+
+    scene: ModuleType
+    start_checks: ModuleType
+
+
 @cache
-def heavy_code() -> ModuleType:
+def heavy_code() -> HeavyCode:
     """The one door to GDAL, GeoPandas and boto3. They take a second to load, so it is opened with the first scene: a
     worker that finds nothing to do never waits for them."""
     keep_libraries_single_threaded()
     # rasterio says this of arrays that have no georeference and need none; silencing it there is not thread-safe.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     try:
-        from extractors import scene as module  # noqa: PLC0415 (the one door)
+        from extractors import scene, start_checks  # noqa: PLC0415 (the one door)
     except Exception as error:
         raise ConfigurationError(f"a library cannot be loaded ({one_line(error)}); install the package anew") from error
     # All that was loaded stays: the garbage collector need not go through it again and again (2 % of the time).
     gc.freeze()
-    return module
+    return HeavyCode(scene, start_checks)
 
 
 def give_back(
@@ -200,6 +208,13 @@ def outcome_of(
         return Outcome(cause.status, cause.status, reason, cause.exit_code)
     pause = max(Backoff(settings.retry_pause_seconds, LONGEST_RETRY_PAUSE_SECONDS).limit(attempt), cause.pause)
     return Outcome("error", "ingested", reason, cause.exit_code, retry_after=pause)
+
+
+def exit_code_of(error: Exception, verbose: bool) -> int:
+    """Say in one line what ends a command; returns its exit code. The one place where errors become lines and codes."""
+    cause = error if isinstance(error, ExtractionError) else cause_of(error)
+    log.error("%s", cause, exc_info=error if verbose else None)
+    return cause.exit_code
 
 
 def cause_of(error: BaseException) -> Stopped | OutageError | ConfigurationError | SceneError:

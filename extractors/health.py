@@ -7,6 +7,7 @@ time, else 1 with a line that says what is wrong. Every worker needs a file of i
 Only light modules are imported here: the check runs every few seconds.
 """
 
+import errno
 import json
 import os
 import sys
@@ -34,6 +35,9 @@ def report(doing: str, seconds: float = 0.0) -> None:
     beat = {"pid": pid, "born": _birth(pid), "doing": doing, "by": round(_now() + seconds + SLACK_SECONDS, 1)}
     beside = f"{file}.{pid}"
     try:
+        if os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
+            # A device or a pipe, which would be replaced.
+            raise FileExistsError(errno.EEXIST, "it is no regular file")
         with open(beside, "w", encoding="utf-8") as new:  # noqa: PTH123 (pathlib takes longer to load than all the rest)
             json.dump(beat, new)
         os.replace(beside, file)  # noqa: PTH105

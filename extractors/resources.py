@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Self
 from extractors.config import Extraction, Options, read_database_config, read_store_config
 from extractors.database.checks import DatabaseChecks
 from extractors.database.connection import Database
+from extractors.database.making import make_tables
 from extractors.database.parcels import Parcels
 from extractors.database.places import Places
 from extractors.database.queue import Queue
 from extractors.database.redo import RedoQueue, check_access
-from extractors.database.tables import TableReader, make_tables
+from extractors.database.tables import TableReader
 from extractors.errors import ConfigurationError
 from extractors.indices import DECIBEL, Formula
 from extractors.labels import SIDES, resolution

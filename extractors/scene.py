@@ -1,7 +1,7 @@
 """The work on one scene: files in, encoded rows out. It sets no status, handles no signal and ends no process."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -12,44 +12,28 @@ import rasterio
 import rasterstats
 
 from extractors import failpoints
-from extractors.config import Directory
-from extractors.database.advice import Advice
 from extractors.database.copy import add_result, parcel_chunk
-from extractors.database.mixing import Mixing
 from extractors.database.parcels import Box, Selection
-from extractors.database.places import PLACES_TABLE, Places
-from extractors.database.plausibility import Plausibility
 from extractors.database.results import Rows
 from extractors.database.slots import download_slot
+from extractors.delivery import content_is_final, find, refused_alone
 from extractors.errors import (
-    ConfigurationError,
-    DeliveryError,
-    SceneError,
-    SceneNotFoundError,
-    StoreUnavailableError,
     UnusableSceneError,
 )
 from extractors.logs import progress
-from extractors.model import PARTNERS, Check, Clock, ParcelCounts, Product, Scene, StatisticsRequest, StoredObject
+from extractors.model import PARTNERS, Clock, ParcelCounts, Product, Scene, StatisticsRequest
 from extractors.products import manifest
 from extractors.products.manifest import Checksums
-from extractors.products.source import Source
-from extractors.products.store import open_source
 from extractors.raster.bands import Band
 from extractors.raster.decoding import Decoding
-from extractors.raster.libraries import check_driver, check_proj, transformation_used
-from extractors.resources import Resources, Start
+from extractors.resources import Resources
 from extractors.signatures import ChunkResult
 from extractors.statistics.rules import shaped, with_enough_pixels
-from extractors.statistics.zonal import check_fractions
 
 log = logging.getLogger(__name__)
 
 # The part of a scene's memory that rows may take, those of all tables together.
 ROWS_SHARE = 4
-
-# A product has up to 5 GB. Larger than this, a listing is wrong.
-MOST_BYTES = 100_000_000_000
 # What the numbers depend on, for the log row of an attempt that has read pixels.
 VERSIONS = {"gdal": rasterio.__gdal_version__, "rasterstats": rasterstats.__version__}
 
@@ -141,150 +125,6 @@ def count_parcels_without_geometry(resources: Resources, counts: ParcelCounts) -
             counts.null_geometries,
             counts.empty_geometries,
         )
-
-
-def checks(start: Start) -> list[Check]:
-    """What has to be seen before the first scene is claimed: of parcels and area, libraries and store."""
-    return [*checks_of_libraries(start), *checks_of_database(start), Check("store", partial(check_store, start))]
-
-
-def checks_of_database(start: Start) -> list[Check]:
-    """What is asked of the database, if there is a session."""
-    if start.database is None:
-        return []
-    plausibility = Plausibility(start.database, start.reader, start.config, start.database_checks)
-    meaning = start.config.extraction.meaning(start.card.code)
-    mixing = Mixing(start.database, start.reader, start.card.code, meaning, start.options.accept_mixed)
-    accuracy = Check("accuracy", partial(check_accuracy, plausibility), ("reference systems", "PROJ"))
-    return [*mixing.checks(), *plausibility.checks(), accuracy]
-
-
-def checks_of_libraries(start: Start) -> list[Check]:
-    """What is asked of PROJ and GDAL, and of what only some settings need."""
-    checks = [Check("PROJ", check_proj), Check("GDAL", partial(check_driver, start.card.format.driver))]
-    return [*checks, Check("exactextract", check_fractions)] if start.by_fraction else checks
-
-
-def advice(start: Start) -> list[Check]:
-    """What helps and is not necessary."""
-    return [] if start.database is None else Advice(start.database, start.reader).checks()
-
-
-def check_accuracy(plausibility: Plausibility) -> str:
-    """Warns if PostGIS lacks a grid, and so transforms the parcels with less accuracy than it could."""
-    found = plausibility.position()
-    if found is None:
-        return "unknown while there are no parcels"
-    srid, position, result = found
-    known = transformation_used(srid, position, result)
-    if known is None:
-        return f"unknown by which transformation PostGIS brings parcels from SRID {srid} to WGS 84"
-    used, better = known
-    if better is not None:
-        log.warning(
-            "parcels are transformed from SRID %d by %s; a better transformation exists and is not installed in the "
-            "database server's PROJ: %s; install its grid (package proj-data, or projsync)",
-            *(srid, used, better),
-        )
-    return f"parcels are transformed from SRID {srid} by {used}"
-
-
-def check_store(start: Start) -> str:
-    """That the store can be reached as it is configured, and holds scenes of this kind at all: in the usual folders,
-    unless there is a table that says where scenes lie."""
-    store, folder = open_store(start), folder_of_scenes(start)
-    store.check(folder)
-    return (
-        f"{store.name} holds {folder}"
-        if folder
-        else f"{store.name} holds objects; {PLACES_TABLE} says where scenes lie"
-    )
-
-
-def folder_of_scenes(start: Start) -> str:
-    """What the keys of all scenes of this kind begin with: nothing in particular if there is a table that says where
-    they lie. (It would lie beside the catalogue.)"""
-    try:
-        catalogue = None if start.database is None else start.reader.catalogue
-    except ConfigurationError:  # which another check says
-        catalogue = None
-    if start.database is not None and catalogue is not None and Places(start.database, catalogue).any():
-        return ""
-    return start.card.first_folder
-
-
-def open_store(start: Start, bucket: str | None = None) -> Source:
-    """The store, or another bucket of it; one client serves all scenes of a worker."""
-    settings = start.store_config.s3
-    if bucket is None or isinstance(settings, Directory) or bucket == settings.bucket:
-        bucket = None
-    elif bucket not in start.stores:
-        settings = settings.model_copy(update={"bucket": bucket})
-    if bucket not in start.stores:
-        start.stores[bucket] = open_source(settings, str(start.options.s3_config))
-    return start.stores[bucket]
-
-
-def find(scene: Scene, resources: Resources) -> tuple[Source, Product]:
-    """The scene's product, and the store that has it. A store that has none of its kind is the wrong one, or a
-    directory that is not mounted; a bucket that only a row of a table names is that row's fault."""
-    card, place = resources.card, resources.places.of(scene)
-    store = open_store(resources.start, place and place.bucket)
-    usual = open_store(resources.start)
-    try:
-        with refused_alone(store, resources.start):
-            product = card.find(replace(scene, prefix=place and place.prefix), store, resources.config.extraction)
-    except SceneNotFoundError:
-        if store is usual:
-            store.check(folder_of_scenes(resources.start))
-        raise
-    except (ConfigurationError, StoreUnavailableError) as error:
-        if store is usual or not (error.answered or isinstance(error, ConfigurationError)):
-            raise
-        usual.holds("")
-        raise SceneError(f"{PLACES_TABLE} says that the product lies in {store.name}: {error}") from error
-    if place is not None:
-        log.info("%s says that it lies in %s under %s", PLACES_TABLE, store.name, place.prefix)
-    check_size(product)
-    return store, product
-
-
-def check_size(product: Product) -> None:
-    """Raise DeliveryError if the store lists more than a product can have."""
-    size = sum(item.size for item in product.objects)
-    if size > MOST_BYTES:
-        raise DeliveryError(
-            f"the store lists {len(product.objects)} objects with {size / 1e9:,.0f} GB in all, more than any product "
-            f"has ({MOST_BYTES / 1e9:,.0f} GB); see the objects there"
-        )
-
-
-@contextmanager
-def refused_alone(store: Source, start: Start) -> Iterator[None]:
-    """A block in which what the store refuses is the scene's own fault, if it serves other objects just now: then the
-    scene must not stop the others. Else it is an outage, or the configuration's fault, as it seemed."""
-    try:
-        yield
-    except (StoreUnavailableError, ConfigurationError) as error:
-        if not error.answered or not store.serves_others(folder_of_scenes(start)):
-            raise
-        alone = SceneError(f"{error} (but other objects are served, so this is about the scene's alone)")
-        alone.pause = error.pause
-        raise alone from error
-
-
-@contextmanager
-def content_is_final(store: Source, objects: Sequence[StoredObject]) -> Iterator[None]:
-    """A block in which an error in the content of files is final if they are for certain what lies in the store, and
-    only then: otherwise another download may help. If they cannot even be read again, it is no error in them."""
-    try:
-        yield
-    except SceneError as error:
-        if type(error) not in {SceneError, UnusableSceneError}:
-            raise
-        store.confirm(objects)
-        kind = UnusableSceneError if all(store.is_exact(item) for item in objects) else SceneError
-        raise kind(str(error)) from error
 
 
 def counted(clock: Clock, arrived: Callable[[Path], object], known: Checksums) -> Callable[[Path], None]:

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from typing import Self
 
 from extractors import failpoints
-from extractors.attempt import attempt, cause_of, heavy_code, outcome_of
+from extractors.attempt import attempt, exit_code_of, heavy_code, outcome_of
 from extractors.backoff import Backoff, spread
 from extractors.config import Options
 from extractors.database.attempts import this_worker
@@ -44,7 +44,7 @@ LOOKS = Backoff(first=0.5, longest=5.0)
 
 
 def main(card: Card, arguments: Sequence[str] | None = None) -> int:
-    """Run the worker's command; returns the exit code. The one place where errors become lines and codes."""
+    """Run the worker's command; returns the exit code."""
     leave_no_core()
     options = read_options(card.code, arguments)
     configure(options.verbose, options.log_format, worker=this_worker(), card=card.code)
@@ -61,9 +61,6 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
             resources = Resources.open(card, options, usable_cores(), usable_memory())
         with resources:
             return run(resources, signals)
-    except ExtractionError as error:
-        log.error("%s", error, exc_info=options.verbose)
-        return error.exit_code
     except Stopped as stopped:
         log.warning("%s", stopped)
         logging.shutdown()
@@ -71,9 +68,7 @@ def main(card: Card, arguments: Sequence[str] | None = None) -> int:
         # A transfer thread may hang in the network; the interpreter would wait for it.
         os._exit(stopped.exit_code)
     except Exception as error:
-        cause = cause_of(error)
-        log.error("%s", cause, exc_info=options.verbose)
-        return cause.exit_code
+        return exit_code_of(error, options.verbose)
 
 
 def check_all(card: Card, options: Options) -> int:
@@ -89,8 +84,8 @@ def check_all(card: Card, options: Options) -> int:
         results.make(start.first_checks)
         if start.database is not None:
             results.make(start.database_checks.before_any_work())
-        results.make(heavy_code().checks(start))
-        results.make(heavy_code().advice(start))
+        results.make(heavy_code().start_checks.checks(start))
+        results.make(heavy_code().start_checks.advice(start))
     return results.exit_code
 
 
@@ -215,7 +210,7 @@ def prove(resources: Resources, signals: Signals) -> None:
     one does that fails."""
     if not resources.proven:
         with signals.interruptible():
-            for check in heavy_code().checks(resources.start):
+            for check in heavy_code().start_checks.checks(resources.start):
                 check.look()
         resources.proven = True
 

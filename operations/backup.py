@@ -7,15 +7,14 @@ import argparse
 import os
 import uuid
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 from extractors.database.connection import Database, scalar
-from extractors.errors import NO_ROOM, ConfigurationError, DiskFullError, ExtractionError, one_line
+from extractors.errors import ConfigurationError, ExtractionError
 from extractors.text import say
 from operations.archive import Contents, Relation, beside, extensions, relations, sums, tables_of
 from operations.options import add_dry_run
-from operations.report import check_folder
+from operations.output import check_out, whole_file
 from operations.session import Session, session
 from operations.sql import statement
 from operations.tools import Tools, Work, add_tools, check_room, find_tools, run_tool
@@ -36,14 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write it."""
     out: Path = options.out
-    check_folder(out)
     for file in (out, beside(out)):
+        check_out(file)
         if file.exists() and not options.replace:
             raise ConfigurationError(f"--out: {file} is there already; write another name, or add --replace")
     with session(options) as opened:
         reader = opened.reader()
-        if reader.parcels.absent:
-            raise ConfigurationError("there is nothing to save before parcels are there; import them")
+        reader.need_parcels()
         tables = tables_of(reader)
         with opened.database.transaction("saving tables") as cursor:
             cursor.execute(statement("progress.begin"))
@@ -58,49 +56,23 @@ def run(options: argparse.Namespace) -> int:
                 return 0
             cursor.execute(statement("archive.snapshot"))
             snapshot = str(scalar(cursor))
-            try:
-                with _part(out) as part:
-                    size = _dump(opened, tools, (found, snapshot), part)
-                    with_rows = [(one.schema, one.name) for one in found if one.kind in "rm"]
-                    contents = Contents(
-                        made=str(about[0]),
-                        database=about[1],
-                        server=about[3],
-                        encoding=about[4],
-                        collation=about[5],
-                        characters=about[6],
-                        extensions=extensions(cursor, found),
-                        sums=sums(cursor, with_rows),
-                    )
-                    with _part(beside(out)) as notes:
-                        notes.write(contents.text().encode())
-            except OSError as error:
-                kind = DiskFullError if error.errno in NO_ROOM else ConfigurationError
-                raise kind(f"--out: {out} cannot be written ({one_line(error)}); write it elsewhere") from error
+            with whole_file(out, private=True) as part:
+                size = _dump(opened, tools, (found, snapshot), part)
+                with_rows = [(one.schema, one.name) for one in found if one.kind in "rm"]
+                contents = Contents(
+                    made=str(about[0]),
+                    database=about[1],
+                    server=about[3],
+                    encoding=about[4],
+                    collation=about[5],
+                    characters=about[6],
+                    extensions=extensions(cursor, found),
+                    sums=sums(cursor, with_rows),
+                )
+                with whole_file(beside(out), private=True) as notes:
+                    notes.write(contents.text().encode())
     say(f"made {out}: {size / 1e6:.1f} MB, {contents.rows} rows of {len(contents.sums)} tables")
     return 0
-
-
-class _part:  # noqa: N801  (a block)
-    """A file that gets its name once all of it is on the disk, and is removed otherwise. Nobody else may read it."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __enter__(self) -> IO[bytes]:
-        self._part = NamedTemporaryFile(dir=self._file.resolve().parent, prefix=f".{self._file.name}.", delete=False)
-        return self._part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            with self._part:
-                if kind is None:
-                    self._part.flush()
-                    os.fsync(self._part.fileno())
-            if kind is None:
-                Path(self._part.name).replace(self._file)
-        finally:
-            Path(self._part.name).unlink(missing_ok=True)
 
 
 def _dump(opened: Session, tools: Tools, what: tuple[list[Relation], str], part: IO[bytes]) -> int:

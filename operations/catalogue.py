@@ -15,8 +15,10 @@ from extractors.config import TableName
 from extractors.database import aoi
 from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
+from extractors.database.schema import Table
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
+from operations.partitions import make_room
 from operations.session import Session
 from operations.sources.products import Box, Found, bare
 from operations.sql import statement
@@ -34,11 +36,12 @@ MARGIN = 0.001
 
 @dataclass
 class Added:
-    """What became of some products: of which there is a row now, of which there was one before, and which do not meet
-    the area."""
+    """What became of some products: of which there is a row now, of which there was one before (moved: those of these
+    that lie elsewhere by now), and which do not meet the area."""
 
     new: list[Found] = field(default_factory=list)
     known: list[Found] = field(default_factory=list)
+    moved: list[Found] = field(default_factory=list)
     elsewhere: list[Found] = field(default_factory=list)
 
 
@@ -58,9 +61,12 @@ class Catalogue:
         self._places = TableName(PLACES_TABLE, self._tables.catalogue.name.schema)
         # What would have been added.
         self._pretended: set[str] = set()
+        # Tables of results in partitions that have none for some of the scenes added.
+        self.without_room: set[str] = set()
 
     def boxes(self) -> list[Box]:
         """The boxes that enclose the area, in degrees. Raises ConfigurationError for an area without any."""
+        self._tables.need_area()
         areas = aoi.areas(self._tables)
         with self._database.transaction("looking at the area of interest") as cursor:
             cursor.execute(statement("ingest.boxes", areas=areas), self._area)
@@ -129,15 +135,19 @@ class Catalogue:
         met = self._meeting(cursor, others)
         added.known += [product for name, product in some.items() if name in scenes or name in self._pretended]
         added.elsewhere += [product for place, product in enumerate(others) if place not in met]
+        added.moved += self._move(cursor, {scenes[name]: product for name, product in some.items() if name in scenes})
         wanted = [product for place, product in enumerate(others) if place in met]
         if self._dry_run:
             self._pretended |= {bare(product.reference) for product in wanted}
             added.new += wanted
             return
         made = self._insert(cursor, wanted)
+        if made:
+            # Workers must find room for a scene as soon as they see it.
+            self.without_room.update(make_room(cursor, max(made.values())))
         added.new += [product for product in wanted if bare(product.reference) in made]
         added.known += [product for product in wanted if bare(product.reference) not in made]
-        self._add_places(cursor, [(made[name], product) for name, product in some.items() if name in made])
+        self._add_places(cursor, {made[name]: product for name, product in some.items() if name in made})
 
     def _meeting(self, cursor: "PgCursor", products: Sequence[Found]) -> set[int]:
         """Which of these meet the area, by the same rule by which workers claim."""
@@ -189,23 +199,47 @@ class Catalogue:
             return sql.SQL("raw")
         return shared("aoi.in_srid", geometry=sql.Identifier("raw"), srid=sql.Placeholder("footprint_srid"))
 
-    def _add_places(self, cursor: "PgCursor", products: Sequence[tuple[int, Found]]) -> None:
-        """Write down where new products lie."""
-        placed = [(scene, product.place) for scene, product in products if product.place is not None]
-        if not placed:
+    def _add_places(self, cursor: "PgCursor", products: Mapping[int, Found]) -> None:
+        """Write down where products lie of which nothing is known."""
+        if not (parameters := self._where(products)):
             return
         places = {"places": self._places.identifier}
         cursor.execute(shared("tables.lock_creation"))
-        cursor.execute(shared("places.exists"), {"table": self._places.identifier.as_string(cursor)})
-        if not scalar(cursor):
-            cursor.execute(statement("setup.create_places", **places))
-        others = [place.bucket if self._bucket and place.bucket != self._bucket else None for _, place in placed]
-        parameters = {
-            "scenes": [scene for scene, _ in placed],
-            "buckets": others,
-            "prefixes": [place.prefix for _, place in placed],
-        }
+        if not self._has_places(cursor):
+            make_places(cursor, self._places, self._tables.catalogue)
         cursor.execute(statement("ingest.add_places", **places), parameters)
+
+    def _move(self, cursor: "PgCursor", products: Mapping[int, Found]) -> list[Found]:
+        """Write down where known products lie by now, as long as nobody has extracted them."""
+        if not (parameters := self._where(products)) or not self._has_places(cursor):
+            return []
+        names = {"places": self._places.identifier, "catalogue": self._tables.catalogue.identifier}
+        cursor.execute(statement("ingest.moved", **names), parameters)
+        moved = {int(scene): products[int(scene)] for (scene,) in cursor.fetchall()}
+        if moved and not self._dry_run:
+            cursor.execute(statement("ingest.move", places=names["places"]), self._where(moved))
+            self._add_places(cursor, moved)
+        return list(moved.values())
+
+    def _has_places(self, cursor: "PgCursor") -> bool:
+        cursor.execute(shared("places.exists"), {"table": self._places.identifier.as_string(cursor)})
+        return bool(scalar(cursor))
+
+    def _where(self, products: Mapping[int, Found]) -> dict[str, Any]:
+        """Where these lie, as far as the source says, as parameters; nothing if it says nothing."""
+        placed = {scene: product.place for scene, product in products.items() if product.place is not None}
+        if not placed:
+            return {}
+        buckets = [place.bucket if self._bucket and place.bucket != self._bucket else None for place in placed.values()]
+        return {"scenes": list(placed), "buckets": buckets, "prefixes": [place.prefix for place in placed.values()]}
+
+
+def make_places(cursor: "PgCursor", places: TableName, catalogue: Table) -> None:
+    """The table of places, which workers that are there already may read: they look into it as soon as it is there."""
+    cursor.execute(statement("setup.create_places", places=places.identifier))
+    cursor.execute(statement("setup.status_writers"), {"catalogue": catalogue.identifier.as_string(cursor)})
+    for (role,) in cursor.fetchall():
+        cursor.execute(statement("setup.grant_places", places=places.identifier, role=sql.Identifier(role)))
 
 
 def _hex(product: Found) -> str:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from extractors.attempt import cause_of
+from extractors.attempt import exit_code_of
 from extractors.errors import ExtractionError
 from extractors.logs import configure
 from extractors.runtime.process import leave_no_core
@@ -20,15 +20,14 @@ NO_READER = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; returns the exit code, of the same meaning as the workers'. The one place where errors become lines
-    and codes. The verb is given its options, and `signals` among them."""
+    """Run a verb; returns the exit code, of the same meaning as the workers'. The verb is given its options, and
+    `signals` among them."""
     leave_no_core()
     try:
         options = read_options(sys.argv[1:] if arguments is None else arguments)
     except ExtractionError as error:
         configure()
-        log.error("%s", error)
-        return error.exit_code
+        return exit_code_of(error, False)
     configure(options.verbose, options.log_format, verb=options.verb)
     options.signals = signals = Signals()
     signals.install()
@@ -37,9 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int = module(options.verb).run(options)
             sys.stdout.flush()
             return code
-    except ExtractionError as error:
-        log.error("%s", error, exc_info=options.verbose)
-        return error.exit_code
     except BrokenPipeError:
         # Python itself would complain once more, as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,6 +44,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("%s", stopped)
         return stopped.exit_code
     except Exception as error:
-        cause = cause_of(error)
-        log.error("%s", cause, exc_info=options.verbose)
-        return cause.exit_code
+        return exit_code_of(error, options.verbose)

@@ -6,21 +6,27 @@ happened comes from the log.
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
+from extractors.config import parse_table_name
 from extractors.database import aoi
-from extractors.database.schema import Table
+from extractors.database.connection import scalar
+from extractors.database.outputs import CLEAR_RESULTS, labels_of
+from extractors.database.schema import Table, find
 from extractors.errors import ConfigurationError
 from extractors.labels import BANDS, SIDES, resolution
 from extractors.text import say
 from operations.options import add_card
-from operations.progress import conditions_of, names_of
+from operations.progress import conditions_of, names_of, tables_by_card
 from operations.session import Session, session
 from operations.sql import statement
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
 # Bytes of a row: in a table of 100 million, and in its index on the parcels.
 BYTES_PER_ROW = 76.5 + 8
@@ -77,7 +83,9 @@ class Forecast:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its own options."""
     add_card(parser, "this CARD only")
-    parser.add_argument("--workers", type=int, default=WORKERS, help=f"how many workers there will be ({WORKERS})")
+    parser.add_argument(
+        "--workers", metavar="NUMBER", type=int, default=WORKERS, help=f"how many workers there will be ({WORKERS})"
+    )
     parser.add_argument(
         "--rate", metavar="MB/S", type=float, default=RATE, help=f"what each of them gets from the store ({RATE:g})"
     )
@@ -90,12 +98,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError("--workers and --rate: write numbers above 0")
     with session(options) as opened:
         reader = opened.reader()
-        if reader.parcels.absent or not reader.has_area():
-            raise ConfigurationError(
-                "a forecast needs parcels and an area: import parcels, then run `operations setup --aoi parcels`"
-            )
-        codes = list(BANDS) if options.card is None else [options.card]
-        found = [read_forecast(opened, code, options.rate) for code in codes]
+        reader.need_parcels()
+        reader.need_area()
+        found = read_forecasts(opened, list(BANDS) if options.card is None else [options.card], options.rate)
     shown = [one for one in found if one.scenes or options.card]
     if options.json:
         say(json.dumps({one.card: as_json(one, options.workers) for one in shown}))
@@ -108,37 +113,59 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def read_forecast(opened: Session, card: str, rate: float = RATE) -> Forecast:
-    """What is to be expected of a CARD's scenes. rate: MB/s of one worker's downloads."""
-    reader = opened.reader(card)
-    tables = reader.all()
+def read_forecasts(opened: Session, cards: Sequence[str], rate: float = RATE) -> list[Forecast]:
+    """What is to be expected of these CARDs' scenes, of those CARDs that the configuration has bands of. rate: MB/s of
+    one worker's downloads."""
+    cards = [card for card in cards if opened.labels(card)]
+    tables = opened.reader().all()
     names = names_of(tables, True) | {
         "footprint": aoi.footprint(tables),
         "in_parcels_srid": aoi.in_srid_by_parts(sql.Identifier("within"), "parcel_srid"),
         **tables.parcel_columns,
     }
-    values = conditions_of(opened, tables, card) | {"card": card, "parcel_srid": tables.parcel_srid, "most": SAMPLE}
+    values = conditions_of(opened, tables, None) | {"parcel_srid": tables.parcel_srid, "most": SAMPLE}
+    found = []
     with opened.database.transaction("looking at scenes and parcels") as cursor:
         cursor.execute(statement("progress.begin"))
-        cursor.execute(statement("forecast.scenes", **names), values)
-        left, done = cursor.fetchone() or (0, 0)
-        cursor.execute(statement("forecast.parcels", **names), values)
-        (parcels,) = cursor.fetchone() or (None,)
-        measured = None
-        if not tables.log.absent:
-            cursor.execute(statement("forecast.measured", **names), values | {"results": str(tables.results)})
-            measured = cursor.fetchone()
-    bytes_per_row = _bytes_per_row(opened, tables.results)
-    # Of the polarisations that radar scenes can have, each has two.
-    rows = (parcels or 0.0) * (len(reader.labels) if card == "s2" else min(len(reader.labels), 2))
+        # Each footprint is judged once, for all CARDs.
+        cursor.execute(statement("forecast.scenes", **names), values | {"cards": cards})
+        scenes = {card: numbers for card, *numbers in cursor.fetchall()}
+        into = tables_by_card(cursor, tables, values)
+        for card in cards:
+            left, done, sample = scenes.get(card, (0, 0, None))
+            cursor.execute(statement("forecast.parcels", **names), values | {"sample": sample or []})
+            expected = _expected(opened, card, scalar(cursor) or 0.0, rate)
+            measured = None if tables.log.absent else _measured(cursor, tables.log, into[card], values | {"card": card})
+            found.append(Forecast(card, left, done, expected, measured))
+    return found
+
+
+def _expected(opened: Session, card: str, parcels: float, rate: float) -> Estimate:
+    rows = parcels * rows_per_parcel(opened, card)
     downloaded = download_bytes(opened, card)
-    seconds = SECONDS_PER_SCENE + (parcels or 0.0) * SECONDS_PER_PARCEL + downloaded / (rate * 1e6)
-    expected = Estimate(parcels or 0.0, rows, rows * BYTES_PER_ROW, downloaded, seconds)
-    happened = None
-    if measured is not None and measured[0]:
-        _, parcels, rows, seconds = measured
-        happened = Estimate(parcels or 0.0, rows or 0.0, (rows or 0.0) * bytes_per_row, None, seconds)
-    return Forecast(card, left, done, expected, happened)
+    seconds = SECONDS_PER_SCENE + parcels * SECONDS_PER_PARCEL + downloaded / (rate * 1e6)
+    return Estimate(parcels, rows, rows * BYTES_PER_ROW, downloaded, seconds)
+
+
+def _measured(cursor: "PgCursor", log: Table, results: str, values: Mapping[str, Any]) -> Estimate | None:
+    """What the log knows of the scenes that went into a table; rows of clear pixels, which lie in another, are taken
+    for as large as its own."""
+    cursor.execute(statement("forecast.measured", log=log.identifier), {**values, "results": results})
+    scenes, parcels, rows, seconds = cursor.fetchone() or (0, 0.0, 0.0, 0.0)
+    if not scenes:
+        return None
+    rows = rows or 0.0
+    return Estimate(parcels or 0.0, rows, rows * _bytes_per_row(cursor, results), None, seconds)
+
+
+def rows_per_parcel(opened: Session, card: str) -> int:
+    """Rows that a parcel has of a scene, if there are pixels for all of them; those of clear pixels as well."""
+    extraction, labels = opened.config.for_card(card).extraction, opened.labels(card)
+    if card != "s2":
+        # Of the polarisations that radar scenes can have, each has two.
+        return len(labels) - max(len(extraction.layers(card)) - 2, 0)
+    has_clear = opened.config.tables.clear_results_table is not None
+    return len(labels) + has_clear * len(labels_of(CLEAR_RESULTS, labels, extraction))
 
 
 def download_bytes(opened: Session, card: str) -> float:
@@ -151,12 +178,12 @@ def download_bytes(opened: Session, card: str) -> float:
     return sum(BYTES_PER_PIXEL * side**2 for band, side in sides.items() if not band.startswith("SCL"))
 
 
-def _bytes_per_row(opened: Session, table: Table) -> float:
+def _bytes_per_row(cursor: "PgCursor", results: str) -> float:
+    table = find(cursor, parse_table_name(results), "")
     if table.absent:
         return BYTES_PER_ROW
-    with opened.database.transaction(f"looking at the size of {table}") as cursor:
-        cursor.execute(statement("forecast.size"), {"table": table.identifier.as_string(cursor)})
-        size, rows = cursor.fetchone() or (0.0, 0.0)
+    cursor.execute(statement("forecast.size"), {"table": table.identifier.as_string(cursor)})
+    size, rows = cursor.fetchone() or (0.0, 0.0)
     return float(size / rows) if rows >= MANY_ROWS else BYTES_PER_ROW
 
 

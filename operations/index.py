@@ -87,4 +87,4 @@ def _cluster(opened: Session, by_parcel: WantedIndex) -> None:
     with opened.database.alone(f"ordering the rows of {partition}") as cursor:
         names = {"partition": partition.identifier, "index": sql.Identifier(name)}
         cursor.execute(statement("partitions.cluster", **names))
-        cursor.execute(statement("partitions.analyze", partition=partition.identifier))
+        cursor.execute(statement("indexes.analyze", table=partition.identifier))

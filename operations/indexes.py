@@ -51,6 +51,7 @@ def _make(database: Database, index: WantedIndex, leftovers: list[sql.Identifier
         for leftover in leftovers:
             cursor.execute(statement("indexes.drop", index=leftover))
         cursor.execute(statement("indexes.create", table=index.table.identifier, definition=index.definition))
+        cursor.execute(statement("indexes.analyze", table=index.table.identifier))
 
 
 def _being_made(database: Database, table: Table) -> int | None:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 SOURCES = ("store", "stac", "odata", "file")
 # Of what each kind of reason refuses, so many are named.
 NAMED = 3
+LONGEST_NAME = 200
 MOST_REASONS = 20
 STEPS = 1000
 # For the health file: what a source may take for a batch, with all its waiting.
@@ -38,9 +39,22 @@ LONGEST_BATCH_SECONDS = 3600.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its own options."""
-    parser.add_argument("--from", dest="source", choices=SOURCES, required=True, help="what tells of products")
-    parser.add_argument("--url", help="of the service, in place of that of the Copernicus Data Space")
-    parser.add_argument("--file", type=Path, metavar="FILE", help="CSV or lines of JSON: name, start, footprint")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=SOURCES,
+        required=True,
+        help="where products are looked up: the store itself, or a catalogue or list of them",
+    )
+    parser.add_argument(
+        "--url", help="address of the service (stac, odata), in place of that of the Copernicus Data Space"
+    )
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="the list, for --from file: CSV or lines of JSON with name, start, footprint",
+    )
     parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="look again every SECONDS seconds")
     add_card(parser, "products of this CARD only")
     add_dry_run(parser)
@@ -90,10 +104,12 @@ def open_source(options: argparse.Namespace) -> tuple[ProductSource, str | None]
 
 @dataclass
 class Counted:
-    """What came of the products of a CARD: each counts once, however often it was found. refused: names by reason."""
+    """What came of the products of a CARD: each counts once, however often it was found. moved: those of the known ones
+    that lie elsewhere by now. refused: names by reason."""
 
     new: int = 0
     known: int = 0
+    moved: int = 0
     elsewhere: int = 0
     refused: dict[str, list[str]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
@@ -113,8 +129,9 @@ class Counted:
         """The summary of a CARD."""
         refused = sum(map(len, self.refused.values()))
         new = "would be new" if dry_run else "new"
+        moved = f" ({self.moved} of them moved)" if self.moved else ""
         return (
-            f"{len(self.seen)} found: {self.new} {new}, {self.known} known, {refused} refused, "
+            f"{len(self.seen)} found: {self.new} {new}, {self.known} known{moved}, {refused} refused, "
             f"{self.elsewhere} outside the area or the dates"
         )
 
@@ -145,8 +162,22 @@ class Round:
         for code, counted in self._counts.items():
             say(f"{code or 'of no card'}: {counted.in_words(self._options.dry_run)}")
             for reason, names in sorted(counted.refused.items()):
-                shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-                log.warning("%s: %d refused, since each %s: %s", code or "of no card", len(names), reason, shown)
+                shown = ", ".join(name[:LONGEST_NAME] for name in names[:NAMED]) + ", ..." * (len(names) > NAMED)
+                log.warning("%s: %d refused: %s (%s)", code or "of no card", len(names), reason, shown)
+            if self._options.source == "file" and counted.elsewhere and not counted.new + counted.known:
+                log.warning(
+                    "%s: none of the list lies in the area and the dates; see args in %s, and that footprints have the "
+                    "longitude first",
+                    code,
+                    self._options.db_config,
+                )
+        for table in sorted(self._catalogue.without_room):
+            log.warning(
+                "%s has no partition for the newest scenes, and workers refuse these until its owner has run "
+                "`python -m operations setup`",
+                table,
+            )
+        self._catalogue.without_room.clear()
         self._withdraw()
 
     def _take(self, batch: Batch) -> None:
@@ -161,13 +192,13 @@ class Round:
             else:
                 counts[product.card].elsewhere += 1
         added = self._catalogue.add(wanted)
-        for product in added.new:
-            counts[product.card].new += 1
-        for product in added.known:
-            counts[product.card].known += 1
-        for product in added.elsewhere:
-            counts[product.card].elsewhere += 1
-            if isinstance(self._source, StoreSource):
+        for code, counted in counts.items():
+            counted.new += sum(product.card == code for product in added.new)
+            counted.known += sum(product.card == code for product in added.known)
+            counted.moved += sum(product.card == code for product in added.moved)
+            counted.elsewhere += sum(product.card == code for product in added.elsewhere)
+        if isinstance(self._source, StoreSource):
+            for product in added.elsewhere:
                 self._source.ignore(product)
         for code, name in batch.known:
             counts[code].known += counts[code].first(name)

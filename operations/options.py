@@ -67,9 +67,21 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     def environment(name: str, default: str = "") -> str:
         return os.environ.get(name) or default
 
-    parser.add_argument("--db-config", metavar="FILE", type=Path, default=environment("DB_CONFIG", "db_config.json"))
-    parser.add_argument("--s3-config", metavar="FILE", type=Path, default=environment("S3_CONFIG", "s3_config.json"))
-    parser.add_argument("--log-format", choices=LOG_FORMATS, default=environment("LOG_FORMAT", "text"))
+    for kind, what in (("db", "database"), ("s3", "store")):
+        name = f"{kind}_config.json"
+        parser.add_argument(
+            f"--{kind}-config",
+            metavar="FILE",
+            type=Path,
+            default=environment(f"{kind.upper()}_CONFIG", name),
+            help=f"configuration of the {what} ({name}){', for verbs that ask it' if kind == 's3' else ''}",
+        )
+    parser.add_argument(
+        "--log-format",
+        choices=LOG_FORMATS,
+        default=environment("LOG_FORMAT", "text"),
+        help="form of the log lines, on standard error (text)",
+    )
     is_verbose = environment("VERBOSE").strip().lower() not in {"", "0", "no", "false", "off"}
     parser.add_argument(
         "-v", "--verbose", action="store_true", default=is_verbose, help="more log lines, and tracebacks"

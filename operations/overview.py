@@ -12,10 +12,10 @@ from psycopg2 import sql
 
 from extractors.config import SOURCES, parse_table_name
 from extractors.database.connection import scalar
+from extractors.database.outputs import HISTS
 from extractors.database.schema import Table, find, is_indexed
-from extractors.database.tables import HISTS, Tables
-from extractors.labels import BANDS
-from operations.progress import Again, conditions_of, names_of, read_again
+from extractors.database.tables import Tables
+from operations.progress import Again, conditions_of, names_of, read_again, tables_by_card
 from operations.session import EarlyReader, Session
 from operations.sql import statement
 from operations.views import NULL, Wide, observations, settings_of
@@ -172,11 +172,7 @@ class Reading:
     def results(self) -> list[Results]:
         """The tables with results, each with the CARDs that are read from it. What cannot be read is in the notes."""
         cursor, tables = self._cursor, self._tables
-        names = dict.fromkeys(BANDS, str(tables.results))
-        if not tables.log.absent:
-            values = self._values | {"results": str(tables.results)}
-            cursor.execute(statement("report.tables", log=tables.log.identifier), values)
-            names |= dict(cursor.fetchall())
+        names = tables_by_card(cursor, tables, self._values)
         wanted = self._reader.of_results.get(HISTS)
         hists = wanted and find(cursor, wanted.name, "")
         if hists and (hists.absent or not self._is_quick(hists, "cloudy dates are told by the mean scene class")):

@@ -1,5 +1,6 @@
 """Tables of results in partitions, by scene: for countries whose rows one index could not hold."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def make_partitioned(database: Database, table: Table, catalogue: Table, scenes:
         cursor.execute(statement("partitions.any_row", table=table.identifier))
         if scalar(cursor) or not table.made_here:
             raise ConfigurationError(f"{table.key}: {table} has rows already; only a new table can get partitions")
-        plain = _beside(table, "plain")
+        plain = _beside(table.name, "plain")
         obsid = sql.Identifier(table.columns["obsid"].name)
         cursor.execute(statement("partitions.rename", table=table.identifier, other=sql.Identifier(plain.name)))
         cursor.execute(statement("partitions.create", table=table.identifier, like=plain.identifier, obsid=obsid))
@@ -42,7 +43,7 @@ def make_partitioned(database: Database, table: Table, catalogue: Table, scenes:
         cursor.execute(statement("partitions.scenes", catalogue=catalogue.identifier))
         first, _ = cursor.fetchone() or (0, 0)
         first -= first % scenes
-        _add(cursor, table, first, first + scenes)
+        _add(cursor, table.name, first, first + scenes)
 
 
 def cover_scenes(opened: Session, reader: EarlyReader, report: Report) -> None:
@@ -51,34 +52,72 @@ def cover_scenes(opened: Session, reader: EarlyReader, report: Report) -> None:
         if table.kind != "p":
             continue
         with opened.database.transaction(f"looking at partitions of {table}") as cursor:
-            cursor.execute(statement("partitions.bounds"), {"table": table.identifier.as_string(cursor)})
-            bounds = [(first, after) for _, _, first, after in cursor.fetchall() if first is not None]
+            bounds = _bounds(cursor, table.name)
             cursor.execute(statement("partitions.scenes", catalogue=reader.catalogue.identifier))
             _, last = cursor.fetchone() or (0, 0)
         if not bounds:
             report.there("partitions", f"those of {table} are not by scene, so they are left alone")
             continue
-        first, after = max(bounds)
-        scenes = after - first
+        first, after = bounds[-1]
         report.there("partitions", f"{len(bounds)} of {table}, the last one for scenes {first} to {after - 1}")
-        for first in range(after, last + scenes + 1, scenes):
-            what = f"of {table}, for scenes {first} to {first + scenes - 1}"
-            report.make("partition", what, partial(_extend, opened.database, table, first, first + scenes))
+        lacking = lacking_partitions(bounds, last)
+        if lacking:
+            what = f"{len(lacking)} of {table}, for scenes {lacking[0][0]} to {lacking[-1][1] - 1}"
+            report.make("partitions", what, partial(_extend, opened.database, table.name, last))
 
 
-def _extend(database: Database, table: Table, first: int, after: int) -> None:
-    with database.transaction(f"making a partition of {table}") as cursor:
+def lacking_partitions(bounds: Sequence[tuple[int, int]], last: int) -> list[tuple[int, int]]:
+    """The scenes of those partitions that a table lacks for scenes up to the last, and of the next one after these.
+    bounds: of those that it has."""
+    first, after = bounds[-1]
+    scenes = after - first
+    return [(first, first + scenes) for first in range(after, last + scenes + 1, scenes)]
+
+
+def make_room(cursor: "PgCursor", last: int) -> list[str]:
+    """In the transaction that adds scenes: have all tables of results in this database that are in partitions take
+    scenes up to the last. Returns those that do not, since we may not make their partitions."""
+    cursor.execute(statement("partitions.tables"), {"comment": MADE_HERE})
+    without_room = []
+    for schema, name, is_ours in cursor.fetchall():
+        table = TableName(name, schema)
+        if is_ours:
+            extend(cursor, table, last)
+        elif (bounds := _bounds(cursor, table)) and bounds[-1][1] <= last:
+            without_room.append(str(table))
+    return without_room
+
+
+def extend(cursor: "PgCursor", table: TableName, last: int) -> None:
+    """Make the partitions that a table lacks for scenes up to the last, and the next one after these."""
+    if not (bounds := _bounds(cursor, table)) or not lacking_partitions(bounds, last):
+        return
+    # Somebody else may be at it; so it is looked at again.
+    cursor.execute(shared("tables.lock_creation"))
+    for first, after in lacking_partitions(_bounds(cursor, table), last):
         _add(cursor, table, first, after)
 
 
-def _add(cursor: "PgCursor", table: Table, first: int, after: int) -> None:
-    name = _beside(table, str(first)).identifier
-    values = {"first": first, "after": after}
-    cursor.execute(statement("partitions.add", table=table.identifier, partition=name), values)
-    cursor.execute(shared("tables.identify_rows", table=name))
+def _extend(database: Database, table: TableName, last: int) -> None:
+    with database.transaction(f"making partitions of {table}") as cursor:
+        extend(cursor, table, last)
 
 
-def _beside(table: Table, ending: str) -> TableName:
+def _bounds(cursor: "PgCursor", table: TableName) -> list[tuple[int, int]]:
+    """From and up to which scenes the partitions of a table are, in their order."""
+    cursor.execute(statement("partitions.bounds"), {"table": table.identifier.as_string(cursor)})
+    return sorted((first, after) for _, _, first, after in cursor.fetchall() if first is not None)
+
+
+def _add(cursor: "PgCursor", table: TableName, first: int, after: int) -> None:
+    # Made by itself, it keeps no reader or writer of the table waiting as it comes to the others.
+    names = {"table": table.identifier, "partition": _beside(table, str(first)).identifier}
+    cursor.execute(statement("partitions.create_one", **names))
+    cursor.execute(shared("tables.identify_rows", table=names["partition"]))
+    cursor.execute(statement("partitions.attach", **names), {"first": first, "after": after})
+
+
+def _beside(table: TableName, ending: str) -> TableName:
     """A name in the table's schema; PostgreSQL would cut one that is too long."""
-    start = table.name.name.encode()[:LONGEST_PREFIX].decode(errors="ignore")
-    return TableName(f"{start}_{ending}", table.name.schema)
+    start = table.name.encode()[:LONGEST_PREFIX].decode(errors="ignore")
+    return TableName(f"{start}_{ending}", table.schema)

@@ -7,8 +7,9 @@ from pathlib import Path
 from extractors.errors import ConfigurationError
 from extractors.text import say
 from operations.doors import module
+from operations.output import check_out, whole_file
 from operations.page.document import page, seasons
-from operations.report import check_folder, read_parcels, usable, write
+from operations.report import read_parcels, usable
 from operations.session import session
 
 PAGES, PICTURES = (".html", ".htm"), (".png", ".svg")
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw it."""
-    check_folder(options.out)
+    check_out(options.out)
     ending = options.out.suffix.lower()
     if ending not in {*PAGES, *PICTURES}:
         raise ConfigurationError(f"--out: {options.out} must end in {', '.join((*PAGES, *PICTURES))}")
@@ -44,5 +45,7 @@ def run(options: argparse.Namespace) -> int:
         content: bytes = module("drawing").picture(season, f"{title}, {about}", ending[1:])
     else:
         content = page(title, f"{about} (not included)", [seasons([season], True)]).encode()
-    say(f"made {options.out}: {write(options.out, content) / 1e6:.2f} MB")
+    with whole_file(options.out) as file:
+        file.write(content)
+    say(f"made {options.out}: {len(content) / 1e6:.2f} MB")
     return 0

@@ -215,6 +215,18 @@ def conditions_of(opened: Session, tables: Tables, card: str | None) -> dict[str
     }
 
 
+def tables_by_card(cursor: "PgCursor", tables: Tables, values: Mapping[str, Any]) -> dict[str, str]:
+    """CARD -> the table with its results, since CARDs may have configurations of their own: the configured one, or, if
+    scenes went into others only, that of the last of them. values: as `conditions_of` has them."""
+    found = dict.fromkeys(BANDS, str(tables.results))
+    if not tables.log.absent:
+        cursor.execute(
+            statement("progress.tables", log=tables.log.identifier), {**values, "results": str(tables.results)}
+        )
+        found |= dict(cursor.fetchall())
+    return found
+
+
 def names_of(tables: Tables, has_area: bool) -> dict[str, sql.Composable]:
     """What statements about scenes of a configuration are filled in with."""
     names: dict[str, sql.Composable] = {

@@ -13,13 +13,14 @@ from typing import NamedTuple
 from psycopg2 import sql
 
 from extractors.config import parse_table_name
+from extractors.database.columns import INTEGERS
 from extractors.database.connection import scalar
 from extractors.database.parcels import Parcels
 from extractors.database.queue import naive_utc
 from extractors.database.redo import DONE, absent_tables, check_indexes, find_list
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement as shared
-from extractors.database.tables import INTEGERS, Tables
+from extractors.database.tables import Tables
 from extractors.errors import ConfigurationError, SceneError
 from extractors.model import Scene
 from extractors.text import say

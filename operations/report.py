@@ -5,15 +5,14 @@ forecast, which is made just before.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from extractors.errors import ConfigurationError, one_line
+from extractors.errors import ConfigurationError
 from extractors.labels import BANDS
 from extractors.text import say
-from operations.forecast import read_forecast
+from operations.forecast import read_forecasts
+from operations.output import check_out, whole_file
 from operations.overview import Overview, Reading
 from operations.page.document import overview, page, seasons
 from operations.progress import conditions_of
@@ -41,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write it."""
-    check_folder(options.out)
+    check_out(options.out)
     chosen = list(dict.fromkeys(options.parcel))
     if len(chosen) > MOST:
         raise ConfigurationError(f"--parcel: {len(chosen)} parcels are too many for one page; write up to {MOST}")
     with session(options) as opened:
         reader = usable(opened)
-        forecasts = [read_forecast(opened, code) for code in BANDS]
+        forecasts = read_forecasts(opened, list(BANDS))
         found, shown = _read(opened, reader, chosen)
     args = opened.config.args
     subtitle = (
@@ -56,18 +55,19 @@ def run(options: argparse.Namespace) -> int:
     )
     parts = overview(found, [one for one in forecasts if one.scenes], [season.pid for season in shown])
     content = page(f"Parcel extraction: {args.name}", subtitle, [*parts, seasons(shown, bool(chosen))])
-    size = write(options.out, content.encode())
-    say(f"made {options.out}: {size / 1e6:.2f} MB; parcels shown: {', '.join(str(one.pid) for one in shown) or 'none'}")
+    encoded = content.encode()
+    with whole_file(options.out) as file:
+        file.write(encoded)
+    pids = ", ".join(str(one.pid) for one in shown) or "none"
+    say(f"made {options.out}: {len(encoded) / 1e6:.2f} MB; parcels shown: {pids}")
     return 0
 
 
 def usable(opened: Session) -> EarlyReader:
     """A reader of tables that are there as far as a page needs them."""
     reader = opened.reader()
-    if reader.parcels.absent or not reader.has_area():
-        raise ConfigurationError(
-            "a report needs parcels and an area: import parcels, then run `operations setup --aoi parcels`"
-        )
+    reader.need_parcels()
+    reader.need_area()
     return reader
 
 
@@ -79,32 +79,6 @@ def read_parcels(opened: Session, reader: EarlyReader, pids: Sequence[int]) -> l
         reading = Reading(cursor, opened, reader, tables)
         _check_known(reading, opened, pids)
         return read_seasons(cursor, reading.results(), pids, conditions_of(opened, tables, None))
-
-
-def check_folder(file: Path) -> None:
-    """Raise ConfigurationError if the file could not be written, before anything is read."""
-    if not file.resolve().parent.is_dir() or file.is_dir():
-        raise ConfigurationError(f"--out: {file} cannot be written; write a file in a folder that is there")
-
-
-def write(file: Path, content: bytes) -> int:
-    """Write the file, all of it or nothing; returns its size."""
-    try:
-        with NamedTemporaryFile(dir=file.resolve().parent, prefix=f".{file.name}.", delete=False) as part:
-            try:
-                part.write(content)
-                part.flush()
-                # As any new file has them.
-                mask = os.umask(0)
-                os.umask(mask)
-                Path(part.name).chmod(0o666 & ~mask)
-                Path(part.name).replace(file)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise ConfigurationError(f"--out: {file} cannot be written ({one_line(error)}); write another one") from error
-    return len(content)
 
 
 def _read(opened: Session, reader: EarlyReader, chosen: Sequence[int]) -> tuple[Overview, list[Season]]:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "failed"
 # What scenes can be set back from.
-FROM = (*(status for status in STATUSES if status != "ingested"), "superseded")
+FROM = tuple(status for status in STATUSES if status != "ingested")
 LONGEST_REASON = 200
 
 
@@ -49,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redo", action="store_true", help="in place of scenes, entries of the list of `operations redo` that failed"
     )
-    parser.add_argument("--scene", metavar="REFERENCE", help="this scene, whatever its status, or if it has --status")
+    parser.add_argument(
+        "--scene",
+        metavar="REFERENCE",
+        help="this scene, wherever it lies and whatever its status, unless --status says",
+    )
     add_card(parser, "scenes of this CARD only")
     add_dry_run(parser)
 
@@ -87,7 +91,11 @@ def find_candidates(opened: Session, tables: Tables, options: argparse.Namespace
         "references": [bare, f"{bare}.SAFE"] if options.scene else None,
         "statuses": statuses,
     }
-    names = names_of(tables, opened.reader().has_area())
+    reader = opened.reader()
+    if not options.scene:
+        # Without it, scenes of all areas would be set back.
+        reader.need_area()
+    names = names_of(tables, reader.has_area())
     names["reason"] = sql.SQL("NULL") if tables.log.absent else statement("retry.reason", log=tables.log.identifier)
     with opened.database.transaction("looking for scenes to set back") as cursor:
         cursor.execute(statement("retry.candidates", **names), values)

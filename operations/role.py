@@ -1,8 +1,8 @@
-"""The role of workers: what `swarm/worker_role.sql` grants, for the tables of any configuration."""
+"""The role of workers: what `sql/worker_role.sql` grants, for the tables of any configuration. That script is for psql
+as well, where this program does not get in; its GRANTs are the only list of the workers' rights."""
 
 import getpass
 import sys
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +12,12 @@ from psycopg2 import sql
 from extractors.config import TableName, read_database_config
 from extractors.database.places import PLACES_TABLE
 from extractors.database.redo import find_list
-from extractors.database.rights import LOG_INSERTED, LOG_UPDATED
-from extractors.database.schema import Table
-from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS
+from extractors.database.schema import Table, find
 from extractors.errors import ConfigurationError
 from extractors.text import say
 from operations.lines import Report
 from operations.session import EarlyReader, Session
-from operations.sql import statement
+from operations.sql import grants_of_workers, statement
 
 
 def grant_rights(opened: Session, reader: EarlyReader, role: str, config: Path | None, report: Report) -> None:
@@ -42,7 +40,7 @@ def grant_rights(opened: Session, reader: EarlyReader, role: str, config: Path |
         return
     grants = _grants(opened, reader, sql.Identifier(role))
     with opened.database.transaction("giving the role its rights") as cursor:
-        texts = [grant.as_string(cursor) for grant in grants]
+        texts = dict.fromkeys(grant.as_string(cursor) for grant in grants)
         for grant in grants if report.changes else []:
             cursor.execute(statement("role.grant", grant=grant))
     for text in texts:
@@ -50,47 +48,29 @@ def grant_rights(opened: Session, reader: EarlyReader, role: str, config: Path |
 
 
 def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[sql.Composed]:
-    """What workers need, as what stands behind GRANT."""
+    """What workers need, as what stands behind GRANT: of the script's, those on tables that there are."""
     tables = reader.all()
-    places = Table(_places(tables.catalogue), "")
-    parcel_columns = [column.name for column in tables.parcels.columns.values()]
-    with opened.database.transaction("looking where PostGIS is") as cursor:
+    with opened.database.transaction("looking what rights are on") as cursor:
         cursor.execute(statement("role.surroundings"))
         database, postgis = cursor.fetchone() or ("", "public")
-    schemas = {postgis, *(table.name.schema or "public" for table in (tables.catalogue, tables.aois, tables.parcels))}
-    schemas |= {table.name.schema or "public" for table in tables.of_results.values()}
-    found = [
-        sql.SQL("CONNECT, TEMPORARY ON DATABASE {} TO {}").format(sql.Identifier(database), role),
-        *(sql.SQL("USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role) for schema in sorted(schemas)),
-        sql.SQL("SELECT ON {} TO {}").format(sql.Identifier(postgis, "spatial_ref_sys"), role),
-        sql.SQL("SELECT ({}), UPDATE (status) ON {} TO {}").format(
-            _names(CATALOGUE_COLUMNS), tables.catalogue.identifier, role
-        ),
-        sql.SQL("SELECT ({}) ON {} TO {}").format(
-            _names([tables.aoi_field, *AOI_COLUMNS]), tables.aois.identifier, role
-        ),
-        sql.SQL("SELECT ({}) ON {} TO {}").format(_names(parcel_columns), tables.parcels.identifier, role),
-        sql.SQL("SELECT, INSERT ({}), UPDATE ({}) ON {} TO {}").format(
-            _names(LOG_INSERTED), _names(LOG_UPDATED), tables.log.identifier, role
-        ),
-        sql.SQL("SELECT (obsid, bucket, prefix) ON {} TO {}").format(places.identifier, role),
-    ]
-    with opened.database.transaction("looking for the list of scenes to do again") as cursor:
+        places = find(cursor, TableName(PLACES_TABLE, tables.catalogue.name.schema), PLACES_TABLE)
         listed = find_list(cursor, tables.catalogue)
-    if not listed.absent:
-        found.append(sql.SQL("SELECT, DELETE ON {} TO {}").format(listed.identifier, role))
-    for table in tables.of_results.values():
-        keys = [table.columns[name].name if name in table.columns else name for name in ("pid", "obsid")]
-        found.append(sql.SQL("SELECT ({}), INSERT, DELETE ON {} TO {}").format(_names(keys), table.identifier, role))
-    return found
-
-
-def _places(catalogue: Table) -> TableName:
-    return TableName(PLACES_TABLE, catalogue.name.schema)
-
-
-def _names(names: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))
+    found: dict[str, Table] = {"catalogue": tables.catalogue, "aois": tables.aois, "parcels": tables.parcels}
+    found |= {"log": tables.log, **tables.of_results}
+    found |= {name: table for name, table in (("places", places), ("redo_list", listed)) if not table.absent}
+    names: dict[str, sql.Composable] = {name: table.identifier for name, table in found.items()}
+    names |= {
+        "worker": role,
+        "DBNAME": sql.Identifier(database),
+        "postgis": sql.Identifier(postgis),
+        "aoi_field": sql.Identifier(tables.aoi_field),
+        "parcel_id": sql.Identifier(tables.parcels.columns["id"].name),
+        "parcel_geometry": sql.Identifier(tables.parcels.columns["geometry"].name),
+    }
+    # The script leaves these to whoever runs it.
+    others = {table.name.schema or "public" for table in found.values()} - {"public", postgis}
+    usage = sql.SQL("USAGE ON SCHEMA {} TO {}")
+    return grants_of_workers(names) + [usage.format(sql.Identifier(schema), role) for schema in sorted(others)]
 
 
 def _create(opened: Session, role: str, secret: str) -> None:

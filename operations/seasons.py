@@ -19,6 +19,8 @@ NDVI = {"nd(B08, B04)", "nd(B8A, B04)"}
 BASELINE, OFFSET = 400, 1000.0
 RADAR = {"bs": "Backscatter", "c6": "Coherence, 6 days", "c1": "Coherence, 12 days"}
 UNITS = {"bs": "gamma0, dB", "c6": "coherence", "c1": "coherence"}
+# Where values usually lie; those of NDVI over water are lower.
+RANGES = {"NDVI": (-0.2, 1.0), "coherence": (0.0, 1.0)}
 Value = float | None
 # Band label -> mean, p25, p50, p75.
 Rows = Mapping[str, tuple[Value, Value, Value, Value]]
@@ -61,6 +63,18 @@ class Chart:
     def cloudy(self) -> list[bool]:
         """Which of the dates are cloudy."""
         return [one.clear is False for one in self.observations]
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """From and up to what the axis goes, so that charts of several parcels can be compared, and water is not beyond
+        it; None: as the values are."""
+        if self.unit not in RANGES:
+            return None
+        least, most = RANGES[self.unit]
+        values = [
+            one for line in self.lines for part in (line.low, line.middle) for one in part or [] if one is not None
+        ]
+        return min([least, *(math.floor(value * 5) / 5 for value in values)]), most
 
 
 @dataclass(frozen=True)

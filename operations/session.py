@@ -3,15 +3,17 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from psycopg2 import sql
 
-from extractors.config import DatabaseFile, read_database_config
+from extractors.config import SOURCES, DatabaseFile, read_database_config
 from extractors.database.connection import Database, scalar
+from extractors.database.outputs import EXTRA_TYPES, result_types
 from extractors.database.schema import Table, find
-from extractors.database.tables import TableReader
+from extractors.database.tables import TableReader, Tables
+from extractors.errors import ConfigurationError
 from extractors.labels import BANDS
 from operations.sql import statement
 
@@ -28,18 +30,26 @@ class Session:
 
     def reader(self, card: str | None = None) -> "EarlyReader":
         """What finds and checks the tables as workers of this CARD, or of all (None), need them."""
-        return EarlyReader(self.database, self.config, self.name, self.labels(card), card in {None, "s2"})
+        return EarlyReader(self, card)
 
     def labels(self, card: str | None = None) -> list[str]:
         """What workers of a CARD, or of all, write into the column `band`."""
         found: dict[str, None] = {}
         for code in BANDS if card is None else [card]:
             try:
-                found |= {label: None for _, label in self.config.for_card(code).extraction.layers(code)}
+                found |= dict.fromkeys(self.config.for_card(code).extraction.meaning(code)[SOURCES])
             except ValueError:
                 # `bands` for all CARDs need not fit each of them; a worker says so.
                 continue
         return list(found)
+
+    def result_types(self, card: str | None = None) -> dict[str, set[str]]:
+        """The columns of results that such workers write, and the types that can hold all of it."""
+        found: dict[str, set[str]] = {}
+        for code in BANDS if card is None else [card]:
+            types = result_types(self.config.for_card(code).extraction)
+            found |= {name: known & found.get(name, known) for name, known in types.items()}
+        return found
 
     def reopen(self) -> None:
         """Begin another session, as after PostGIS has been made: names are looked up where it is then."""
@@ -53,7 +63,12 @@ class Session:
 
 
 class EarlyReader(TableReader):
-    """A reader for a database in which area and parcels may still be lacking."""
+    """A reader for a database in which area and parcels may still be lacking, and columns of additional statistics."""
+
+    def __init__(self, opened: Session, card: str | None) -> None:
+        super().__init__(opened.database, opened.config, opened.name, opened.labels(card), card in {None, "s2"})
+        self._types_to_be = opened.result_types(card)
+        self._result_types = {name: types for name, types in self._types_to_be.items() if name not in EXTRA_TYPES}
 
     @cached_property
     def parcels(self) -> Table:
@@ -74,6 +89,25 @@ class EarlyReader(TableReader):
         if own in columns:
             return own
         return "name" if "name" in columns else super().aoi_field  # which says what to do
+
+    def need_parcels(self) -> None:
+        """Raise ConfigurationError unless there is the parcel table."""
+        if self.parcels.absent:
+            raise ConfigurationError(
+                f"{self.parcels.key}: there is no table {self.parcels} yet; import parcels, or write the name of theirs"
+            )
+
+    def need_area(self) -> None:
+        """Raise ConfigurationError unless there is the area that is configured."""
+        if not self.has_area():
+            raise ConfigurationError(
+                f"{self._args_key}.name: {self.aois} has no row {self._args.name!r}; write another name, or make that "
+                "area with `operations setup --aoi FILE` or `--aoi parcels`"
+            )
+
+    def all(self) -> Tables:
+        """All of them, with the columns that tables get which are made now."""
+        return replace(super().all(), result_types=self._types_to_be)
 
     def has_area(self) -> bool:
         """Whether there is the area that is configured. Raises ConfigurationError for a table that cannot be used."""

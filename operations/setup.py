@@ -13,12 +13,15 @@ from psycopg2 import sql
 
 from extractors.config import TableName
 from extractors.database.advice import wanted_of_catalogue, wanted_of_log
+from extractors.database.making import make_tables
+from extractors.database.outputs import EXTRA_TYPES, OUTPUTS
 from extractors.database.places import PLACES_TABLE
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement as shared
-from extractors.database.tables import SETTINGS, Tables, make_tables
+from extractors.database.tables import SETTINGS, Tables
 from extractors.errors import ConfigurationError
 from operations.area import make_area
+from operations.catalogue import make_places
 from operations.indexes import add_indexes, alone
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
@@ -118,7 +121,7 @@ def make_tables_of_scenes(opened: Session, report: Report) -> None:
         report.there("AOI table", str(aois))
     places = _find(opened, TableName(PLACES_TABLE, catalogue.name.schema))
     if places.absent:
-        report.make("table of places", str(places), partial(_places, opened, places))
+        report.make("table of places", str(places), partial(_places, opened, places, catalogue))
     else:
         report.there("table of places", str(places))
 
@@ -144,9 +147,9 @@ def _aois(opened: Session, table: Table) -> None:
         cursor.execute(statement("setup.create_aois", aois=table.identifier, field=field))
 
 
-def _places(opened: Session, table: Table) -> None:
+def _places(opened: Session, table: Table, catalogue: Table) -> None:
     with opened.database.transaction(f"making the table {table}") as cursor:
-        cursor.execute(statement("setup.create_places", places=table.identifier))
+        make_places(cursor, table.name, catalogue)
 
 
 def _has_scenes(opened: Session) -> bool:
@@ -167,12 +170,39 @@ def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, 
     for table in (tables.log, *tables.of_results.values()):
         if not table.absent:
             report.there("log" if table is tables.log else "results", str(table))
+    for name, table in tables.of_results.items():
+        if not table.absent and OUTPUTS[name].types is None:
+            _add_columns(opened, table, tables.result_types, report)
     if absent or outdated:
         what = [str(table) for table in absent] + [f"column {SETTINGS} of {tables.log}"] * outdated
         report.make("log and results", ", ".join(what), partial(_results, opened, tables, reader.labels, partitioned))
     if not tables.log.absent:
         with alone(opened.database):
             add_indexes(opened.database, wanted_of_log(tables.log), report)
+
+
+def _add_columns(opened: Session, table: Table, types: Collection[str], report: Report) -> None:
+    """Give a table of ours the columns of statistics that are configured by now."""
+    with opened.database.transaction(f"looking at columns of {table}") as cursor:
+        found = find(cursor, table.name, table.key)
+    lacking = [name for name in types if name in EXTRA_TYPES and name not in found.columns]
+    if not lacking:
+        return
+    columns = sql.SQL(", ").join(
+        sql.SQL("ADD COLUMN IF NOT EXISTS {} real").format(sql.Identifier(name)) for name in lacking
+    )
+    what = f"{', '.join(lacking)} of {table} (extraction.extra_statistics)"
+    if found.made_here:
+        report.make("columns", what, partial(_alter, opened, table, columns))
+    else:
+        report.lacks(
+            "columns", f"{what}, which others made: {', '.join(f'ADD COLUMN {name} real' for name in lacking)}"
+        )
+
+
+def _alter(opened: Session, table: Table, columns: sql.Composed) -> None:
+    with opened.database.transaction(f"adding columns to {table}") as cursor:
+        cursor.execute(statement("setup.add_columns", table=table.identifier, columns=columns))
 
 
 def _results(opened: Session, tables: Tables, labels: Collection[str], partitioned: int | None) -> None:

@@ -22,7 +22,7 @@ from psycopg2.extensions import make_dsn
 
 from extractors.config import Connection
 from extractors.database.connection import CLIENT_SETTINGS
-from extractors.errors import NO_ROOM, ConfigurationError, DiskFullError, UserError
+from extractors.errors import ConfigurationError, UserError
 from extractors.text import printable
 
 log = logging.getLogger(__name__)
@@ -133,15 +133,8 @@ def run_tool(tools: Tools, connection: Connection, work: Work) -> None:
 
 
 def check_room(file: IO[bytes]) -> None:
-    """Raise DiskFullError if a file cannot grow."""
-    try:
-        os.pwrite(file.fileno(), b"\0" * 65_536, os.fstat(file.fileno()).st_size)
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise DiskFullError(
-                "no room for the archive: the disk is full; make some, or write it elsewhere"
-            ) from error
-        raise
+    """Raise OSError if a file cannot grow: a tool only says that it failed."""
+    os.pwrite(file.fileno(), b"\0" * 65_536, os.fstat(file.fileno()).st_size)
 
 
 def _wait(process: "subprocess.Popen[bytes]", work: Work) -> None:
@@ -205,7 +198,21 @@ def _container(name: str) -> str:
     found = _ask(["docker", "ps", "--quiet", "--no-trunc", "--filter", f"label={SERVICE_LABEL}={name}"])
     if found is None:
         raise ConfigurationError("--container: docker cannot be run here, or does not answer; see `docker ps`")
-    return (found.split() or [name])[0]
+    if found.split():
+        return found.split()[0]
+    if _ask(["docker", "container", "inspect", "--format", "{{.State.Running}}", name]) == "true\n":
+        return name
+    tasks = ["docker", "service", "ps", "--filter", "desired-state=running", "--format", "{{.Node}} {{.CurrentState}}"]
+    nodes = [line.split()[0] for line in (_ask([*tasks, name]) or "").splitlines() if " Running" in line]
+    if nodes:
+        raise ConfigurationError(
+            f"--container: {name} runs on the node {printable(nodes[0])}, not on this machine; do this there, or with "
+            f"DOCKER_HOST=ssh://{printable(nodes[0])} in the environment, if that machine lets you in by ssh"
+        )
+    raise ConfigurationError(
+        f"--container: no container {name} runs on this machine, nor one of a service of that name; see `docker ps`, "
+        f"and on a manager `docker service ps {name}` for the node"
+    )
 
 
 def _version(tools: Tools, tool: str) -> int | None:

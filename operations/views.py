@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import sql
 
 from extractors.config import LONGEST_IDENTIFIER_BYTES, SOURCES, TableName
+from extractors.database.outputs import CLEAR_RESULTS, HISTS, RESULTS
 from extractors.database.schema import Table, find
-from extractors.database.tables import HISTS, RESULTS
+from extractors.indices import CLASSES
 from extractors.labels import BANDS
 from extractors.model import STATUSES
 from operations.lines import Report
@@ -132,16 +133,23 @@ def make_views(opened: Session, reader: EarlyReader, report: Report, card: str |
             return
         settings = settings_of(cursor, opened, reader.log, results, card)
         sources = {code: one[SOURCES] for code, one in settings.items()}
-        of = Wide(results, hists if hists and not hists.absent else None, catalogue, sources)
-    base = results.name
-    wanted = {
-        TableName(f"{base.name}_wide", base.schema): wide(of),
-        TableName(f"{base.name}_observations", base.schema): observations(of),
-        TableName(PROGRESS, catalogue.name.schema): progress(catalogue),
-    }
+    hists = None if hists is None or hists.absent else hists
+    wanted = {TableName(PROGRESS, catalogue.name.schema): progress(catalogue)}
+    clear = tables.get(CLEAR_RESULTS)
+    for table, of_cards in ((results, sources), (clear, _of_clear(sources))):
+        if table is not None and not table.absent:
+            of, base = Wide(table, hists, catalogue, of_cards), table.name
+            wanted[TableName(f"{base.name}_wide", base.schema)] = wide(of)
+            wanted[TableName(f"{base.name}_observations", base.schema)] = observations(of)
     outdated = _outdated(opened, wanted, report)
     if outdated:
         report.make("views", ", ".join(map(str, outdated)), partial(_make, opened, outdated))
+
+
+def _of_clear(sources: Sources) -> Sources:
+    """Those of clear pixels: classes have none of these, and other CARDs no classes."""
+    of_card = sources.get("s2", {})
+    return {"s2": {label: source for label, source in of_card.items() if source.partition("_")[0] != CLASSES}}
 
 
 def progress(catalogue: Table) -> sql.Composed:

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Deploy a stack; after a change of configuration or keys, deploy it anew while it runs.
 #
-#     swarm/deploy.sh [--dry-run] -c FILE [-c FILE]... STACK
+#     swarm/deploy.sh [--dry-run] [--untried] -c FILE [-c FILE]... STACK
 #
 # To be run on the manager. It is `docker stack deploy` with secrets that have a new name whenever their file has changed:
 # Docker changes no secret that is in use. Workers whose secrets have changed are stopped and started, all at once: they
 # give their scenes back, and no scene is lost. The database goes on. Secrets that nobody uses any more are removed.
 #
+# While the stack runs, changed files are tried out first: a container in its network makes the workers' --check with
+# them. If that fails, nothing is changed, and workers go on with the old ones.
+#
 #     -c FILE    a stack file, as often as needed; db_config.json and s3_config.json lie beside the first one, and with
 #                docker_compose_ingest.yml ingest_config.json as well
 #     STACK      the stack's name
+#     --untried  do not try changed files out, for instance while the store cannot be reached
 #     --dry-run  change nothing, print the command that would
 #
 # Variables of the shell (docs/operating.md) hold for one deployment, and so do the files: give the same ones again.
@@ -20,7 +24,9 @@ STACK=""
 FILES=()
 OPTIONS=()
 FOLDER=""
+UNTRIED=""
 CHOSEN=()
+CHANGED=()
 
 read_command_line() {
     while [ $# -gt 0 ]; do
@@ -31,6 +37,10 @@ read_command_line() {
                 ;;
             --dry-run)
                 DRY_RUN=yes
+                shift
+                ;;
+            --untried)
+                UNTRIED=yes
                 shift
                 ;;
             -c)
@@ -63,6 +73,7 @@ choose() {
     export "$variable=${STACK}_$1_$version"
     CHOSEN+=("${!variable}")
     if docker secret inspect "${!variable}" >/dev/null 2>&1 </dev/null; then known="as it was"; fi
+    if [ "$known" = new ]; then CHANGED+=("$1"); fi
     say "$STACK" "$1.json: secret ${!variable}, $known"
 }
 
@@ -79,6 +90,31 @@ except (OSError, ValueError) as error:
 if not isinstance(content, dict) or sys.argv[2] not in content:
     sys.exit(f'has no "{sys.argv[2]}"')
 END_OF_PROGRAM
+}
+
+# try_out: where workers run, see whether they could work with what has changed. The files go in by standard input:
+# whoever may read them here, the container's user may not.
+try_out() {
+    local workers="${STACK}_vector_extractor" words image code=0 line command confined
+    if [[ " ${CHANGED[*]} " != *" db_config "* && " ${CHANGED[*]} " != *" s3_config "* ]]; then return; fi
+    words="$(docker service inspect \
+        -f '{{.Spec.TaskTemplate.ContainerSpec.Image}} {{join .Spec.TaskTemplate.ContainerSpec.Args " "}}' "$workers" \
+        2>/dev/null </dev/null)" || return 0 # not deployed yet
+    read -r -a command <<<"$words"
+    image="${EXTRACTION_IMAGE:-${command[0]}}"
+    command=("${command[@]:1}" --check)
+    say "$STACK" "trying out what has changed: ${command[*]}"
+    confined=(--cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp --pids-limit 512)
+    # shellcheck disable=SC2016
+    tar -C "$FOLDER" -ch db_config.json s3_config.json 2>"$SCRATCH/sender" \
+        | docker container run -i --rm "${confined[@]}" --network "${STACK}_overnet" \
+            -e DB_CONFIG=/tmp/db_config.json -e S3_CONFIG=/tmp/s3_config.json "$image" \
+            sh -c 'tar -x -C /tmp && exec "$@"' sh "${command[@]}" >"$SCRATCH/tried" 2>"$SCRATCH/errors" || code=$?
+    if [ "$code" -eq 0 ]; then return; fi
+    grep -s '^FAILED ' "$SCRATCH/tried" >"$SCRATCH/failed" || last_words "$code" >"$SCRATCH/failed"
+    while IFS= read -r line || [ -n "$line" ]; do say "$STACK" "$line" >&2; done <"$SCRATCH/failed"
+    stop "workers could not work with this; nothing has been changed, and $STACK goes on as it was last deployed" \
+        "(--untried deploys all the same)"
 }
 
 # What a database was made with stays its secret, whatever the file says now. Docker reads the file all the same: of one
@@ -118,6 +154,7 @@ if [ -n "$DRY_RUN" ]; then
     say "$STACK" "would run here: docker stack deploy ${FILES[*]/#/-c } $STACK"
     exit 0
 fi
+if [ -z "$UNTRIED" ]; then try_out; fi
 for file in "${FILES[@]}"; do OPTIONS+=(-c "$file"); done
 docker stack deploy "${OPTIONS[@]}" "$STACK"
 forget

@@ -1,5 +1,6 @@
 -- The rights of `python -m operations ingest`: what it needs to fill the catalogue and no more. For psql, run by the owner
--- of the tables once catalogue and areas are there. The table of places is made if it is absent.
+-- of the tables once catalogue and areas are there. The table of places is made if it is absent; roles that may set
+-- statuses, the workers', may read it then.
 --
 --     psql -v ON_ERROR_STOP=1 -1 -d sentinel -v ingest=ingest -v aois=aois -f ingest_role.sql
 --
@@ -20,6 +21,11 @@ SELECT n.nspname AS postgis FROM pg_extension e JOIN pg_namespace n ON n.oid = e
 
 \if :no_places
 CREATE TABLE :places (obsid integer PRIMARY KEY, bucket text, prefix text);
+SELECT DISTINCT format('GRANT SELECT (obsid, bucket, prefix) ON %s TO %s', :'places'::regclass, a.grantee::regrole)
+FROM pg_class t
+JOIN pg_attribute c ON c.attrelid = t.oid AND c.attname = 'status'
+CROSS JOIN LATERAL (SELECT * FROM aclexplode(t.relacl) UNION ALL SELECT * FROM aclexplode(c.attacl)) a
+WHERE t.oid = :'catalogue'::regclass AND a.privilege_type = 'UPDATE' AND a.grantee NOT IN (0, t.relowner) \gexec
 \endif
 
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"ingest";
@@ -29,7 +35,7 @@ GRANT SELECT ON :"postgis".spatial_ref_sys TO :"ingest";
 GRANT SELECT (:aoi_field, wkb_geometry) ON :aois TO :"ingest";
 GRANT SELECT (id, obstime, reference, card, status, footprint),
     INSERT (obstime, reference, sensor, card, status, footprint), UPDATE (status) ON :catalogue TO :"ingest";
-GRANT SELECT (obsid), INSERT (obsid, bucket, prefix) ON :places TO :"ingest";
+GRANT SELECT (obsid, bucket, prefix), INSERT (obsid, bucket, prefix), UPDATE (bucket, prefix) ON :places TO :"ingest";
 \if :{?numbers}
 GRANT USAGE ON SEQUENCE :numbers TO :"ingest";
 \endif

@@ -16,10 +16,10 @@ import http.client
 import re
 import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+from tests.support.serving import Handler, Served
 
 Kind = Literal["503", "403", "404", "reset", "cut", "wrong", "short", "stall", "trickle", "longer", "whole", "noisy"]
 
@@ -58,7 +58,7 @@ class Request:
     target: str
 
 
-class FaultyS3:
+class FaultyS3(Served):
     """The proxy; a context manager. `endpoint` goes into s3_config.json as the host."""
 
     def __init__(self, upstream: str) -> None:
@@ -80,14 +80,7 @@ class FaultyS3:
         """Bytes of bodies that clients have taken so far."""
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
-        self.port = 0
-        self.listen()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        super().__init__(_Handler)
 
     def spoil(self, key: str, kind: Kind, times: int | None = None) -> None:
         """Spoil the next `times` (None: all) answers to requests whose target holds `key` ("" = all)."""
@@ -104,40 +97,10 @@ class FaultyS3:
         with self._lock:
             return sum(text in request.target for request in self.requests if request.method == method)
 
-    def listen(self) -> None:
-        """Accept connections, on the same port as before."""
-        proxy = self
-
-        class Handler(_Handler):
-            owner = proxy
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def refuse(self) -> None:
-        """Refuse connections until `listen` is called again."""
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
-            self._server = None
-
     def close(self) -> None:
         """Let go of everything that hangs, then stop."""
         self.go_on.set()
-        self.refuse()
-
-    def __enter__(self) -> FaultyS3:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().close()
 
     def note(self, method: str, target: str) -> Fault | None:
         """Write the request down and take the fault that is due for it, if any."""
@@ -154,7 +117,7 @@ class FaultyS3:
         return None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     """One request; HTTP/1.0, so that every answer ends its connection."""
 
     owner: FaultyS3
@@ -164,9 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._answer()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it so)
-        """Nothing: the tests read `FaultyS3.requests`."""
 
     def _answer(self) -> None:
         fault = self.owner.note(self.command, unquote(self.path))

@@ -76,15 +76,11 @@ class Advice:
 
 def wanted_indexes(reader: TableReader) -> list[WantedIndex]:
     """Those by which scenes and parcels are found, of the tables that are there."""
-    parcels, catalogue, log = reader.parcels, reader.catalogue, reader.log
+    parcels, log = reader.parcels, reader.log
     return [
-        index
-        for index in (
-            WantedIndex(parcels, (parcels.columns["geometry"].name,), "gist"),
-            *wanted_of_catalogue(catalogue),
-            *wanted_of_log(log),
-        )
-        if not index.table.absent
+        *([] if parcels.absent else [WantedIndex(parcels, (parcels.columns["geometry"].name,), "gist")]),
+        *wanted_of_catalogue(reader.catalogue),
+        *([] if log.absent else wanted_of_log(log)),
     ]
 
 

@@ -94,7 +94,13 @@ def fix_of_areas(by_structure: bool) -> Fix:
 def met(tables: Ground) -> sql.Composed:
     """Whether the footprint of scene `d` meets the AOI, in a statement with `areas` as its CTE `aoi`; takes the
     parameter `footprint_srid`."""
-    return statement("aoi.met", raw=_raw(tables), footprint=footprint(tables), problem=problem(tables))
+    return statement(
+        "aoi.met",
+        raw=_raw(tables),
+        footprint=footprint(tables),
+        problem=problem(tables),
+        most_of_all=sql.Literal(MOST_OF_A_FOOTPRINT),
+    )
 
 
 def _raw(tables: Ground) -> sql.Composable:

@@ -11,11 +11,13 @@ from psycopg2 import sql
 
 from extractors.config import DatabaseFile
 from extractors.database import aoi, rights
+from extractors.database.columns import AOI_COLUMNS, CATALOGUE_COLUMNS
 from extractors.database.connection import Database, scalar
+from extractors.database.outputs import KEY_COLUMNS, labels_of
 from extractors.database.results import ResultsTable
 from extractors.database.schema import GEOGRAPHY, Column, Table, indexes
 from extractors.database.sql import statement
-from extractors.database.tables import AOI_COLUMNS, CATALOGUE_COLUMNS, KEY_COLUMNS, TableReader, labels_of
+from extractors.database.tables import TableReader
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, one_line
 from extractors.model import STATUSES, SUPERSEDED, Check
 

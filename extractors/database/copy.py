@@ -15,10 +15,10 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from extractors.database.outputs import CLEAR_RESULTS, GAPS, HISTS, RESULTS, WHOLE
 from extractors.database.parcels import PID_AT, PROBLEM_AT, TOO_MANY_VERTICES, WITHOUT_ID, WKB_AT
 from extractors.database.results import BINARY_TYPES, ResultsTable, Rows
 from extractors.database.schema import Table
-from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, RESULTS, WHOLE
 from extractors.errors import ConfigurationError
 from extractors.model import ParcelChunk
 from extractors.signatures import ChunkResult, Signatures

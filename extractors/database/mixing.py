@@ -15,9 +15,10 @@ from psycopg2 import sql
 
 from extractors.config import OF_CLEAR_ROWS, PARCEL_RULES, SOURCES
 from extractors.database.connection import Database, scalar
+from extractors.database.outputs import CLEAR_RESULTS, GAPS, HISTS, OUTPUTS, RESULTS
 from extractors.database.schema import Table, find
 from extractors.database.sql import statement
-from extractors.database.tables import CLEAR_RESULTS, GAPS, HISTS, OUTPUTS, RESULTS, SETTINGS, TableReader
+from extractors.database.tables import SETTINGS, TableReader
 from extractors.errors import ConfigurationError, ExtractionError
 from extractors.labels import DEFAULT, PRESETS, layers
 from extractors.model import Check

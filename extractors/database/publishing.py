@@ -11,10 +11,11 @@ from extractors import failpoints
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
 from extractors.database.duplicates import Duplicates, Sibling, in_words
+from extractors.database.outputs import RESULTS
 from extractors.database.results import ResultsTable, Rows, array_literal, check_accounts
 from extractors.database.schema import is_indexed
 from extractors.database.sql import statement
-from extractors.database.tables import RESULTS, Tables
+from extractors.database.tables import Tables
 from extractors.errors import (
     ClaimLostError,
     ConfigurationError,

@@ -16,10 +16,11 @@ from extractors.database import aoi
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database, scalar
 from extractors.database.duplicates import Duplicates, Sibling, in_words
+from extractors.database.outputs import labels_of
 from extractors.database.publishing import SHOWN_LOCKS, Publishing
 from extractors.database.results import ResultsTable
 from extractors.database.sql import statement
-from extractors.database.tables import Tables, labels_of
+from extractors.database.tables import Tables
 from extractors.errors import DatabaseUnavailableError, LockedError
 from extractors.model import STATUSES, SUPERSEDED, Outcome, ParcelCounts, Pending, Scene
 

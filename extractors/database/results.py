@@ -13,11 +13,12 @@ from psycopg2 import errors as pg
 from psycopg2 import sql
 
 from extractors import failpoints
+from extractors.database.columns import TEXTS
 from extractors.database.connection import scalar
+from extractors.database.outputs import CLEAR_RESULTS, KEY_COLUMNS, OUTPUTS, RESULTS
 from extractors.database.schema import Table
 from extractors.database.spool import END, HEADER, Spool
 from extractors.database.sql import statement
-from extractors.database.tables import CLEAR_RESULTS, KEY_COLUMNS, OUTPUTS, RESULTS, TEXTS
 from extractors.errors import AccountingError, ConfigurationError, one_line
 from extractors.model import CLEAR, ParcelCounts
 

@@ -1,24 +1,24 @@
-"""The tables that a worker uses: found and checked without touching them; absent ones are made in a step of its own.
+"""The tables that a worker uses: found and checked without touching them.
 
-Whether this worker may do with them what it has to do is a matter of its own: `checks.py`.
+What their columns must be is in `columns` and `outputs`; whether this worker may do with them what it has to do, in
+`checks`; and `making` makes those that are absent.
 """
 
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from extractors.config import DatabaseFile, Extraction, TableName
+from extractors.config import DatabaseFile, TableName
+from extractors.database.columns import AOI_COLUMNS, CATALOGUE_COLUMNS, INTEGERS, PARCEL_GEOMETRY, PARCEL_ID
 from extractors.database.connection import Database, scalar
-from extractors.database.schema import GEOGRAPHY, MADE_HERE, Column, Table, find
+from extractors.database.outputs import OUTPUTS, RESULT_TYPES, RESULTS, check_labels, checked, result_types
+from extractors.database.schema import Column, Table, find
 from extractors.database.sql import statement
 from extractors.errors import ConfigurationError
-from extractors.indices import CLASSES
-from extractors.labels import DEFAULT, PRESETS, label
-from extractors.signatures import EXTRA_NAMES, FRACTION, NAMES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as PgCursor  # noqa: N812
@@ -30,67 +30,10 @@ LONGITUDE_LATITUDE = 4326
 # Rows that are looked at for the SRID of a column whose type does not say it.
 MANY_ROWS = 10_000
 ALL = sql.SQL("true")
-INTEGERS = {"int2", "int4", "int8"}
-FLOATS = {"float4", "float8", "numeric"}
-TEXTS = {"bpchar", "varchar", "text"}
-GEOMETRIES = {"geometry", GEOGRAPHY}
-TIMES = {"timestamp", "timestamptz", "date"}
-
-# Columns that tables of others must have: what they are for, and the types that serve (empty: any).
-CATALOGUE_COLUMNS: dict[str, tuple[str, set[str]]] = {
-    "id": ("number of the scene", INTEGERS),
-    "obstime": ("observation time, UTC", TIMES),
-    "reference": ("product name", set()),
-    "card": ("s2, bs or c6", set()),
-    "status": ("state of processing", set()),
-    "footprint": ("outline of the scene", GEOMETRIES),
-}
-AOI_COLUMNS = {"wkb_geometry": ("outline of the area", GEOMETRIES)}
-PARCEL_ID = ("unique number of the parcel; tables.parcel_id names another column", INTEGERS)
-PARCEL_GEOMETRY = ("its boundary; tables.parcel_geometry names another column", GEOMETRIES)
 # What tells the log of this program from a table of the same name.
 LOG_COLUMNS = {"run_id", "attempt", "status", "retry_after", "parcels_without_geometry", "versions"}
 # Came with a later version.
 SETTINGS = "settings"
-# Statistics that are numbers of pixels, and may stand in columns of integers.
-WHOLE = {"count", "pixels", "nodata"}
-# Columns that are written, and the types that can hold them.
-RESULT_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "band": TEXTS} | {
-    name: INTEGERS | FLOATS if name in WHOLE else FLOATS for name in NAMES
-}
-# Columns of statistics that are written only if they are asked for.
-EXTRA_TYPES = {name: INTEGERS | FLOATS if name in WHOLE else FLOATS for name in EXTRA_NAMES}
-HIST_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "hist": {"json", "jsonb", "text"}}
-GAP_TYPES = {"pid": INTEGERS, "obsid": INTEGERS, "reason": TEXTS, "bands": TEXTS}
-# The labels of the bands that are extracted unless others are asked for; those of both presets fit into what we make.
-USUAL_LABELS = {label(code, band, preset) for code in DEFAULT for band in DEFAULT[code] for preset in PRESETS}
-LABELS_ROOM = 3
-# Columns that say of which parcel, scene and band a row is.
-KEY_COLUMNS = {"pid", "obsid", "band", "reason"}
-# Some established tables spell it so.
-OTHER_SPELLING = {"std": "stdev"}
-# How the columns of a table are declared that is made here; ids as those of the parcels.
-ID_TYPES = {"int8": sql.SQL("bigint")}
-
-
-class Output(NamedTuple):
-    """A table of results: the configuration's key, the columns that are written and the types that can hold them (None:
-    `result_types`), the statement that makes it, and whether it takes classes of pixels, which only some CARDs have."""
-
-    key: str
-    types: Mapping[str, set[str]] | None
-    made_by: str
-    of_classes: bool = False
-
-
-RESULTS, CLEAR_RESULTS, HISTS, GAPS = "results", "clear_results", "hists", "gaps"
-# The tables of results: all that a scene's rows go into, in one transaction. This is the only list of them.
-OUTPUTS = {
-    RESULTS: Output("results_table", None, "tables.create_results"),
-    CLEAR_RESULTS: Output("clear_results_table", None, "tables.create_results", of_classes=True),
-    HISTS: Output("hists_table", HIST_TYPES, "tables.create_hists", of_classes=True),
-    GAPS: Output("gaps_table", GAP_TYPES, "tables.create_gaps"),
-}
 
 
 @dataclass(frozen=True)
@@ -137,14 +80,6 @@ class Tables:
         """Id and geometry of a parcel `p`, and the table."""
         columns = {"pid": self.parcels.columns["id"].of("p"), "geometry": self.parcels.columns["geometry"].of("p")}
         return columns | {"parcels": self.parcels.identifier}
-
-
-def labels_of(name: str, labels: Collection[str], extraction: Extraction) -> Collection[str]:
-    """Those of the labels that rows of a table of results have: classes have none of clear pixels."""
-    if name != CLEAR_RESULTS:
-        return labels
-    classes = {label for band, label in extraction.layers("s2") if band.partition("_")[0] == CLASSES}
-    return [one for one in labels if one not in classes]
 
 
 class TableReader:
@@ -250,7 +185,7 @@ class TableReader:
     def log(self) -> Table:
         """The log, beside the catalogue, because it holds its ids."""
         with self._database.transaction("looking for the log") as cursor:
-            return _checked_log(find(cursor, TableName(LOG_TABLE, self.catalogue.name.schema), self._key))
+            return checked_log(find(cursor, TableName(LOG_TABLE, self.catalogue.name.schema), self._key))
 
     @cached_property
     def results(self) -> Table:
@@ -267,8 +202,8 @@ class TableReader:
                 continue
             key = f"{self._key}.{output.key}"
             with self._database.transaction(f"checking the table {wanted} ({key})") as cursor:
-                table = _checked(find(cursor, wanted, key), output.types or self._result_types)
-            _check_labels(table, self.labels)
+                table = checked(find(cursor, wanted, key), output.types or self._result_types)
+            check_labels(table, self.labels)
             for other, its in found.items():
                 if its.name == table.name:
                     raise ConfigurationError(
@@ -353,68 +288,7 @@ class TableReader:
         return srid, definition is not None and bool(definition[0])
 
 
-def result_types(settings: Extraction) -> dict[str, set[str]]:
-    """The columns of results that are written with these settings, and the types that can hold them."""
-    wanted = {statistic.name for statistic in settings.statistics}
-    types = RESULT_TYPES | {name: types for name, types in EXTRA_TYPES.items() if name in wanted}
-    if settings.pixel_rule == FRACTION:
-        # Shares of pixels are no integers.
-        types |= dict.fromkeys(WHOLE & types.keys(), FLOATS)
-    return types
-
-
-def statistic_columns(types: Collection[str]) -> sql.Composed:
-    """How the columns of statistics, among these, are declared."""
-    names = [name for name in types if name not in KEY_COLUMNS]
-    return sql.SQL(", ").join(sql.SQL("{} real").format(sql.Identifier(name)) for name in names)
-
-
-def make_tables(database: Database, tables: Tables, labels: Collection[str] = ()) -> Tables:
-    """Create the tables that are absent, and the log's column `settings`, all of it or nothing; whoever else starts now
-    finds them made. labels: what will be written into the column `band`.
-
-    Raises ConfigurationError if the database does not let us, or if others have made one meanwhile that does not fit.
-    """
-    absent = [table for table in (tables.log, *tables.of_results.values()) if table.absent]
-    wanted = [f"the table {table} ({table.key})" for table in absent]
-    if tables.log.columns and SETTINGS not in tables.log.columns:
-        wanted.append(f"the column {SETTINGS} of {tables.log}")
-    if not wanted:
-        return tables
-    with database.transaction(f"creating {', '.join(wanted)}") as cursor:
-        cursor.execute(statement("tables.lock_creation"))
-        if not tables.log.absent and SETTINGS not in tables.log.columns:
-            cursor.execute(statement("tables.add_settings", log=tables.log.identifier))
-        # Another worker may have been quicker.
-        if find(cursor, tables.log.name, tables.log.key).absent:
-            _make_log(cursor, tables.log)
-        statistics = statistic_columns(tables.result_types)
-        columns = {"pid_type": ID_TYPES.get(tables.pid_type, sql.SQL("integer")), "statistics": statistics}
-        columns["band_type"] = sql.SQL("varchar({})").format(sql.Literal(max(LABELS_ROOM, *map(len, ("", *labels)))))
-        of_results = {}
-        for name, table in tables.of_results.items():
-            if find(cursor, table.name, table.key).absent:
-                cursor.execute(statement(OUTPUTS[name].made_by, table=table.identifier, **columns))
-                cursor.execute(statement("tables.index_obsid", table=table.identifier))
-                cursor.execute(statement("tables.identify_rows", table=table.identifier))
-                cursor.execute(statement("tables.comment", table=table.identifier), {"comment": MADE_HERE})
-            of_results[name] = _checked(find(cursor, table.name, table.key), OUTPUTS[name].types or tables.result_types)
-            _check_labels(of_results[name], labels)
-        log = _checked_log(find(cursor, tables.log.name, tables.log.key))
-        return replace(tables, log=log, of_results=of_results)
-
-
-def _make_log(cursor: "PgCursor", log: Table) -> None:
-    cursor.execute(statement("tables.create_log", log=log.identifier))
-    cursor.execute(statement("tables.index_log", log=log.identifier))
-    cursor.execute(statement("tables.index_open_attempts", log=log.identifier))
-    cursor.execute(statement("tables.index_pauses", log=log.identifier))
-    cursor.execute(statement("tables.index_results", log=log.identifier))
-    cursor.execute(statement("tables.index_redone", log=log.identifier))
-    cursor.execute(statement("tables.index_tables", log=log.identifier))
-
-
-def _checked_log(log: Table) -> Table:
+def checked_log(log: Table) -> Table:
     """The log, if it is absent or really ours."""
     missing = LOG_COLUMNS - log.columns.keys()
     if missing and not log.absent:
@@ -422,61 +296,3 @@ def _checked_log(log: Table) -> Table:
             f"table {log} is not the log of this program (it lacks {', '.join(sorted(missing))}); rename that table"
         )
     return log
-
-
-def _checked(table: Table, types: Mapping[str, set[str]]) -> Table:
-    """A table to write into, with just the columns that are written; `types`: their names, and the types allowed."""
-    if table.absent:
-        return table
-    lacking = [name for name in types if name in EXTRA_TYPES and name not in table.columns]
-    if lacking:
-        columns = ", ".join(f"ADD COLUMN {name} real" for name in lacking)
-        raise ConfigurationError(
-            f"{table.key}: table {table} has no column {', '.join(lacking)} (extraction.extra_statistics); ALTER TABLE "
-            f"{table} {columns}, or write the name of another table"
-        )
-    ours = {}
-    for name, allowed in types.items():
-        own = OTHER_SPELLING.get(name, name)
-        own = name if name in table.columns or own not in table.columns else own
-        if own not in table.columns:
-            raise ConfigurationError(
-                f"{table.key}: table {table} has no column {name}; add it (its columns must be {', '.join(types)}), or "
-                "write the name of another table"
-            )
-        if table.columns[own].type not in allowed:
-            raise ConfigurationError(
-                f"{table.key}: column {own} of table {table} has the type {table.columns[own].type}, which cannot hold "
-                f"it; change it to one of {', '.join(sorted(allowed))}"
-            )
-        if table.columns[own].generated:
-            raise ConfigurationError(
-                f"{table.key}: column {own} of table {table} is GENERATED from others, so nothing can be written into "
-                f"it; ALTER TABLE {table} ALTER COLUMN {own} DROP EXPRESSION"
-            )
-        ours[name] = table.columns[own]
-    for column in table.columns.values():
-        if column not in ours.values() and column.required:
-            raise ConfigurationError(
-                f"{table.key}: column {column.name} of table {table} is NOT NULL without a default, and nothing writes "
-                "it; drop it, allow NULL or give it a default"
-            )
-    return replace(table, columns=ours)
-
-
-def _check_labels(results: Table, labels: Collection[str]) -> None:
-    """Raise ConfigurationError if the bands' labels do not fit into their column, if there is one."""
-    longest = max(map(len, labels), default=0)
-    room = results.columns["band"].longest_text if "band" in results.columns else None
-    if room is not None and room < longest:
-        # Those that the other preset makes no shorter.
-        unusual = set(labels) - USUAL_LABELS
-        raise ConfigurationError(
-            f"{results.key}: column band of table {results} holds {room} characters, but the labels have {longest}; "
-            f"widen it (ALTER TABLE {results} ALTER COLUMN {results.columns['band'].name} TYPE varchar({longest})), or "
-            + (
-                "write shorter ones in extraction.bands (or indices)"
-                if unusual
-                else "write extraction.band_labels = classic"
-            )
-        )

@@ -7,7 +7,7 @@ import numpy as np
 
 from extractors.indices import CLASSES
 from extractors.model import Layer, ParcelChunk, StatisticsRequest
-from extractors.raster.bands import LARGEST_WINDOW_PIXELS, Part
+from extractors.raster.grids import LARGEST_WINDOW_PIXELS, Part
 from extractors.raster.images import BandTile
 from extractors.raster.plan import GridLayers
 from extractors.signatures import COUNT, ChunkResult, Signatures, rescaled

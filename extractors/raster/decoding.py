@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from extractors.model import BandFile, ImageFormat, Limits, ParcelChunk, StatisticsRequest
-from extractors.raster.bands import Band, scene_bands
+from extractors.raster.bands import Band
 from extractors.raster.chunks import ChunkTask
 from extractors.raster.plan import needed, plan
 from extractors.raster.pool import Pool
+from extractors.raster.scene_bands import scene_bands
 from extractors.signatures import ChunkResult
 
 # Enough that no core waits for the database, few enough that parcels do not pile up in memory.

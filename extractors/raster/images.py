@@ -14,7 +14,7 @@ import rasterio.windows
 
 from extractors.errors import ConfigurationError, SceneError, one_line
 from extractors.statistics.grid import Array, Boxes, Integers
-from extractors.statistics.scanline import Spans
+from extractors.statistics.spans import Spans
 
 Tile = tuple[int, int]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from extractors.indices import CLASSES
 from extractors.model import Layer, StatisticsRequest
-from extractors.raster.bands import GridBands, OtherBand
+from extractors.raster.grids import GridBands, OtherBand
 from extractors.statistics.pixels import Places, made_type
 
 

@@ -290,7 +290,7 @@ def _chart(chart: Chart) -> str:
     """A chart that the page's script draws."""
     content = {
         "unit": chart.unit,
-        "range": {"NDVI": [-0.2, 1], "coherence": [0, 1]}.get(chart.unit),
+        "range": chart.range,
         "colour": 2 if chart.unit == "NDVI" else 0,
         "times": [int(one.moment.replace(tzinfo=dt.UTC).timestamp()) for one in chart.observations],
         "references": [printable(one.reference) for one in chart.observations],

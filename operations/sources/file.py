@@ -14,6 +14,7 @@ from operations.sources import outlines
 from operations.sources.products import CARDS, Batch, Found, Question, Refused, card_of, product
 
 COLUMNS = ("name", "start", "footprint")
+TOO_MANY = "has more columns than the first line (what has commas in it, as footprints, stands in quotes)"
 LINES_AT_ONCE = 1000
 LONGEST_LINE = 2_000_000
 
@@ -73,19 +74,20 @@ class FileSource:
 
     def _of_csv(self, file: Any) -> Iterator[tuple[int, int, dict[str, Any] | str]]:
         csv.field_size_limit(LONGEST_LINE)
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, strict=True)
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
+            columns = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
             raise ConfigurationError(
-                f"{self._path}: its first line does not name the column{'s' if len(missing) > 1 else ''} "
-                f"{', '.join(missing)}; write {','.join(COLUMNS)} there, or lines of JSON with these keys"
+                f"{self._path}: its first line does not name the {columns}; write {','.join(COLUMNS)} there, with "
+                "commas between, or lines of JSON with these keys"
             )
         try:
             for record in reader:
                 yield (
                     reader.line_num,
                     sum(len(value) + 1 for value in record.values() if isinstance(value, str)),
-                    record,
+                    TOO_MANY if None in record else record,
                 )
         except csv.Error as error:
             raise ConfigurationError(f"{self._path}: line {reader.line_num} is no CSV ({error}); fix it") from error

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from shapely import Polygon
 
-from extractors.errors import ConfigurationError, ObjectNotFoundError
+from extractors.errors import ConfigurationError
 from extractors.products.card import Card
 from operations.sources import outlines
 from operations.sources.outlines import OutlineError
@@ -29,7 +29,7 @@ from operations.sources.products import (
     place_of,
     product,
 )
-from operations.sources.service import Service, ServiceError
+from operations.sources.service import NothingThereError, Service, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class ODataSource:
                 gone |= {bare(entry["Name"]) for entry in entries if isinstance(entry.get("Name"), str)}
                 for entry in entries:
                     newest = _later(newest, entry.get(DATES[DELETED]))
-        except ObjectNotFoundError:
+        except NothingThereError:
             log.warning("%s has no list of deleted products: nothing is known of those", self._service.name)
             return
         ours = sorted(name for name in question.known(gone) if card_of(name) is not None)

@@ -38,7 +38,7 @@ def of_wkt(text: object) -> Polygon:
         text = text.removeprefix("geography'").removesuffix("'")
     match = WKT.fullmatch(text.upper())
     if match is None or match[2].count("(") != match[2].count(")"):
-        raise OutlineError("is no POLYGON or MULTIPOLYGON")
+        raise OutlineError("is no POLYGON or MULTIPOLYGON in WKT")
     if match[1] not in {None, "4326"}:
         raise OutlineError(f"has the SRID {match[1][:8]}, not 4326")
     return of_rings(

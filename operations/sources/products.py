@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shapely import Polygon
+import shapely
+from shapely import MultiPolygon, Polygon
+from shapely.affinity import translate
 
 from extractors import bs, c1, c6, s2
 from extractors.config import parse_moment
@@ -20,6 +22,9 @@ SAFE = ".SAFE"
 S3_URL = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{1,62})/(\S{1,1000})", re.ASCII)
 # Products of Sentinel-2C's commissioning: catalogues list them, stores do not have them.
 GHOST = re.compile(r"_N9905_")
+
+TILE = re.compile(r"_T(\d{2})([C-X])[A-Z]{2}_", re.ASCII)
+BANDS_OF_LATITUDE = "CDEFGHJKLMNPQRSTUVWX"
 
 # West, south, east, north, in degrees.
 Box = tuple[float, float, float, float]
@@ -114,9 +119,28 @@ def product(
         shape = outline()
     except OutlineError as error:
         return Refused(card.code, reference, f"its outline {error}")
+    if (zone := zone_of(reference)) is not None and not zone.intersects(shape):
+        west, south, east, north = shape.bounds
+        reason = (
+            f"lies at {west:.0f} to {east:.0f} degrees east, {south:.0f} to {north:.0f} north, and its tile does not"
+        )
+        return Refused(card.code, reference, f"its outline {reason} (longitude comes first)")
     # Established catalogues have milliseconds.
     obstime = obstime.replace(microsecond=obstime.microsecond // 1000 * 1000, tzinfo=None)
     return Found(card.code, reference, obstime, shape, place)
+
+
+def zone_of(name: str) -> MultiPolygon | None:
+    """Where a Sentinel-2 product's tile lies, as far as the zone in its name tells, with all that tiles reach beyond
+    it; None where it does not tell."""
+    found = TILE.search(name)
+    if found is None or not 1 <= int(found[1]) <= 60:
+        return None
+    west, south = 6 * int(found[1]) - 186, 8 * BANDS_OF_LATITUDE.index(found[2]) - 80
+    # Near the poles, tiles are wide; X is higher than the others.
+    beyond = 4 if abs(south) < 64 else 15
+    zone = shapely.box(west - beyond, south - 2, west + 6 + beyond, south + 14)
+    return MultiPolygon([translate(zone, turn) for turn in (-360, 0, 360)])
 
 
 def is_ghost(reference: str) -> bool:

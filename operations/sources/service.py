@@ -13,7 +13,7 @@ from urllib3.response import BaseHTTPResponse
 
 from extractors.backoff import Backoff
 from extractors.config import parse_endpoint
-from extractors.errors import ConfigurationError, ObjectNotFoundError, OutageError, one_line
+from extractors.errors import ConfigurationError, OutageError, one_line
 from extractors.text import printable
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ CONNECT_SECONDS, READ_SECONDS = 10.0, 120.0
 # How long an answer is waited for, with all that is asked again, and the longest pause that a service may ask for.
 RETRY_SECONDS = 300.0
 LONGEST_PAUSE_SECONDS = 120.0
+LONG_PAUSE_SECONDS = 10.0
 PAUSES = Backoff(first=1.0, longest=30.0)
 # A page of a thousand products with all that is told of them.
 MOST_BYTES = 200_000_000
@@ -30,6 +31,10 @@ BYTES_AT_ONCE = 1024**2
 LONGEST_ANSWER_SECONDS = 600.0
 SHOWN_CHARACTERS = 200
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class NothingThereError(ConfigurationError):
+    """The service has nothing at an address: see `--url`."""
 
 
 class ServiceError(OutageError):
@@ -61,8 +66,7 @@ class Service:
         )
 
     def get(self, path: str, parameters: dict[str, str]) -> Any:
-        """The answer to a question. Raises ServiceError after waiting, ConfigurationError for a refusal, and
-        ObjectNotFoundError if there is nothing at this address."""
+        """The answer to a question. Raises ServiceError after waiting, ConfigurationError for a refusal."""
         url = f"{self.name}/{path}?{urlencode(parameters)}"
         give_up = time.monotonic() + RETRY_SECONDS
         failures = 0
@@ -82,7 +86,8 @@ class Service:
             wait = min(PAUSES.pause(failures) if pause is None else pause, LONGEST_PAUSE_SECONDS)
             if time.monotonic() + wait > give_up:
                 raise ServiceError(f"{self.name} does not answer ({reason}) within {RETRY_SECONDS:g} s")
-            level = logging.DEBUG if status == 429 else logging.WARNING
+            # Being told to wait for a moment is usual.
+            level = logging.DEBUG if status == 429 and wait < LONG_PAUSE_SECONDS else logging.WARNING
             log.log(level, "%s: %s; asking again in %.0f s", self.name, reason, wait)
             time.sleep(wait)
 
@@ -91,24 +96,28 @@ class Service:
         error."""
         response = self._pool.request("GET", url, preload_content=False, headers={"Accept": "application/json"})
         try:
-            content = b"".join(_pieces(response))
+            content = whole(response)
         except BaseException:
             response.close()
             raise
         response.release_conn()
         return response.status, _seconds(response.headers.get("Retry-After")), content
 
-    def _refusal(self, path: str, status: int, content: bytes) -> ConfigurationError | ObjectNotFoundError:
+    def _refusal(self, path: str, status: int, content: bytes) -> ConfigurationError:
         said = printable(" ".join(content[:2000].decode("utf-8", "replace").split()))[:SHOWN_CHARACTERS]
         if status == 404:
-            return ObjectNotFoundError(f"{self.name} has no {path}")
+            return NothingThereError(f"{self.name} has no {path}; see --url")
         return ConfigurationError(
             f"{self.name} refuses the question with status {status} ({said}); see --url and the dates and the area"
         )
 
 
+def whole(response: BaseHTTPResponse) -> bytes:
+    """An answer's body; raises HTTPError if it ends too early, or not at all."""
+    return b"".join(_pieces(response))
+
+
 def _pieces(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """An answer's body as it comes; raises HTTPError if it ends too early, or not at all."""
     give_up = time.monotonic() + LONGEST_ANSWER_SECONDS
     size = 0
     while piece := response.read1(BYTES_AT_ONCE, decode_content=True):

@@ -9,10 +9,12 @@ import logging
 import time
 from collections.abc import Iterator
 from functools import partial
+from json import JSONDecodeError
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from pystac_client import Client
+from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import Request, Response
@@ -26,6 +28,7 @@ from operations.sources import outlines
 from operations.sources.products import CARDS, Batch, Box, Found, Question, Refused, bare, is_ghost, place_of, product
 from operations.sources.service import (
     CONNECT_SECONDS,
+    LONG_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     PAUSES,
     READ_SECONDS,
@@ -33,6 +36,7 @@ from operations.sources.service import (
     SHOWN_CHARACTERS,
     ServiceError,
     service_url,
+    whole,
 )
 
 log = logging.getLogger(__name__)
@@ -54,7 +58,31 @@ class _Retry(Retry):
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         """The pause that the service asks for."""
         wanted = super().get_retry_after(response)
-        return None if wanted is None else min(wanted, LONGEST_PAUSE_SECONDS)
+        if wanted is None:
+            return None
+        pause = min(wanted, LONGEST_PAUSE_SECONDS)
+        if pause >= LONG_PAUSE_SECONDS:
+            log.warning("the service wants a pause (status %d); asking again in %.0f s", response.status, pause)
+        return pause
+
+
+class _Answers(StacApiIO):
+    """Answers have the form that the library takes for granted. searching: they are lists of items."""
+
+    searching = False
+
+    def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """An answer; raises ValueError for what is none."""
+        answer: Any = super().read_json(source, *args, **kwargs)
+        links = answer.get("links", []) if isinstance(answer, dict) else None
+        if not isinstance(links, list) or not all(
+            isinstance(link, dict) and {"rel", "href"} <= {*link} for link in links
+        ):
+            raise ValueError("an answer that is no object of STAC")
+        if self.searching and not isinstance(answer.get("features"), list):
+            # For the library it would be an empty list.
+            raise ValueError("an answer without a list of items")
+        return dict(answer)
 
 
 class StacSource:
@@ -94,11 +122,12 @@ class StacSource:
         while True:
             try:
                 items, fault = self._read(box, start, end, size)
-            except (APIError, ValueError, OSError) as error:
+            except (APIError, ValueError, OSError, RecursionError) as error:
                 if isinstance(error.__context__, ServiceError):
                     raise error.__context__ from None
                 status = getattr(error, "status_code", None)
-                reason = printable(one_line(error))[:SHOWN_CHARACTERS]
+                no_json = isinstance(error, JSONDecodeError | RecursionError)
+                reason = "an answer that is no JSON" if no_json else printable(one_line(error))[:SHOWN_CHARACTERS]
                 if status is not None and status not in BUSY:
                     raise ConfigurationError(
                         f"{self._url} refuses the question with status {status} ({reason}); see --url"
@@ -137,9 +166,9 @@ class StacSource:
         announced: int | None = None
         last = 0
         for page in search.pages_as_dicts():
-            items = page.get("features")
-            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-                raise ConfigurationError(f"{self._url} is no STAC API; write the address of one with --url")
+            items = page["features"]
+            if not all(isinstance(item, dict) for item in items):
+                raise self._no_api()
             before = len(found)
             found |= {str(item.get("id")): item for item in items}
             if items and len(found) == before:
@@ -161,15 +190,19 @@ class StacSource:
             retry = _Retry(
                 total=ATTEMPTS, allowed_methods=None, status_forcelist=BUSY, backoff_factor=1.0, backoff_max=30.0
             )
-            reading = StacApiIO(max_retries=retry)
-            reading.session.hooks["response"].append(self._stays)
-            # What `open` is not given, it takes away from the other.
-            client = Client.open(
-                self._address,
-                stac_io=reading,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
-                request_modifier=self._checked,
-            )
+            reading = _Answers(max_retries=retry)
+            reading.session.hooks["response"].append(self._received)
+            try:
+                # What `open` is not given, it takes away from the other.
+                client = Client.open(
+                    self._address,
+                    stac_io=reading,
+                    timeout=(CONNECT_SECONDS, READ_SECONDS),
+                    request_modifier=self._checked,
+                )
+            except ClientTypeError as error:
+                raise self._no_api() from error
+            reading.searching = True
             for conformance in ("ITEM_SEARCH", "FIELDS", "SORT"):
                 client.add_conforms_to(conformance)
             self._client = client
@@ -180,10 +213,14 @@ class StacSource:
         self._refuse_others(str(request.url))
         return request
 
-    def _stays(self, response: Response, **_: Any) -> None:
-        """Nor do redirections."""
+    def _received(self, response: Response, **_: Any) -> None:
+        """Nor do redirections; and of no answer more is read than it can have."""
         if response.is_redirect:
             self._refuse_others(urljoin(response.url, response.headers["Location"]))
+        response._content = whole(response.raw)
+
+    def _no_api(self) -> ConfigurationError:
+        return ConfigurationError(f"{self._url} is no STAC API; write the address of one with --url")
 
     def _refuse_others(self, url: str) -> None:
         host = urlsplit(url).hostname

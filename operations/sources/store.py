@@ -21,7 +21,6 @@ import shapely
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from shapely import Polygon
-from shapely.affinity import translate
 
 from extractors.config import Directory, Store
 from extractors.database.places import Place
@@ -31,7 +30,7 @@ from extractors.products import layouts, metadata
 from extractors.products.card import Card
 from extractors.products.store import open_source
 from operations.sources import outlines
-from operations.sources.products import Batch, Box, Found, Question, Refused, bare, product
+from operations.sources.products import Batch, Box, Found, Question, Refused, bare, product, zone_of
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,6 @@ HEADER_BYTES = 65_536
 LARGEST_IMAGE = 10**12
 # How many points of each side of an image go into its outline: sides are curves in degrees.
 POINTS_PER_SIDE = 8
-TILE = re.compile(r"_T(\d{2})([C-X])[A-Z]{2}_", re.ASCII)
-BANDS_OF_LATITUDE = "CDEFGHJKLMNPQRSTUVWX"
 
 
 class StoreSource:
@@ -202,17 +199,9 @@ def _outline_of(path: Path, driver: str, key: str) -> Polygon:
 
 
 def _may_meet(name: str, boxes: Sequence[Box]) -> bool:
-    """Whether a tile can lie in one of the boxes, as far as the zone in its name tells: of a day's products of the
-    whole Earth, most need not be looked at."""
-    found = TILE.search(name)
-    if found is None or not 1 <= int(found[1]) <= 60:
-        return True
-    west, south = 6 * int(found[1]) - 186, 8 * BANDS_OF_LATITUDE.index(found[2]) - 80
-    # Tiles reach beyond their zones, and near the poles they are wide; X is higher than the others.
-    beyond = 4 if abs(south) < 64 else 15
-    zone = shapely.box(west - beyond, south - 2, west + 6 + beyond, south + 14)
-    turned = [translate(zone, turn) for turn in (-360, 0, 360)]
-    return any(shapely.box(*box).intersects(part) for box in boxes for part in turned)
+    """Whether a tile can lie in one of the boxes: of a day's products of the whole Earth, most are not looked at."""
+    zone = zone_of(name)
+    return zone is None or any(shapely.box(*box).intersects(zone) for box in boxes)
 
 
 class _Metadata:

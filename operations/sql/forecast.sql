@@ -1,28 +1,35 @@
 -- :scenes
--- How many scenes of this configuration are to be done, and how many are done.
-WITH aoi AS MATERIALIZED (
-{areas}
-)
-SELECT count(*) FILTER (WHERE btrim(d.status::text) IN ('ingested', 'inprogress')),
-       count(*) FILTER (WHERE btrim(d.status::text) IN ('extracted', 'no_parcels'))
-FROM {catalogue} d
-WHERE btrim(d.card::text) = %(card)s AND {wanted}
-
--- :parcels
--- How many parcels a scene meets within the AOI, on average over some that lie evenly in time (`most`: how many).
+-- By CARD, how many scenes of this configuration are to be done, how many are done, and some that lie evenly in time (`most`:
+-- about how many).
 WITH aoi AS MATERIALIZED (
 {areas}
 ),
-scene AS MATERIALIZED (
-    SELECT d.id, {footprint} AS footprint, row_number() OVER (ORDER BY d.obstime, d.id) AS place, count(*) OVER () AS scenes
+scene AS (
+    SELECT d.id, d.obstime, btrim(d.card::text) AS card, btrim(d.status::text) AS status
     FROM {catalogue} d
-    WHERE btrim(d.card::text) = %(card)s AND {wanted} AND btrim(d.status::text) <> 'superseded'
+    WHERE btrim(d.card::text) = ANY (%(cards)s) AND {wanted}
+),
+numbered AS (
+    SELECT *, row_number() OVER same AS place, count(*) OVER (PARTITION BY card, status = 'superseded') AS scenes
+    FROM scene WINDOW same AS (PARTITION BY card, status = 'superseded' ORDER BY obstime, id)
+)
+SELECT card,
+       count(*) FILTER (WHERE status IN ('ingested', 'inprogress')),
+       count(*) FILTER (WHERE status IN ('extracted', 'no_parcels')),
+       array_agg(id) FILTER (WHERE status <> 'superseded' AND mod(place, greatest(scenes / %(most)s, 1)) = 0)
+FROM numbered
+GROUP BY card
+
+-- :parcels
+-- How many parcels a scene meets within the AOI, on average over some (`sample`).
+WITH aoi AS MATERIALIZED (
+{areas}
 ),
 part AS MATERIALIZED (
     SELECT scene.id, {in_parcels_srid} AS ground
-    FROM (SELECT scene.id, ST_Intersection(scene.footprint, aoi.geometry) AS within
-          FROM scene JOIN aoi ON ST_Intersects(scene.footprint, aoi.geometry)
-          WHERE mod(scene.place, greatest(scenes / %(most)s, 1)) = 0) scene
+    FROM (SELECT d.id, ST_Intersection(d.footprint, aoi.geometry) AS within
+          FROM (SELECT d.id, {footprint} AS footprint FROM {catalogue} d WHERE d.id = ANY (%(sample)s::bigint[]) OFFSET 0) d
+          JOIN aoi ON ST_Intersects(d.footprint, aoi.geometry)) scene
 )
 SELECT sum((SELECT count(*) FROM {parcels} p WHERE {geometry} && part.ground AND ST_Intersects({geometry}, part.ground)))
            ::float8 / nullif(count(DISTINCT part.id), 0)

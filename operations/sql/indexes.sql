@@ -2,6 +2,10 @@
 -- Makes an index while others write. If that is interrupted, an index stays that cannot be used.
 CREATE INDEX CONCURRENTLY ON {table} {definition}
 
+-- :analyze
+-- Has the planner know what a table holds. Without, it may read all of the table, and no index, after a burst.
+ANALYZE {table}
+
 -- :create_at_once
 -- Makes an index on a table in which nobody writes yet.
 CREATE INDEX ON {table} {definition}

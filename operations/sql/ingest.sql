@@ -48,6 +48,22 @@ FROM unnest(%(scenes)s::integer[], %(buckets)s::text[], %(prefixes)s::text[]) AS
 WHERE NOT EXISTS (SELECT FROM {places} p WHERE p.obsid = given.obsid)
 ON CONFLICT DO NOTHING
 
+-- :moved
+-- Which of some scenes lie elsewhere than was known: of those that nobody has begun with, or that have failed. Where nothing
+-- is known, a product that was not found where it usually is.
+SELECT given.obsid
+FROM unnest(%(scenes)s::integer[], %(buckets)s::text[], %(prefixes)s::text[]) AS given(obsid, bucket, prefix)
+JOIN {catalogue} d ON d.id = given.obsid
+LEFT JOIN {places} p ON p.obsid = given.obsid
+WHERE (rtrim(d.status::text) = 'notfound' OR rtrim(d.status::text) IN ('ingested', 'failed') AND p.obsid IS NOT NULL)
+  AND (nullif(btrim(p.bucket), ''), btrim(p.prefix, ' /')) IS DISTINCT FROM (given.bucket, btrim(given.prefix, ' /'))
+
+-- :move
+-- Where they lie by now.
+UPDATE {places} p SET bucket = given.bucket, prefix = given.prefix
+FROM unnest(%(scenes)s::integer[], %(buckets)s::text[], %(prefixes)s::text[]) AS given(obsid, bucket, prefix)
+WHERE p.obsid = given.obsid
+
 -- :withdraw
 -- Scenes that nobody has begun with are not to be begun with any more.
 UPDATE {catalogue} SET status = 'superseded' WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'ingested'

@@ -22,9 +22,20 @@ DROP TABLE {table}
 -- The least and the greatest number of a scene.
 SELECT coalesce(min(id), 1)::bigint, coalesce(max(id), 0)::bigint FROM {catalogue}
 
--- :add
+-- :create_one
+-- A table that can become a partition.
+CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING COMMENTS)
+
+-- :attach
 -- The partition for the scenes from one number up to, but not including, another.
-CREATE TABLE {partition} PARTITION OF {table} FOR VALUES FROM (%(first)s) TO (%(after)s)
+ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM (%(first)s) TO (%(after)s)
+
+-- :tables
+-- Tables of results in partitions, and whether we may make more of these.
+SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'p' AND obj_description(c.oid, 'pg_class') = %(comment)s
+ORDER BY 1, 2
 
 -- :bounds
 -- The partitions of a table: schema, name, and the scenes from and up to which they are, NULL if they are not by scene.
@@ -49,7 +60,3 @@ WHERE id >= %(first)s AND id < %(after)s AND btrim(status::text) IN ('ingested',
 -- :cluster
 -- Puts the rows of a partition into the order of an index. Nobody can read it meanwhile.
 CLUSTER {partition} USING {index}
-
--- :analyze
--- Has the planner know what a partition holds.
-ANALYZE {partition}

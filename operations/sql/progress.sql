@@ -12,14 +12,15 @@ coalesce(d.obstime >= %(start)s AND d.obstime < %(end)s AND {storable} AND {met}
 
 -- :scenes
 -- How many scenes there are by CARD, status, and whether they are of this configuration; and how many of them wait for their
--- next attempt.
+-- next attempt. OFFSET 0 keeps the footprints themselves from being sorted, which takes temporary files.
 WITH aoi AS MATERIALIZED (
 {areas}
 )
 SELECT card, status, wanted, count(*), count(*) FILTER (WHERE waits)
 FROM (SELECT btrim(d.card::text) AS card, btrim(d.status::text) AS status, {wanted} AS wanted, {waits} AS waits
-      FROM {catalogue} d) scene
-WHERE %(cards)s::text[] IS NULL OR card = ANY (%(cards)s::text[])
+      FROM {catalogue} d
+      WHERE %(cards)s::text[] IS NULL OR btrim(d.card::text) = ANY (%(cards)s::text[])
+      OFFSET 0) scene
 GROUP BY card, status, wanted
 
 -- :waits
@@ -102,3 +103,9 @@ SELECT pid FROM pg_stat_activity WHERE application_name = 'parcel-extraction' AN
 -- :still_open
 -- Which of these attempts have not ended yet.
 SELECT run_id FROM {log} WHERE run_id = ANY (%(runs)s) AND finished_at IS NULL
+
+-- :tables
+-- The table into which the scenes of a CARD have been extracted: the configured one, if it is among them, else the last.
+SELECT DISTINCT ON (card) card, results FROM {log}
+WHERE aoi = %(aoi)s AND outcome = 'extracted'
+ORDER BY card, results <> %(results)s, run_id DESC

@@ -115,12 +115,6 @@ LIMIT %(most)s
 -- Which of these parcels there are.
 SELECT {pid}::bigint FROM {parcels} p WHERE {pid} = ANY (%(pids)s::bigint[])
 
--- :tables
--- The table into which the scenes of a CARD have been extracted: the configured one, if it is among them, else the last.
-SELECT DISTINCT ON (card) card, results FROM {log}
-WHERE aoi = %(aoi)s AND outcome = 'extracted'
-ORDER BY card, results <> %(results)s, run_id DESC
-
 -- :of_parcels
 -- Rows of some parcels.
 pid = ANY (%(pids)s::bigint[])

@@ -1,5 +1,5 @@
-"""Workers of the acceptance tests have no rights but those that swarm/worker_role.sql gives; in tests that are marked
-`owner` they own the database."""
+"""Workers of the acceptance tests have no rights but those that `operations setup --role` gives; in tests that are
+marked `owner` they own the database."""
 
 from __future__ import annotations
 

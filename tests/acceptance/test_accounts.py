@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import shapely
 
-from extractors.database.tables import OUTPUTS
+from extractors.database.outputs import OUTPUTS
 from extractors.statistics.zonal import OUTSIDE
 from tests.support.accounts import assert_written
 from tests.support.ground import GRID, cell, optical, squares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,13 @@ def test_get_under_another_name(workspace: Workspace, tmp_path: Path) -> None:
     assert target.read_bytes() == BODY
     assert names(workspace) == set()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("some")] == ["some file"]
+
+
+def test_a_pipe_or_device_is_not_replaced(workspace: Workspace, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    outcome = run(workspace, "get", KEY, str(tmp_path / "pipe"))
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_another_configuration(workspace: Workspace, tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ from psycopg2.errors import InsufficientPrivilege
 
 from demo.servers import Postgis
 from extractors.health import verdict
+from operations.sources.products import bare
 from tests.support.announced import OTHERS, PRODUCTS, Announced, sentinel_2
 from tests.support.environment import ROOT, skip_unless
 from tests.support.ground import squares
 from tests.support.odata import Faults, ODataServer
-from tests.support.roles import PASSWORD, create_role, run_psql
+from tests.support.roles import PASSWORD, create_role, run_psql, worker_role
 from tests.support.running import Outcome, wait_until
 from tests.support.stac import StacServer, missing
 from tests.support.workspace import Workspace
@@ -151,6 +152,93 @@ def test_another_bucket_is_written_down(workspace: Workspace, server: ODataServe
     assert [bucket for bucket, _ in places(workspace).values()] == ["eodata"]
 
 
+def test_products_that_have_moved(workspace: Workspace, server: ODataServer) -> None:
+    """Where they lie by now is written down, unless somebody has read them, or is just reading them."""
+    workspace.s3["bucket"] = "eodata"
+    asked = ("--from", "odata", "--url", server.url)
+    ingest(workspace, *asked)
+    before = places(workspace)
+    statuses = dict(
+        zip(before, ("ingested", "notfound", "failed", "extracted", "inprogress", "notfound"), strict=False)
+    )
+    for name, status in statuses.items():
+        workspace.query("UPDATE dias_catalogue SET status = %s WHERE reference = %s", status, name)
+    entries = {bare(product["Name"]): product for product in server.products}
+    for name in statuses:
+        entries[bare(name)]["S3Path"] = "/archive/" + before[name][1].rstrip("/")
+    # Of this one, nobody knew where it was.
+    unknown = list(statuses)[-1]
+    workspace.query(
+        "DELETE FROM scene_source WHERE obsid = (SELECT id FROM dias_catalogue WHERE reference = %s)", unknown
+    )
+    # What was written by hand is the same place.
+    same = list(before)[-1]
+    assert same not in statuses
+    workspace.query(
+        "UPDATE scene_source SET bucket = ' ', prefix = rtrim(prefix, '/') WHERE prefix = %s", before[same][1]
+    )
+    known = places(workspace)
+    tried = ingest(workspace, *asked, "--dry-run")
+    assert places(workspace) == known
+    outcome = ingest(workspace, *asked)
+    for one in (tried, outcome):
+        assert sum(map(int, re.findall(r"\((\d+) of them moved\)", one.stdout))) == 4
+    moved = {name for name, status in statuses.items() if status not in {"extracted", "inprogress"}}
+    assert places(workspace) == known | {name: ("archive", before[name][1]) for name in moved}
+    assert {name: row[2] for name, row in rows(workspace).items() if name in statuses} == statuses
+    assert "moved" not in ingest(workspace, *asked).stdout
+
+
+def operate(workspace: Workspace, verb: str, *options: str) -> Outcome:
+    outcome = workspace.operate(verb, *options)
+    assert outcome.code == 0, outcome.output
+    return outcome
+
+
+def test_tables_in_partitions_get_room_for_new_scenes(workspace: Workspace, tree: Path) -> None:
+    """In all tables of results, whosever configuration they are in; a worker finds room at once."""
+    workspace.upload(tree)
+    workspace.add_parcels(squares(3))
+    for name in ("radar", "signatures"):
+        workspace.tables["results_table"] = name
+        operate(workspace, "setup", "--partitioned", "2")
+    workspace.query("SELECT setval('dias_catalogue_id_seq', 40)")
+    outcome = ingest(workspace, "--from", "store")
+    assert outcome.warnings == []
+    for card, name in (("s2", "signatures"), ("bs", "radar")):
+        workspace.tables["results_table"] = name
+        assert workspace.run(card, "--all").code == 0
+        partitions = "SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass"
+        bounds = workspace.query(partitions, name)
+        # From the first scene that there ever was.
+        assert len(bounds) == (40 + len(PRODUCTS)) // 2 + 2
+        indexes = (
+            "SELECT FROM pg_index WHERE indrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass)"
+        )
+        assert len(workspace.query(indexes, name)) == len(bounds)
+    before = workspace.one("SELECT count(*) FROM pg_class")
+    operate(workspace, "setup")
+    assert workspace.one("SELECT count(*) FROM pg_class WHERE relispartition AND relkind = 'r'") == 2 * len(bounds)
+    assert workspace.one("SELECT count(*) FROM pg_class") == before
+
+
+def test_partitions_that_ingest_may_not_make(workspace: Workspace, tree: Path, role: str) -> None:
+    """It says so, and what has to be done."""
+    workspace.upload(tree)
+    workspace.add_parcels(squares(3))
+    connection = workspace.db_config["database"]["connection"]
+    limited, owner = dict(connection), workspace.postgis.connection_config(workspace.database)
+    connection |= owner
+    operate(workspace, "setup", "--partitioned", "2")
+    connection |= limited
+    (line,) = ingest(workspace, "--from", "store").warnings
+    assert "signatures" in line
+    assert "operations setup" in line
+    connection |= owner
+    operate(workspace, "setup")
+    assert workspace.run("s2", "--all").code == 0
+
+
 @pytest.mark.parametrize("kind", ["csv", "json lines"])
 def test_from_a_file(workspace: Workspace, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "products"
@@ -273,9 +361,11 @@ def role(workspace: Workspace) -> Iterator[str]:
 
 
 def something_of_everything(workspace: Workspace, server: ODataServer) -> None:
-    """New products, and one that the source has taken back; where they lie is told."""
+    """New products, one that lies elsewhere by now, and one that the source has taken back; where they lie is told."""
     workspace.query("TRUNCATE dias_catalogue, scene_source")
     workspace.add_row(PRODUCTS[0].name)
+    elsewhere = workspace.add_row(PRODUCTS[1].name)
+    workspace.query("INSERT INTO scene_source VALUES (%s, NULL, 'elsewhere/')", elsewhere)
     assert server.deleted is not None
     entry = next(entry for entry in server.products if entry["Name"] == PRODUCTS[0].name)
     server.deleted.append(entry | {"DeletionDate": "2021-03-01T00:00:00.000Z"})
@@ -312,6 +402,31 @@ def test_each_right_of_that_role_is_needed(workspace: Workspace, server: ODataSe
         ingest(workspace, "--from", "odata", "--url", server.url, code=2)
         workspace.query(sql.SQL("GRANT " + text + " TO {}").format(sql.Identifier(role)))
     ingest(workspace, "--from", "odata", "--url", server.url)
+
+
+@pytest.mark.parametrize("maker", ["script", "setup", "ingest"])
+def test_workers_that_are_there_may_read_the_table_of_places(
+    workspace: Workspace, server: ODataServer, maker: str
+) -> None:
+    """Whoever makes it; they look into it as soon as it is there."""
+    workspace.add_parcels(squares(1))
+    with worker_role(workspace) as role:
+        workspace.query("DROP TABLE IF EXISTS scene_source")
+        if maker == "script":
+            run_psql(workspace, INGEST_SCRIPT, {"ingest": role, "aois": "aois"})
+        else:
+            worker = workspace.db_config["database"]["connection"]
+            owner = {"dbuser": workspace.postgis.user, "dbpasswd": workspace.postgis.password}
+            workspace.db_config["database"]["connection"] = worker | owner
+            if maker == "setup":
+                assert workspace.operate("setup").code == 0
+            else:
+                ingest(workspace, "--from", "odata", "--url", server.url)
+            workspace.db_config["database"]["connection"] = worker
+        may = "SELECT has_column_privilege(%s, 'scene_source', %s, %s)"
+        for column in ("obsid", "bucket", "prefix"):
+            assert workspace.one(may, role, column, "SELECT")
+        assert workspace.one(may, role, "prefix", "INSERT") == (maker == "script")
 
 
 # What cannot be used

@@ -23,8 +23,6 @@ from tests.support.running import Outcome
 from tests.support.scenes import LABELS, Scene
 from tests.support.workspace import Workspace
 
-pytestmark = pytest.mark.owner("swarm/worker_role.sql makes tables without additional columns")
-
 EXTRA = ("p10", "p90", "sum", "majority", "pixels", "nodata")
 FIRST = "pid int, obsid int, band varchar(3), count real, mean real, std real, min real, max real, p25 real, p50 real, "
 

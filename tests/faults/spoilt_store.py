@@ -17,13 +17,11 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from demo.servers import S3Server
+from tests.support.serving import Handler, Peak, Served
 from tests.support.workspace import Workspace
 
 PASSED_ON = ("content-type", "last-modified", "content-range", "accept-ranges", "etag")
@@ -70,29 +68,7 @@ OF_PRODUCTS = r"/\d{4}/\d\d/\d\d/"
 """Fits all requests about a product, and not the look at the store before the first claim."""
 
 
-@dataclass
-class Peak:
-    """How many at once: now, and at most so far."""
-
-    now: int = 0
-    most: int = 0
-    total: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self.now += 1
-            self.total += 1
-            self.most = max(self.most, self.now)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self.now -= 1
-
-
-class SpoiltStore:
+class SpoiltStore(Served):
     """The proxy; a context manager. `endpoint` goes into s3_config.json as the host."""
 
     def __init__(self, store: S3Server) -> None:
@@ -112,14 +88,7 @@ class SpoiltStore:
         self.lock = threading.Lock()
         self._rules: list[Rule] = []
         self._swaps: list[tuple[str, Callable[[bytes], bytes]]] = []
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
-        self.port = 0
-        self.listen()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        super().__init__(_Handler)
 
     def serve(self, workspace: Workspace, *, retry_seconds: float = 60) -> None:
         """The workers of this workspace come here; they ask again for so long."""
@@ -204,42 +173,10 @@ class SpoiltStore:
                 re.search(key, request.target) is not None for request in self.requests if request.method == method
             )
 
-    # The server
-
-    def listen(self) -> None:
-        """Accept connections, on the same port as before."""
-        proxy = self
-
-        class Handler(_Handler):
-            owner = proxy
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def refuse(self) -> None:
-        """Refuse connections until `listen` is called again."""
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
-            self._server = None
-
     def close(self) -> None:
         self.go_on.set()
-        self.refuse()
+        super().close()
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # For the handler
 
@@ -312,7 +249,7 @@ class SpoiltStore:
             return self.requests[-1].target.lstrip("/").split("/")[0].split("?")[0]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     """One request; HTTP/1.0, so that every answer ends its connection."""
 
     owner: SpoiltStore
@@ -324,9 +261,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it so)
-        """Nothing: the tests read `requests`."""
 
     def _answer(self, request: Request, rule: Rule | None) -> None:
         headers = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "connection"}}

@@ -30,7 +30,7 @@ from extractors.errors import UnusableSceneError
 from extractors.model import Outcome, Scene
 from extractors.products import body, content, source, store
 from extractors.products.card import Card
-from extractors.raster import bands, chunks, images, memory
+from extractors.raster import chunks, grids, images, memory, scene_bands
 from extractors.runtime import deadline as runtime_deadline
 from extractors.runtime import signals
 
@@ -262,7 +262,7 @@ def md5_check() -> None:
 
 def integrity() -> None:
     """Whatever GDAL opens is whole, and is what the header says."""
-    put(bands, check_integrity=lambda *_: None, check_reading=lambda *_: None)
+    put(scene_bands, check_integrity=lambda *_: None, check_reading=lambda *_: None)
 
 
 def retry() -> None:
@@ -359,7 +359,7 @@ def decoded_limit() -> None:
 def too_large() -> None:
     """Parcels may have any size."""
     put(chunks, LARGEST_PARCEL_PIXELS=MANY**2)
-    put(bands.GridBands, fit=lambda _, pixels, __: pixels >= 0)
+    put(grids.GridBands, fit=lambda _, pixels, __: pixels >= 0)
 
 
 def duplicates() -> None:

@@ -25,8 +25,9 @@ from extractors.backoff import Backoff
 from extractors.config import DatabaseFile
 from extractors.database.attempts import Attempts
 from extractors.database.connection import Database
+from extractors.database.making import make_tables
 from extractors.database.queue import Queue
-from extractors.database.tables import TableReader, Tables, make_tables
+from extractors.database.tables import TableReader, Tables
 from tests.integration.stores import Bucket
 from tests.support.certificates import Authority
 from tests.support.tls_proxy import TlsProxy

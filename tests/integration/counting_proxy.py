@@ -6,71 +6,26 @@ Answers are held back a moment, so that everything that may overlap does.
 from __future__ import annotations
 
 import http.client
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.serving import Handler, Peak, Served
 
 HOLD_SECONDS = 0.03
 PASSED_ON = ("content-type", "content-length", "content-range", "last-modified", "etag", "accept-ranges")
 
 
-class Peak:
-    """How many at once: now, and at most so far."""
-
-    def __init__(self) -> None:
-        self.now = self.most = self.all = 0
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self.now += 1
-            self.all += 1
-            self.most = max(self.most, self.now)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self.now -= 1
-
-
-class CountingProxy:
+class CountingProxy(Served):
     """A context manager; `endpoint` goes into the configuration as the host."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.requests = Peak()
         self.connections = Peak()
-        proxy = self
-
-        class Handler(_Handler):
-            owner = proxy
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     """One connection, kept open between its requests as stores do."""
 
     owner: CountingProxy
@@ -103,6 +58,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it so)
-        """Nothing: the tests read the peaks."""

@@ -17,8 +17,9 @@ import shapely
 
 from extractors.database.copy import add_result
 from extractors.database.mixing import Mixing
+from extractors.database.outputs import RESULTS
 from extractors.database.results import ResultsTable, Rows
-from extractors.database.tables import RESULTS, TableReader
+from extractors.database.tables import TableReader
 from extractors.errors import ConfigurationError, TooSlowError
 from extractors.model import Outcome, ParcelCounts
 from extractors.signatures import ChunkResult, Signatures

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from extractors.database.connection import Database
-from extractors.database.tables import HISTS, TableReader, make_tables
+from extractors.database.making import make_tables
+from extractors.database.outputs import HISTS
+from extractors.database.tables import TableReader
 from extractors.errors import ConfigurationError
 from tests.integration.conftest import Ground
 

@@ -158,6 +158,11 @@ def test_a_service_without_a_list_of_deleted_products(server: ODataServer, caplo
     assert "deleted" in caplog.text
 
 
+def test_an_address_with_nothing_at_it(server: ODataServer) -> None:
+    with pytest.raises(ConfigurationError, match="--url"):
+        list(ODataSource(server.url + "/other").batches(question()))
+
+
 def test_ghosts_are_refused(server: ODataServer) -> None:
     name = "S2C_MSIL2A_20200614T112531_N9905_R037_T29SQD_20201214T130811.SAFE"
     server.products.append(entry(name, "2020-06-14T11:25:31.024Z", OUTLINE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from demo.servers import Postgis
 from extractors.backoff import Backoff
 from extractors.errors import ConfigurationError, ExtractionError
-from operations.sources import stac
+from operations.sources import service, stac
 from operations.sources.products import CARDS, Batch, Found, Question
 from operations.sources.service import ServiceError
 from operations.sources.stac import StacSource
@@ -184,6 +185,36 @@ def test_a_service_that_never_answers(answer: Answer) -> None:
     with pytest.raises(ExtractionError) as raised:
         asked_of(made)
     assert raised.value.exit_code in {2, 75}
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], {}, {"features": 7}, {"type": "FeatureCollection"}, {"links": [{}]}], ids=str
+)
+def test_a_search_that_is_answered_with_something_else(content: Any) -> None:
+    """For the library, some of these are empty lists: nothing would be found, and nothing said."""
+    made = Service([ITEMS])
+    made.before = lambda asked: made.json(content) if asked.target.startswith("/search") else None
+    with pytest.raises(ServiceError, match="answer"):
+        asked_of(made)
+
+
+@pytest.mark.parametrize("content", [{}, {"hello": 1}, {"type": "Feature"}], ids=str)
+def test_what_is_no_api(content: Any) -> None:
+    made = Service([ITEMS])
+    made.before = lambda _: made.json(content)
+    with pytest.raises(ConfigurationError, match="no STAC API"):
+        asked_of(made)
+
+
+def test_an_answer_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed, it is small: no more of it is unpacked than an answer can have."""
+    monkeypatch.setattr(service, "MOST_BYTES", 1_000_000)
+    body = gzip.compress(json.dumps({"type": "FeatureCollection", "features": [], "links": []}).encode() + b" " * 10**8)
+    made = Service([ITEMS])
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    made.before = lambda asked: Answer(body, headers=headers) if asked.target.startswith("/search") else None
+    with pytest.raises(ServiceError, match="over 1,000,000 bytes"):
+        asked_of(made)
 
 
 def test_a_refusal() -> None:

@@ -14,8 +14,10 @@ import pytest
 from extractors.database import results
 from extractors.database.connection import Database
 from extractors.database.copy import add_result, encode_hists, encode_signatures
+from extractors.database.making import make_tables
+from extractors.database.outputs import HISTS, RESULTS
 from extractors.database.results import ResultsTable, Rows
-from extractors.database.tables import HISTS, RESULTS, TableReader, make_tables
+from extractors.database.tables import TableReader
 from extractors.errors import ClaimLostError, ConfigurationError
 from extractors.model import Outcome, ParcelCounts
 from extractors.signatures import ChunkResult, Signatures

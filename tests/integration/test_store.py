@@ -487,7 +487,7 @@ def test_never_more_requests_at_a_time_than_connections_are_allowed(
         store = bucket.store(host=proxy.endpoint, connections=connections)
         store.download({folder / item.file_name: item for item in store.list_objects("")})
         assert len(left_in(folder)) == 10
-        assert proxy.requests.all > 10
+        assert proxy.requests.total > 10
         assert proxy.requests.most <= connections
         assert proxy.connections.most <= connections
 

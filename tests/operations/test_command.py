@@ -11,6 +11,7 @@ import pytest
 
 from operations.options import VERBS
 from tests.support.environment import ROOT, environment
+from tests.support.ground import squares
 from tests.support.running import wait_until
 from tests.support.workspace import Workspace
 
@@ -56,6 +57,41 @@ def test_without_its_tables(verb: str, workspace: Workspace) -> None:
     assert len(outcome.errors) == (verb != "setup")
     if verb != "setup":
         assert workspace.one("SELECT to_regclass('dias_catalogue') IS NULL")
+
+
+NEED_PARCELS = (
+    ("forecast",),
+    ("report", "--out", "a"),
+    ("plot", "--parcel", "1", "--out", "a.html"),
+    ("backup", "--out", "a"),
+)
+NEED_AREA = (*NEED_PARCELS[:-1], ("retry",), ("retry", "--status", "extracted"), ("ingest", "--from", "store"))
+
+
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [*(("parcel_table", command) for command in NEED_PARCELS), *(("name", command) for command in NEED_AREA)],
+    ids=str,
+)
+def test_a_mistyped_name(key: str, command: tuple[str, ...], workspace: Workspace) -> None:
+    """Is named, with its key; nothing is done for all areas in place of one that there is not."""
+    workspace.add_parcels(squares(1))
+    for status in ("failed", "extracted"):
+        workspace.add_row(status, status=status)
+    (workspace.tables if key == "parcel_table" else workspace.args)[key] = "mistyped"
+    outcome = workspace.operate(*command)
+    assert (outcome.code, len(outcome.errors), outcome.stdout) == (2, 1, ""), outcome.output
+    assert "mistyped" in outcome.errors[0]
+    assert f".{key}: " in outcome.errors[0]
+    assert workspace.one("SELECT count(*) FROM dias_catalogue WHERE status = 'ingested'") == 0
+    assert not (workspace.cwd / command[-1]).exists()
+
+
+def test_indexes_before_there_are_parcels(workspace: Workspace) -> None:
+    workspace.query("DROP TABLE parcels")
+    outcome = workspace.operate("index")
+    assert (outcome.code, outcome.errors) == (0, []), outcome.output
+    assert "dias_catalogue" in outcome.stdout
 
 
 def test_options_from_the_environment(workspace: Workspace) -> None:

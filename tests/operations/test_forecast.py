@@ -44,6 +44,65 @@ def test_before_and_after(workspace: Workspace) -> None:
     assert "so far" in text
 
 
+def test_each_card_has_its_own_table(workspace: Workspace) -> None:
+    """What has happened is known of all, whichever of their configurations is asked; and of no other table."""
+    parcels = workspace.add_parcels(squares(5))
+    workspace.add_s2()
+    workspace.add_s2("2020-04-06T10:00:31")
+    workspace.add_bs()
+    workspace.add_c6()
+    for card in ("bs", "c6", "s2"):
+        workspace.tables["results_table"] = f"signatures_{card}"
+        assert workspace.run(card).code == 0
+    # Others do the same scenes into a table of their own; of radar before, of Sentinel-2 after this.
+    workspace.query(
+        "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, finished_at, outcome, status,"
+        " parcels_selected, rows_written) SELECT obsid, reference, card, aoi, 'public.others', worker, finished_at,"
+        " outcome, status, 1000, rows_written FROM extraction_log"
+    )
+    workspace.query("UPDATE extraction_log SET run_id = DEFAULT WHERE results <> 'public.others' AND card <> 's2'")
+    for table in ("signatures_s2", "signatures_bs"):
+        workspace.tables["results_table"] = table
+        found = forecast(workspace)
+        for card, bands in (("bs", 2), ("c6", 2)):
+            measured = found[card]["measured_per_scene"]
+            assert (measured["parcels"], measured["rows"]) == (len(parcels), bands * len(parcels))
+            assert measured["rows"] == found[card]["expected_per_scene"]["rows"]
+        # Of this one, the table that is configured goes before the newest.
+        assert found["s2"]["measured_per_scene"]["parcels"] == (len(parcels) if table == "signatures_s2" else 1000)
+    workspace.query("DELETE FROM extraction_log WHERE results = 'public.others'")
+
+
+def test_like_is_compared_with_like(workspace: Workspace) -> None:
+    """Rows of indices and of clear pixels are expected as well as counted; those of classes are not clear."""
+    workspace.add_parcels(squares(5))
+    workspace.tables.update(hists_table="hists", clear_results_table="clear")
+    workspace.extraction.update(
+        radiometry="harmonised",
+        radiometry_fallback="baseline",
+        clear_classes=list(range(12)),
+        s2={"indices": {"NDV": "ndvi"}},
+    )
+    workspace.extraction["bs"] = {"indices": {"CR": "VH / VV"}}
+    workspace.add_s2()
+    workspace.add_bs()
+    before = forecast(workspace)
+    assert before["s2"]["expected_per_scene"]["rows"] == (4 + 3) * 5
+    assert before["bs"]["expected_per_scene"]["rows"] == 3 * 5
+    assert workspace.run("s2").code == 0
+    assert workspace.rows() + workspace.rows(table="clear") == 7 * 5
+    assert forecast(workspace)["s2"]["measured_per_scene"]["rows"] == 7 * 5
+
+
+def test_bands_that_only_one_card_has(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(5))
+    workspace.extraction["bands"] = ["B04"]
+    workspace.add_row("one")
+    workspace.add_row("two", card="bs")
+    assert list(forecast(workspace)) == ["s2"]
+    assert forecast(workspace)["s2"]["expected_per_scene"]["rows"] == 5
+
+
 def test_more_workers_take_less_time(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
     workspace.add_row("one", card="bs")

@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from demo import tables
 from extractors.database.schema import MADE_HERE
 from tests.support.ground import GRID, ground, squares
-from tests.support.roles import GRANTS, PASSWORD
+from tests.support.roles import PASSWORD, create_role, run_script
 from tests.support.running import Outcome
 from tests.support.scenes import assert_same
 from tests.support.workspace import Workspace
@@ -144,6 +144,66 @@ def test_a_log_of_an_earlier_version(workspace: Workspace) -> None:
         "SELECT count(*) FROM pg_attribute WHERE attrelid = 'extraction_log'::regclass AND attname = 'settings'"
     )
     assert words(setup(workspace)) == {"ok"}
+
+
+def has(workspace: Workspace, table: str, column: str) -> bool:
+    query = "SELECT count(*) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s"
+    return bool(workspace.one(query, table, column))
+
+
+@pytest.mark.parametrize("partitioned", [(), ("--partitioned",)], ids=["plain", "partitioned"])
+@pytest.mark.parametrize("of_card", [False, True])
+def test_statistics_that_come_later(of_card: bool, partitioned: tuple[str, ...], workspace: Workspace) -> None:
+    """Own tables get their columns, with rows and without; of any CARD; the rows that are there stay."""
+    workspace.tables["clear_results_table"] = "clear"
+    parcels = workspace.add_parcels(squares(3))
+    first, later = workspace.add_s2(), workspace.add_s2("2020-04-06T10:00:31")
+    setup(workspace, *partitioned)
+    assert workspace.run("s2", "--scene", first.reference).code == 0
+    before = workspace.signatures(first)
+    own = {"extra_statistics": ["p10", "pixels"]}
+    workspace.extraction.update({"s2": own} if of_card else own)
+    assert workspace.run("s2", "--check").code == 2
+    if of_card:
+        setup(workspace, "--card", "bs")
+    for option in ("--check", "--dry-run"):
+        asked = workspace.operate("setup", option)
+        assert asked.code == (2 if option == "--check" else 0)
+        assert sum(word == "lacking" and rest.startswith("columns: p10, pixels") for word, rest in lines(asked)) == 2
+        assert not has(workspace, "signatures", "pixels")
+    setup(workspace)
+    assert words(setup(workspace)) == {"ok"}
+    assert workspace.run("s2", "--all").code == 0
+    assert workspace.signatures(first) == before
+    assert_same(workspace.signatures(later), later.expected(parcels))
+    for table in ("signatures", "clear"):
+        filled = workspace.query(sql.SQL("SELECT DISTINCT obsid, pixels > 0 AND p10 IS NOT NULL FROM {}").format(
+            sql.Identifier(table)))  # fmt: skip
+        assert sorted(filled) == [(first.id, False), (later.id, True)]
+
+
+def test_statistics_that_come_later_and_tables_of_others(workspace: Workspace) -> None:
+    """These stay as they are, and what is lacking is said."""
+    workspace.add_parcels(squares(3))
+    setup(workspace)
+    workspace.query("COMMENT ON TABLE signatures IS NULL")
+    workspace.extraction["extra_statistics"] = ["p10"]
+    before = everything(workspace)
+    for options in ((), ("--check",)):
+        outcome = workspace.operate("setup", *options)
+        assert outcome.code == (2 if options else 0)
+        assert any(word == "lacking" and "ADD COLUMN p10" in rest for word, rest in lines(outcome))
+        assert everything(workspace) == before
+
+
+def test_labels_of_indices_have_room(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    workspace.extraction.update(radiometry="harmonised", radiometry_fallback="baseline")
+    workspace.extraction["s2"] = {"indices": {"NDVI": "ndvi"}}
+    workspace.add_s2()
+    setup(workspace)
+    assert workspace.run("s2").code == 0
+    assert workspace.one("SELECT count(*) FROM signatures WHERE band = 'NDVI'") == 3
 
 
 def test_tables_in_schemas_with_odd_names(empty: Workspace) -> None:
@@ -378,51 +438,43 @@ def test_a_role_without_a_password_is_not_made(workspace: Workspace, role: str) 
     assert not workspace.one("SELECT count(*) FROM pg_roles WHERE rolname = %s", role)
 
 
-def test_the_grants_are_those_of_the_script(workspace: Workspace, role: str) -> None:
-    """swarm/worker_role.sql, for the same tables."""
-    workspace.tables.update(hists_table="hists", clear_results_table="clear", gaps_table="gaps")
-    workspace.add_parcels(squares(5))
-    setup(workspace)
-    workspace.query("CREATE TABLE redo_list (obsid integer)")
+RIGHTS = """
+SELECT 'database', '', privilege_type FROM pg_database, aclexplode(datacl)
+WHERE datname = current_database() AND grantee = %(role)s::regrole
+UNION SELECT 'schema', nspname, privilege_type FROM pg_namespace, aclexplode(nspacl) WHERE grantee = %(role)s::regrole
+UNION SELECT relname, '', privilege_type FROM pg_class, aclexplode(relacl) WHERE grantee = %(role)s::regrole
+UNION SELECT relname, attname, privilege_type FROM pg_attribute JOIN pg_class c ON c.oid = attrelid, aclexplode(attacl)
+WHERE grantee = %(role)s::regrole
+"""
+
+
+@pytest.mark.parametrize("schema", ["", "theirs."])
+@pytest.mark.parametrize("others", [{}, {"hists_table": "hists", "clear_results_table": "clear", "gaps_table": "gaps"}])
+def test_the_rights_are_those_of_the_script(
+    others: dict[str, str], schema: str, workspace: Workspace, role: str
+) -> None:
+    """A role of operations/sql/worker_role.sql has the same ones, for the same tables."""
+    workspace.query("CREATE SCHEMA theirs")
+    workspace.tables.update(others, results_table=f"{schema}Signatures", parcel_table=f"{schema}parcels")
+    if schema:
+        workspace.query("ALTER TABLE parcels SET SCHEMA theirs")
+    tables.add_parcels(workspace.connection, f"{schema}parcels", squares(5), GRID.epsg)
+    if others:
+        setup(workspace)
+        workspace.query("CREATE TABLE redo_list (obsid integer)")
     workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
-    outcome = setup(workspace, "--role", role)
-    names = {
-        ':"DBNAME"': workspace.database, ":catalogue": "public.dias_catalogue", ":aois": "public.aois",
-        ":parcels": "public.parcels", ":log": "public.extraction_log", ":results": "public.signatures",
-        ":hists": "public.hists", ":clear_results": "public.clear", ":gaps": "public.gaps",
-        ":places": "public.scene_source", ":redo_list": "public.redo_list", "SCHEMA public": "SCHEMA public",
-        'SCHEMA :"postgis"': "SCHEMA public",
-        ':"postgis".spatial_ref_sys': "public.spatial_ref_sys",
-    }  # fmt: skip
-    columns = {":aoi_field": "name", ":parcel_id": "ogc_fid", ":parcel_geometry": "wkb_geometry"}
-
-    def canonical(rights: str, on: str) -> tuple[str, str]:
-        for variable, value in columns.items():
-            rights = rights.replace(variable, value)
-        parts = rights.replace('"', "").replace("(", " ( ").replace(")", " ) ").replace(",", " ").split()
-        inside = False
-        found: list[str] = []
-        group: list[str] = []
-        for part in parts:
-            if part == "(":
-                inside, group = True, []
-            elif part == ")":
-                inside = False
-                found[-1] += f"({' '.join(sorted(group))})"
-            elif inside:
-                group.append(part)
-            else:
-                found.append(part)
-        return " ".join(sorted(found)), on.replace('"', "")
-
-    wanted = {canonical(rights, names.get(on, on.replace(':"DBNAME"', workspace.database))) for rights, on in GRANTS}
-    said = {
-        canonical(rights, on)
-        for line in outcome.stdout.splitlines()
-        if line.startswith("granted: ")
-        for rights, _, on in [line.removeprefix("granted: ").partition(" TO ")[0].partition(" ON ")]
-    }
-    assert said == wanted
+    setup(workspace, "--role", role)
+    found: list[set[tuple[Any, ...]]] = []
+    for one in (role, f"other_{role}"):
+        if one != role:
+            create_role(workspace, one)
+            run_script(workspace, one, workspace.tables)
+        with workspace.connection.cursor() as cursor:
+            cursor.execute(RIGHTS, {"role": one})
+            found.append(set(cursor.fetchall()))
+    workspace.query(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(f"other_{role}")))
+    assert found[0] == found[1]
+    assert len(found[0]) > 40
 
 
 def test_a_superuser_is_no_role_for_workers(workspace: Workspace) -> None:

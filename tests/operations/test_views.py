@@ -78,6 +78,24 @@ def test_side_by_side(workspace: Workspace) -> None:
     assert wide["valid_share"].isna().all()
 
 
+def test_clear_pixels_have_views_of_their_own(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(9))
+    workspace.tables.update(hists_table="hists", clear_results_table="clear")
+    setup(workspace)
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    assert workspace.rows(scene, "clear") > 0
+    rows = workspace.query("SELECT pid, mean, count FROM clear WHERE band = 'B4' ORDER BY pid")
+    for view in ("clear_wide", "clear_observations"):
+        query = sql.SQL('SELECT pid, "B4", valid_pixels FROM {} ORDER BY pid').format(sql.Identifier(view))
+        assert workspace.query(query) == rows
+        # Classes have no clear pixels.
+        assert "SC" in columns(workspace, view.replace("clear", "signatures"))
+        assert "SC" not in columns(workspace, view)
+    shares = "SELECT pid, cloud_share FROM {} WHERE pid IN (SELECT pid FROM clear) ORDER BY pid"
+    assert workspace.query(shares.format("clear_wide")) == workspace.query(shares.format("signatures_wide"))
+
+
 def test_the_share_of_pixels_that_count(workspace: Workspace) -> None:
     """Where all pixels of a parcel are in a column `pixels`."""
     workspace.add_parcels(squares(1))

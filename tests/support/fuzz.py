@@ -33,9 +33,9 @@ from rasterio.crs import CRS
 from extractors.database.copy import parcel_chunk
 from extractors.errors import SceneError
 from extractors.model import BandFile, ImageFormat, Layer, Limits, ParcelChunk, StatisticsRequest
-from extractors.raster.bands import scene_bands
 from extractors.raster.chunks import ChunkTask
 from extractors.raster.plan import plan
+from extractors.raster.scene_bands import scene_bands
 from extractors.statistics.grid import Grid, Polygons
 from extractors.statistics.zonal import ENGINES, agree
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import random
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 import shapely
+
+from tests.support.serving import Handler, Served
 
 MOST_AT_ONCE, MOST_SKIPPED, USUAL = 1000, 10_000, 20
 CONDITIONS = {
@@ -90,44 +90,28 @@ class Catalogue:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
 
-class ODataServer(Catalogue):
+class _Handler(Handler):
+    owner: ODataServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.owner.answer(self)
+
+
+class ODataServer(Catalogue, Served):
     """The server; a context manager. `url`: what to ask."""
 
     def __init__(self) -> None:
-        super().__init__()
+        Catalogue.__init__(self)
         self._random = random.Random(13)
         self._requests = 0
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                owner._answer(self)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it so)
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        Served.__init__(self, _Handler)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/odata/v1"
+        return f"{self.endpoint}/odata/v1"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
         self._requests += 1
         faults = self.faults
         parts = urlsplit(handler.path)

@@ -11,9 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 from botocore.config import Config
 
-from demo.servers import free_port
+from demo.servers import free_port, wait_for
 from extractors.config import Store
 from extractors.products.store import ObjectStore
 
@@ -196,18 +193,12 @@ class RadosGateway:
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", self._fsid)
         self._daemon("ceph-osd", "-i", "0")
         gateway = self._daemon("radosgw", "-n", "client.rgw")
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        give_up = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                direct.open(self.endpoint, timeout=10).close()
-                return
-            except (urllib.error.URLError, OSError) as error:
-                if gateway.poll() is not None or time.monotonic() > give_up:
-                    log = self._folder / "client.rgw.log"
-                    said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-                    raise RuntimeError(f"the gateway did not start: {error}\n{said}") from error
-                time.sleep(0.2)
+        try:
+            wait_for(self.endpoint, gateway, START_SECONDS)
+        except OSError as error:
+            log = self._folder / "client.rgw.log"
+            said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+            raise RuntimeError(f"the gateway did not start: {error}\n{said}") from error
 
     def _command(self, *arguments: str, configured: bool = True) -> list[str]:
         return [*arguments, *(("-c", str(self._config)) if configured else ())]

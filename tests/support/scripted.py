@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote
+
+from tests.support.serving import Handler, Served
 
 NOTHING = b"<?xml version='1.0'?><ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated>"
 NOTHING += b"</ListBucketResult>"
@@ -30,51 +28,32 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Scripted:
+class Scripted(Served):
     """The server; a context manager. `endpoint` goes into s3_config.json as the host."""
 
     def __init__(self, answer: Callable[[Asked], Answer] = lambda _: Answer()) -> None:
         self.asked: list[Asked] = []
-        owner = self
+        self.answer = answer
+        super().__init__(_Handler)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                asked = Asked(unquote(self.path), {name.lower(): value for name, value in self.headers.items()})
-                owner.asked.append(asked)
-                made = answer(asked)
-                self.send_response(made.status)
-                for name, value in ({"Content-Length": str(len(made.body))} | made.headers).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(made.body)
 
-            def do_HEAD(self) -> None:
-                self.do_GET()
+class _Handler(Handler):
+    owner: Scripted
 
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.do_GET()
+    def do_GET(self) -> None:
+        asked = Asked(unquote(self.path), {name.lower(): value for name, value in self.headers.items()})
+        self.owner.asked.append(asked)
+        made = self.owner.answer(asked)
+        self.send_response(made.status)
+        for name, value in ({"Content-Length": str(len(made.body))} | made.headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(made.body)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it so)
-                pass
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()

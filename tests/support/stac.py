@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from demo.servers import Postgis, free_port
+from demo.servers import Postgis, free_port, wait_for
 from tests.support.environment import ROOT
 
 START_SECONDS = 60.0
@@ -92,16 +89,11 @@ class StacServer:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _wait(self) -> None:
-        end = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}/_mgmt/ping", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                if self._process.poll() is not None or time.monotonic() > end:
-                    self.stop()
-                    raise AssertionError(self._log.read_text()) from None
-                time.sleep(0.1)
+        try:
+            wait_for(f"{self.url}/_mgmt/ping", self._process, START_SECONDS)
+        except OSError:
+            self.stop()
+            raise AssertionError(self._log.read_text()) from None
 
     def stop(self) -> None:
         self._process.terminate()

@@ -23,7 +23,7 @@ from tests.support.bucket import Bucket
 from tests.support.database import Database
 from tests.support.environment import environment
 from tests.support.ground import GRID, Array, footprint, ground, optical, radar
-from tests.support.roles import PASSWORD, create_role, run_script
+from tests.support.roles import PASSWORD, let_nobody_in, set_up_role
 from tests.support.running import Outcome, Running
 from tests.support.scenes import Scene, s2_reference
 
@@ -37,7 +37,7 @@ class Workspace(Database, Bucket):
     # What pytest's options --engine and --without set for all tests.
     preset: ClassVar[dict[str, Any]] = {}
     without: ClassVar[str | None] = None
-    # Whether workers have no rights but those that swarm/worker_role.sql gives: see tests/acceptance/conftest.py.
+    # Whether workers have no rights but those of `operations setup --role`: see tests/acceptance/conftest.py.
     least_rights: ClassVar[bool] = False
 
     def __init__(
@@ -110,26 +110,17 @@ class Workspace(Database, Bucket):
         """That of the workers' database user."""
         return PASSWORD if self.least_rights else self.postgis.password
 
-    def _aoi_field(self) -> dict[str, str]:
-        """The configured column, if the AOI table has it."""
-        field, table = self.args["aoi_field"], self.tables["aoi_table"].split(".", 1)[-1]
-        column = "SELECT 1 FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid WHERE (relname, attname) = (%s, %s)"
-        found = self.query(column, table, field)
-        return {"aoi_field": field} if found else {}
-
     def write_config(self) -> None:
         connection = self.db_config.get("database", {}).get("connection", {})
         if self.least_rights and connection.get("dbuser") == self.postgis.user:
             if self._role is None:
                 self._role = f"worker_of_{self.database}"
-                create_role(self, self._role)
+                let_nobody_in(self)
             connection["dbuser"] = self._role
             if connection.get("dbpasswd") == self.postgis.password:
                 connection["dbpasswd"] = PASSWORD
         if self._role is not None and connection.get("dbuser") == self._role:
-            # As far as the test has left configuration and tables such that rights can be given.
-            with suppress(KeyError, TypeError, psycopg2.Error):
-                run_script(self, self._role, {**self.tables, **self._aoi_field()}, strict=False)
+            set_up_role(self, self._role)
         for name, content in (("db_config.json", self.db_config), ("s3_config.json", self.s3_config)):
             # For nobody else: a worker would warn of it.
             (self.cwd / name).touch(0o600)

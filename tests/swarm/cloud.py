@@ -24,7 +24,10 @@ from tests.support.running import wait_until
 from tests.swarm import images
 
 START_SECONDS = 60
+DISK_GIGABYTES = 8
+"""What images and containers of all machines may take. They are in memory if there is twice as much."""
 COMMAND_SECONDS = 600
+IN_MEMORY = "cloud-of-"
 # The kernel ends a program when we die, however that comes about.
 WITH_US = ("setpriv", "--pdeathsig", "TERM")
 BRIDGE = "bridge"
@@ -210,6 +213,10 @@ class Cloud:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cloud-", dir="/tmp"))
         self.folder.chmod(0o755)
+        _sweep_memory()
+        if _available_gigabytes() > 2 * DISK_GIGABYTES:
+            options = ("-o", f"size={DISK_GIGABYTES}g,mode=755")
+            call("mount", "-t", "tmpfs", *options, f"{IN_MEMORY}{os.getpid()}", str(self.folder))
         # 198.18.0.0/15 is set aside for tests of network devices: nobody's real addresses are hidden.
         self._net = f"198.{random.choice((18, 19))}.{random.randrange(256)}"
         self.here = f"{self._net}.1"
@@ -332,7 +339,7 @@ class Cloud:
             node.close()
         if self._switch is not None:
             end_holder(self._switch)
-        for mount in sorted(_mounts_below(self.folder), reverse=True):
+        for mount in sorted(_mounts_at(self.folder), reverse=True):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -378,6 +385,21 @@ def _parent(pid: int) -> int:
     return 0
 
 
-def _mounts_below(folder: Path) -> list[str]:
+def _sweep_memory() -> None:
+    """What tests that were killed have left in memory."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        source, folder, *_ = line.split()
+        if source.startswith(IN_MEMORY) and not Path("/proc", source.removeprefix(IN_MEMORY)).exists():
+            subprocess.run(["umount", "--lazy", folder], capture_output=True, check=False)
+
+
+def _mounts_at(folder: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [mount for line in lines if (mount := line.split()[4]).startswith(f"{folder}/")]
+    mounts = [line.split()[4] for line in lines]
+    return [mount for mount in mounts if mount == str(folder) or mount.startswith(f"{folder}/")]
+
+
+def _available_gigabytes() -> float:
+    """The memory that nobody uses."""
+    numbers = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(numbers["MemAvailable"].split()[0]) / 1e6

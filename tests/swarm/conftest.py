@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -79,11 +79,16 @@ def swarm(cloud: Cloud) -> Cloud:
 @pytest.fixture
 def far_store(cloud: Cloud, store: S3Server) -> Iterator[TcpProxy]:
     """The S3 server, at an address that the cloud reaches."""
+    with way_to(store, cloud) as way:
+        yield way
+
+
+def way_to(store: S3Server, cloud: Cloud) -> TcpProxy:
+    """The same, as a context manager."""
     address = urlsplit(store.endpoint)
     assert address.hostname is not None
     assert address.port is not None
-    with TcpProxy((address.hostname, address.port), cloud.here) as way:
-        yield way
+    return TcpProxy((address.hostname, address.port), cloud.here)
 
 
 class MakeBurst(Protocol):
@@ -92,10 +97,8 @@ class MakeBurst(Protocol):
     def __call__(self, card: str, scenes: int, *, inside: bool = False, **variables: str) -> Burst: ...
 
 
-@pytest.fixture
-def make_burst(
-    swarm: Cloud, season_products: Products, store: S3Server, far_store: TcpProxy, tmp_path: Path
-) -> Iterator[MakeBurst]:
+@contextmanager
+def burst_maker(cloud: Cloud, made: Products, store: S3Server, way: TcpProxy, folder: Path) -> Iterator[MakeBurst]:
     """inside: the database is the stack's; otherwise it is a server elsewhere. Keywords: variables of the shell."""
     elsewhere: list[OwnPostgis] = []
     with ExitStack() as stack:
@@ -103,17 +106,26 @@ def make_burst(
         def make(card: str, scenes: int, *, inside: bool = False, **variables: str) -> Burst:
             name = f"t{uuid.uuid4().hex[:12]}"
             if not inside and not elsewhere:
-                elsewhere.append(stack.enter_context(own_postgis(swarm.here)))
+                elsewhere.append(stack.enter_context(own_postgis(cloud.here)))
             outside = None if inside else elsewhere[0]
             connection = STACK_CONNECTION if outside is None else outside.connection_config(name)
-            folder = tmp_path / f"{card} deployed"
-            configure(folder, connection, f"http://{far_store.host}:{far_store.port}", name)
+            deployment = folder / f"{card} deployed"
+            configure(deployment, connection, f"http://{way.host}:{way.port}", name)
             variables = {"PG_SPAT": "1" if inside else "0"} | variables
-            burst_stack = stack.enter_context(deployed(swarm, card, folder, **variables, REPLICAS="0"))
+            burst_stack = stack.enter_context(deployed(cloud, card, deployment, **variables, REPLICAS="0"))
             server: Any = outside or database_of(burst_stack)
-            season = Season(season_products, server, store, tmp_path / card, {card: 4}, name)
+            season = Season(made, server, store, folder / card, {card: 4}, name)
             stack.callback(season.close)
             season.add_again(card, scenes - 4)
-            return Burst(burst_stack, season, far_store, variables)
+            return Burst(burst_stack, season, way, variables)
 
+        yield make
+
+
+@pytest.fixture
+def make_burst(
+    swarm: Cloud, season_products: Products, store: S3Server, far_store: TcpProxy, tmp_path: Path
+) -> Iterator[MakeBurst]:
+    """Bursts of a test's own."""
+    with burst_maker(swarm, season_products, store, far_store, tmp_path) as make:
         yield make

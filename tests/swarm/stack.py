@@ -137,11 +137,12 @@ class Stack:
         """Deploy it, with these variables of the shell."""
         self._deploy(variables, "docker", "stack", "deploy", "--resolve-image", "never")
 
-    def renew(self, **variables: str) -> str:
-        """Deploy it by the operator's script, as after a change of its configuration; what that says."""
-        return self._deploy(variables, "bash", str(ROOT / "swarm" / "deploy.sh"))
+    def renew(self, *options: str, code: int = 0, **variables: str) -> str:
+        """Deploy it by the operator's script, as after a change of its configuration; what that says. code: how it has
+        to end."""
+        return self._deploy(variables, "bash", str(ROOT / "swarm" / "deploy.sh"), *options, code=code)
 
-    def _deploy(self, variables: Mapping[str, str], *command: str) -> str:
+    def _deploy(self, variables: Mapping[str, str], *command: str, code: int = 0) -> str:
         # The tests look into the database.
         files = [f"docker_compose_{self.card}.yml", "docker_compose_port.yml", *self.more]
         for name in files:
@@ -149,7 +150,7 @@ class Stack:
         assignments = [f"{key}={value}" for key, value in variables.items()]
         options = [word for name in files for word in ("-c", str(self.folder / name))]
         done = self.cloud.manager.run("env", *assignments, *command, *options, self.name)
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == code, done.stdout
         assert "gnoring" not in done.stdout, f"something in the stack file has no effect: {done.stdout}"
         return done.stdout
 

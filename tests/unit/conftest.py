@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from extractors.config import DatabaseFile, StoreFile, read_database_config, read_store_config
 from extractors.runtime.signals import SIGNALS, Signals
+from tests.support.configuration import ReadDatabase, ReadStore
 from tests.support.environment import WORKER_VARIABLES
 
 # No deadline: the first call loads GDAL, and no test asserts on time. No shrinking: it takes minutes.
@@ -46,3 +49,25 @@ def signals() -> Iterator[Signals]:
     yield installed
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> ReadDatabase:
+    def read(document: object) -> DatabaseFile:
+        path = tmp_path / "db_config.json"
+        path.write_text(json.dumps(document))
+        return read_database_config(path)
+
+    return read
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReadStore:
+    def read(document: object) -> StoreFile:
+        path = tmp_path / "s3_config.json"
+        path.write_text(json.dumps(document))
+        found = read_store_config(path)
+        assert isinstance(found, StoreFile)
+        return found
+
+    return read

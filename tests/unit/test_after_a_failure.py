@@ -21,6 +21,7 @@ from extractors import attempt as attempts
 from extractors import worker
 from extractors.attempt import LONGEST_RETRY_PAUSE_SECONDS, attempt, next_attempt_in_words, outcome_of
 from extractors.config import Extraction
+from extractors.delivery import refused_alone
 from extractors.errors import (
     ClaimLostError,
     ConfigurationError,
@@ -36,7 +37,6 @@ from extractors.errors import (
 from extractors.model import GIVEN_BACK, Outcome, Pending, Scene
 from extractors.runtime.options import read_options
 from extractors.runtime.signals import Signals, Stopped
-from extractors.scene import refused_alone
 
 SCENE = Scene(7, "S2A_x", dt.datetime(2020, 4, 1), 1)
 SETTINGS = Extraction(max_attempts=3, retry_pause_seconds=10)
@@ -154,7 +154,7 @@ def test_the_next_attempt_in_words() -> None:
 
 
 def heavy_code(extract_scene: Any) -> Any:
-    return lambda: SimpleNamespace(extract_scene=extract_scene)
+    return lambda: SimpleNamespace(scene=SimpleNamespace(extract_scene=extract_scene))
 
 
 def test_an_unexpected_error_after_a_signal_is_the_signals(

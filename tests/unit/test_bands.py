@@ -21,10 +21,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from demo.products import Grid, write_bs, write_c6, write_s2
 from extractors.errors import SceneError
 from extractors.model import BandFile, ImageFormat
-from extractors.raster import bands
-from extractors.raster.bands import GridBands, Part, scene_bands
+from extractors.raster import grids
+from extractors.raster.grids import GridBands, Part
 from extractors.raster.images import ImageFile
 from extractors.raster.integrity import check_integrity
+from extractors.raster.scene_bands import scene_bands
 from extractors.statistics.grid import Grid as PixelGrid
 from extractors.statistics.grid import Polygons, PolygonsOnGrid
 
@@ -671,7 +672,7 @@ def test_geometries_outside_need_no_window(read: Read) -> None:
 def test_a_large_window_is_split_until_it_fits(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     corners = (pixel(0, 0), pixel(1, 0), pixel(3, 3), pixel(4, 3), pixel(4, 0))
     assert [part.chosen for part in read(*corners)] == [slice(0, 5)]
-    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 4)
+    monkeypatch.setattr(grids, "LARGEST_WINDOW_PIXELS", 4)
     parts = read(*corners)
     # 5 -> 2 + 3; the first two are neighbours; 3 -> 1 + 2; these two span four rows of one column
     assert [part.chosen for part in parts] == [slice(0, 2), slice(2, 3), slice(3, 5)]
@@ -687,8 +688,8 @@ def test_a_large_parcel_is_read_piece_by_piece(group: GridBands, read: Read, mon
         return original(self, index, rows, columns, into)
 
     monkeypatch.setattr(ImageFile, "read", watched)
-    monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 10)
-    monkeypatch.setattr(bands, "CELL", 3)
+    monkeypatch.setattr(grids, "LARGEST_WINDOW_PIXELS", 10)
+    monkeypatch.setattr(grids, "CELL", 3)
     (part,) = read(shapely.box(500_000, 5_099_960, 500_050, 5_100_000))
     assert [sorted(array.ravel().tolist()) for array in part.arrays] == [
         sorted((FIVE_BY_FOUR * factor).ravel().tolist()) for factor in (1, 100)

@@ -18,10 +18,12 @@ from rasterio.crs import CRS
 
 from extractors.config import ENGINE_NAMES
 from extractors.model import BandFile, ImageFormat, Layer, ParcelChunk, StatisticsRequest
-from extractors.raster import bands, chunks
-from extractors.raster.bands import GridBands, scene_bands
+from extractors.raster import chunks
+from extractors.raster import grids as raster_grids
 from extractors.raster.chunks import ChunkTask
+from extractors.raster.grids import GridBands
 from extractors.raster.plan import plan
+from extractors.raster.scene_bands import scene_bands
 from extractors.signatures import ChunkResult
 from extractors.statistics import zonal
 from extractors.statistics.pixels import Pixels
@@ -184,7 +186,7 @@ def test_pieces_far_apart_are_what_must_be_read(grids: list[GridBands], monkeypa
     far = shapely.MultiPolygon([square(0, 0), square(3, 0, 1), square(0, 3)])
     wide = shapely.MultiPolygon([square(0, 0, 3), square(1, 1, 3)])
     whole = compute(chunk(far, square(1, 1)), grids)
-    for monkeyed in (bands, chunks):
+    for monkeyed in (raster_grids, chunks):
         monkeypatch.setattr(monkeyed, "LARGEST_WINDOW_PIXELS", 2)
     monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 8)
     for engine in ENGINE_NAMES:
@@ -215,7 +217,7 @@ def test_what_has_to_be_decoded_before_a_chunk(tmp_path: Path, monkeypatch: pyte
         assert tiles(square(200, 200)) == []
         assert tiles() == []
         # Pieces far apart need what is under each of them.
-        monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", 99)
+        monkeypatch.setattr(raster_grids, "LARGEST_WINDOW_PIXELS", 99)
         assert tiles(shapely.MultiPolygon([square(1, 1), square(100, 100)]), square(1, 100)) == [(1, 0), (0, 0), (1, 1)]
         # A parcel that will not be computed needs nothing.
         monkeypatch.setattr(chunks, "LARGEST_PARCEL_PIXELS", 99)
@@ -227,7 +229,7 @@ def test_windows_that_are_split_change_nothing(grids: list[GridBands], monkeypat
     shapes += [square(0, 0, 4), square(1, 1, 2), square(2, 2, 2)]
     whole = compute(chunk(*shapes), grids)
     for limit in (0, 1, 5):
-        monkeypatch.setattr(bands, "LARGEST_WINDOW_PIXELS", limit)
+        monkeypatch.setattr(raster_grids, "LARGEST_WINDOW_PIXELS", limit)
         parts = compute(chunk(*shapes), grids)
         assert means(parts) == means(whole)
         assert missing(parts) == missing(whole)

@@ -2,104 +2,34 @@
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg2 import sql
 from pydantic import ValidationError
 
 from extractors.config import (
-    DatabaseFile,
-    DirectoryFile,
     StoreFile,
     TableName,
-    parse_moment,
-    parse_table_name,
     read_database_config,
     read_store_config,
 )
-from extractors.errors import ConfigurationError
-
-CANARY = "canary-7f3a"
-"""A secret that no message may show."""
-
-SMALLEST_DATABASE: dict[str, Any] = {
-    "database": {
-        "connection": {"host": "db.example", "dbname": "cbm", "dbuser": "jo", "dbpasswd": CANARY, "port": 5433},
-        "tables": {"aoi_table": "aois", "parcel_table": "parcels_2020", "results_table": "sigs"},
-        "args": {"aoi_field": "name", "name": "nl", "startdate": "2020-01-01", "enddate": "2021-01-01"},
-    }
-}
-SMALLEST_STORE: dict[str, Any] = {
-    "s3": {"access_key": CANARY, "secret_key": CANARY, "host": "http://data.cloudferro.com", "bucket": "DIAS"}
-}
-ABSENT = object()
-
-
-def changed(document: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy with the value at `section.section.key` set, or taken out (ABSENT)."""
-    result = copy.deepcopy(document)
-    *sections, last = key.split(".")
-    section = result
-    for name in sections:
-        section = section.setdefault(name, {})
-    if value is ABSENT:
-        del section[last]
-    else:
-        section[last] = value
-    return result
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Callable[[Any], DatabaseFile]:
-    def read(document: Any) -> DatabaseFile:
-        path = tmp_path / "db_config.json"
-        path.write_text(json.dumps(document))
-        return read_database_config(path)
-
-    return read
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Callable[[Any], StoreFile]:
-    def read(document: Any) -> StoreFile:
-        path = tmp_path / "s3_config.json"
-        path.write_text(json.dumps(document))
-        found = read_store_config(path)
-        assert isinstance(found, StoreFile)
-        return found
-
-    return read
-
+from tests.support.configuration import (
+    ABSENT,
+    CANARY,
+    SMALLEST_DATABASE,
+    SMALLEST_STORE,
+    ReadDatabase,
+    ReadStore,
+    changed,
+    refused,
+    without_others_words,
+)
 
 CARDS = {"s2", "bs", "c6", "c1"}
 """The keys of `extraction` that hold the settings of one CARD."""
-
-ReadDatabase = Callable[[Any], DatabaseFile]
-ReadStore = Callable[[Any], StoreFile]
-
-
-def refused(read: Callable[[Any], Any], document: Any, folder: Path) -> str:
-    """The message, without the file that it must begin with; one line, and no secret in it."""
-    with pytest.raises(ConfigurationError) as caught:
-        read(document)
-    message = str(caught.value)
-    assert caught.value.exit_code == 2
-    assert "\n" not in message
-    assert CANARY not in message
-    assert message.startswith(f"{folder}/")
-    return message.removeprefix(f"{folder}/")
-
-
-def without_others_words(message: str) -> str:
-    """With (...) for a reason in the words of a library, which differ from version to version."""
-    return re.sub(r"cannot be used \((?!not a table name\)).+?\); write", "cannot be used (...); write", message)
 
 
 # What holds
@@ -133,18 +63,6 @@ def test_the_smallest_database_configuration(database: ReadDatabase) -> None:
 @pytest.mark.parametrize("host", ["::1", "/var/run/postgresql", "one,two", "127.0.0.1", "pg_spat"])
 def test_hosts_as_libpq_takes_them(host: str, database: ReadDatabase) -> None:
     assert database(changed(SMALLEST_DATABASE, "database.connection.host", host)).connection.host == host
-
-
-def test_the_smallest_store_configuration(store: ReadStore) -> None:
-    settings = store(SMALLEST_STORE).s3
-    assert settings.model_dump(exclude={"secret_key"}) == {
-        "access_key": CANARY, "host": "http://data.cloudferro.com", "bucket": "DIAS", "region": "default",
-        "connections": 4, "retry_seconds": 300, "fleet_downloads": None, "session_token": None, "anonymous": False,
-        "addressing": "path", "requester_pays": False, "ca_file": None, "etag_is_md5": True,
-        "least_bytes_per_second": 1000,
-    }  # fmt: skip
-    assert settings.secret_key is not None
-    assert settings.secret_key.get_secret_value() == CANARY
 
 
 def test_everything_that_can_be_said(database: ReadDatabase) -> None:
@@ -240,12 +158,6 @@ def test_further_parameters_of_libpq_are_handed_on(database: ReadDatabase) -> No
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("empty", [ABSENT, None, ""])
-def test_without_keys_boto3_looks_for_them_itself(empty: Any, store: ReadStore) -> None:
-    settings = store(changed(changed(SMALLEST_STORE, "s3.access_key", empty), "s3.secret_key", empty)).s3
-    assert (settings.access_key, settings.secret_key) == (None, None)
-
-
 def test_a_configuration_does_not_change(database: ReadDatabase) -> None:
     with pytest.raises(ValidationError) as caught:
         database(SMALLEST_DATABASE).args.name = "other"
@@ -255,67 +167,6 @@ def test_a_configuration_does_not_change(database: ReadDatabase) -> None:
 def test_a_secret_is_not_in_the_text_of_a_configuration(database: ReadDatabase, store: ReadStore) -> None:
     assert CANARY not in repr(database(SMALLEST_DATABASE))
     assert CANARY not in repr(store(changed(SMALLEST_STORE, "s3.access_key", "public part")))
-
-
-# Table names
-
-
-@pytest.mark.parametrize(
-    ("text", "table"),
-    [
-        ("sigs", TableName("sigs")),
-        ("nl.sigs", TableName("sigs", "nl")),
-        ("Sigs 2020", TableName("Sigs 2020")),
-        ("sigs; DROP TABLE x", TableName("sigs; DROP TABLE x")),
-        ("Übersicht", TableName("Übersicht")),
-        ("x" * 63, TableName("x" * 63)),
-    ],
-)
-def test_table_names(text: str, table: TableName) -> None:
-    assert parse_table_name(text) == table
-    assert str(table) == text
-    assert table.identifier == sql.Identifier(*text.split("."))
-    assert repr(table.identifier) == f"Identifier({', '.join(map(repr, text.split('.')))})"
-
-
-@pytest.mark.parametrize(
-    "text", ["", " ", ".", "a.", ".a", "a.b.c", "a. ", "x" * 64, "ü" * 32, "a.\0b", "100%", 5, None, ["a"], True]
-)
-def test_what_is_not_a_table_name(text: Any) -> None:
-    with pytest.raises(ValueError, match="not a table name"):
-        parse_table_name(text)
-
-
-# Dates
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("2020-02-29", dt.datetime(2020, 2, 29)),
-        (" 2020-02-29 ", dt.datetime(2020, 2, 29)),
-        ("2020-02-29T10:30:31", dt.datetime(2020, 2, 29, 10, 30, 31)),
-        ("2020-02-29 10:30", dt.datetime(2020, 2, 29, 10, 30)),
-        ("2020-02-29T10:30:31Z", dt.datetime(2020, 2, 29, 10, 30, 31)),
-        ("2020-03-01T00:30:00+02:00", dt.datetime(2020, 2, 29, 22, 30)),
-        ("9999-12-31", dt.datetime(9999, 12, 31)),
-    ],
-)
-def test_dates_are_utc(text: str, moment: dt.datetime) -> None:
-    assert parse_moment(text) == moment
-    assert parse_moment(text).tzinfo is None
-
-
-@pytest.mark.parametrize("text", ["", "2020", "2021-02-29", "29.02.2020", "2020-2-9", "yesterday", 20200229, None, 1.5])
-def test_what_is_not_a_date(text: Any) -> None:
-    with pytest.raises(ValueError):
-        parse_moment(text)
-
-
-@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:00:00-05:00"])
-def test_a_date_that_leaves_the_calendar_in_utc(text: str, database: ReadDatabase, tmp_path: Path) -> None:
-    message = refused(database, changed(SMALLEST_DATABASE, "database.args.startdate", text), tmp_path)
-    assert message.startswith("db_config.json: database.args.startdate: ")
 
 
 # What does not hold
@@ -586,137 +437,6 @@ def test_choices_and_limits_are_named(
         assert text in said
 
 
-STORE_REFUSALS: dict[str, tuple[str, Any, str]] = {
-    "bucket missing": ("s3.bucket", ABSENT, 's3.bucket is missing; add it, for example "bucket": "eodata"'),
-    "host missing": (
-        "s3.host",
-        ABSENT,
-        's3.host is missing; add it, for example "host": "https://eodata.dataspace.copernicus.eu"',
-    ),
-    "host without a scheme": (
-        "s3.host",
-        "data.cloudferro.com",
-        's3.host: "data.cloudferro.com" cannot be used (...); write, for '
-        'example, "https://eodata.dataspace.copernicus.eu"',
-    ),
-    "a key misspelt": ("s3.acces_key", CANARY, "s3.acces_key: unknown key; did you mean `access_key`?"),
-    "access key of another kind": (
-        "s3.access_key",
-        [CANARY],
-        's3.access_key: this list cannot be used (...); write, for example, "s3_access_key"',
-    ),
-    "secret key of another kind": (
-        "s3.secret_key",
-        {"key": CANARY},
-        's3.secret_key: this object cannot be used (...); write, for example, "s3_secret_key"',
-    ),
-    "secret key missing": (
-        "s3.secret_key",
-        ABSENT,
-        "s3.access_key and s3.secret_key belong together; write both, or neither to use boto3's own sources "
-        "(environment, profile)",
-    ),
-    "access key empty": (
-        "s3.access_key",
-        "",
-        "s3.access_key and s3.secret_key belong together; write both, or neither to use boto3's own sources "
-        "(environment, profile)",
-    ),
-    "no connections": (
-        "s3.connections",
-        0,
-        "s3.connections: 0 cannot be used (...); write, for example, 4",
-    ),
-    "negative patience": (
-        "s3.retry_seconds",
-        -1,
-        "s3.retry_seconds: -1 cannot be used (...); write, for example, 300",
-    ),
-    "two ways to address": (
-        "s3.addressing",
-        "host",
-        's3.addressing: "host" cannot be used (...); write, for example, "path"',
-    ),
-    "a token of another kind": (
-        "s3.session_token",
-        [CANARY],
-        's3.session_token: this list cannot be used (...); write, for example, "token_of_temporary_keys"',
-    ),
-    "no answer to a question": (
-        "s3.anonymous",
-        "perhaps",
-        's3.anonymous: "perhaps" cannot be used (...); write, for example, true',
-    ),
-    "no name of a file": (
-        "s3.ca_file",
-        "",
-        's3.ca_file: "" cannot be used (...); write, for example, "/etc/ssl/certs/ca-certificates.crt"',
-    ),
-    "keys for somebody without a name": (
-        "s3.anonymous",
-        True,
-        "s3.anonymous: nobody is asked for keys then; remove access_key and secret_key, or write false",
-    ),
-    "a directory and a host": (
-        "s3.directory",
-        "/eodata",
-        "s3.directory: a directory has no access_key, secret_key, host, bucket; remove them, or remove directory",
-    ),
-}
-
-
-@pytest.mark.parametrize(("key", "value", "message"), STORE_REFUSALS.values(), ids=STORE_REFUSALS)
-def test_what_s3_config_may_not_say(key: str, value: Any, message: str, store: ReadStore, tmp_path: Path) -> None:
-    said = refused(store, changed(SMALLEST_STORE, key, value), tmp_path)
-    assert without_others_words(said) == f"s3_config.json: {message}"
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"session_token": CANARY},
-            "s3.session_token belongs to temporary keys; write their access_key and secret_key as well",
-        ),
-        (
-            {"bucket": "proj1:eodata", "addressing": "virtual"},
-            's3.addressing: the bucket of another tenant cannot be part of a host\'s name; write "path"',
-        ),
-    ],
-)
-def test_what_does_not_go_together(settings: dict[str, str], message: str, store: ReadStore, tmp_path: Path) -> None:
-    said = refused(store, {"s3": {"host": "http://data.cloudferro.com", "bucket": "DIAS"} | settings}, tmp_path)
-    assert said == f"s3_config.json: {message}"
-
-
-@pytest.mark.parametrize("empty", ["", None])
-def test_an_empty_token_is_none(empty: Any, store: ReadStore) -> None:
-    assert store(changed(SMALLEST_STORE, "s3.session_token", empty)).s3.session_token is None
-
-
-def test_a_directory_in_place_of_a_store(tmp_path: Path) -> None:
-    path = tmp_path / "s3_config.json"
-    path.write_text(json.dumps({"s3": {"directory": "/eodata"}}))
-    read = read_store_config(path)
-    assert isinstance(read, DirectoryFile)
-    assert read.s3.model_dump() == {"directory": "/eodata", "retry_seconds": 300}
-    assert read.s3.fleet_downloads is None
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"directory": ""}, 's3.directory: "" cannot be used (...); write, for example, "/eodata"'),
-        ({"directory": "/eodata", "retry_second": 1}, "s3.retry_second: unknown key; did you mean `retry_seconds`?"),
-        ({"directroy": "/eodata"}, "s3.directroy: unknown key; did you mean `directory`?"),
-    ],
-)
-def test_a_directory_that_cannot_be_used(
-    section: dict[str, Any], message: str, store: ReadStore, tmp_path: Path
-) -> None:
-    assert without_others_words(refused(store, {"s3": section}, tmp_path)) == f"s3_config.json: {message}"
-
-
 def test_an_unknown_key_says_more_than_the_missing_one_that_it_was_meant_to_be(
     store: ReadStore, tmp_path: Path
 ) -> None:
@@ -728,13 +448,6 @@ def test_an_unknown_key_says_more_than_the_missing_one_that_it_was_meant_to_be(
 def test_a_document_of_another_kind(document: Any, database: ReadDatabase, store: ReadStore, tmp_path: Path) -> None:
     assert refused(database, document, tmp_path).startswith("db_config.json: ")
     assert refused(store, document, tmp_path).startswith("s3_config.json: ")
-
-
-@pytest.mark.parametrize("key", ["s3.access_key", "s3.secret_key"])
-def test_a_key_that_is_a_number_is_not_shown(key: str, store: ReadStore, tmp_path: Path) -> None:
-    message = refused(store, changed(SMALLEST_STORE, key, 7337733), tmp_path)
-    assert message.startswith(f"s3_config.json: {key}: this number cannot be used (")
-    assert "7337733" not in message
 
 
 def test_a_password_that_is_a_number_is_not_shown(database: ReadDatabase, tmp_path: Path) -> None:
@@ -759,15 +472,6 @@ def test_a_secret_in_an_odd_place_is_not_shown(document: Any, database: ReadData
     assert refused(database, document, tmp_path).startswith("db_config.json: ")
 
 
-@pytest.mark.parametrize(
-    "document",
-    [[SMALLEST_STORE], {"s3": ["access", CANARY]}, {"s3": f"http://key:{CANARY}@store"}],
-    ids=["the whole in a list", "keys in a list", "keys in a URL"],
-)
-def test_a_store_s_secret_in_an_odd_place_is_not_shown(document: Any, store: ReadStore, tmp_path: Path) -> None:
-    assert refused(store, document, tmp_path).startswith("s3_config.json: ")
-
-
 def test_a_misspelt_key_without_a_value(database: ReadDatabase, tmp_path: Path) -> None:
     message = refused(database, changed(SMALLEST_DATABASE, "database.connection.hsot", None), tmp_path)
     assert message == (
@@ -780,52 +484,3 @@ def test_the_other_name_of_dbname(database: ReadDatabase, tmp_path: Path) -> Non
     # psycopg2 takes `database` for `dbname`, but not both.
     message = refused(database, changed(SMALLEST_DATABASE, "database.connection.database", "cbm"), tmp_path)
     assert message.startswith("db_config.json: database.connection.database: ")
-
-
-# The file itself
-
-
-@pytest.mark.parametrize(
-    ("read", "name", "option"),
-    [(read_database_config, "db_config.json", "--db-config"), (read_store_config, "s3_config.json", "--s3-config")],
-    ids=["db", "s3"],
-)
-def test_no_file(read: Callable[[Path], Any], name: str, option: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read(tmp_path / name)
-    assert str(caught.value) == (
-        f"{tmp_path / name}: no such file; copy {name}.example to it and fill it in, or name another with {option}"
-    )
-
-
-def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read_store_config(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}: cannot be read: ")
-
-
-def test_another_encoding(tmp_path: Path) -> None:
-    path = tmp_path / "db_config.json"
-    path.write_bytes('{"database": "Forlì"}'.encode("latin-1"))
-    with pytest.raises(ConfigurationError, match=r"cannot be read: .*; see its permissions and encoding \(UTF-8\)$"):
-        read_database_config(path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", '{"s3": {\n  "host": "x",\n}}', f"{{'s3': '{CANARY}'}}", f'{{"s3": {{"secret_key": "{CANARY}}}}}'],
-    ids=["empty", "a comma too many", "the wrong quotes", "a quote missing"],
-)
-def test_not_json(text: str, tmp_path: Path) -> None:
-    """Where, and why, are what this version of Python says of it."""
-    with pytest.raises(json.JSONDecodeError) as of_python:
-        json.loads(text)
-    said = of_python.value
-    path = tmp_path / "s3_config.json"
-    path.write_text(text)
-    with pytest.raises(ConfigurationError) as caught:
-        read_store_config(path)
-    message = str(caught.value)
-    where = f"line {said.lineno}, column {said.colno} ({said.msg})"
-    assert message == f"{path}: not valid JSON at {where}; fix it there"
-    assert CANARY not in message

@@ -15,21 +15,19 @@ from typing import Any
 
 import pytest
 
-from extractors.config import LARGEST_FILE_BYTES, read_database_config, read_store_config
+from extractors.config import read_database_config, read_store_config
+from extractors.config.json_file import LARGEST_FILE_BYTES
 from extractors.errors import ConfigurationError
-from tests.support.environment import ROOT
-from tests.unit.test_config import (
+from tests.support.configuration import (
     CANARY,
     SMALLEST_DATABASE,
     SMALLEST_STORE,
     changed,
-    database,
     refused,
-    store,
     without_others_words,
 )
+from tests.support.environment import ROOT
 
-__all__ = ["database", "store"]
 Read = Callable[[Any], Any]
 READERS = {"db": (read_database_config, SMALLEST_DATABASE), "s3": (read_store_config, SMALLEST_STORE)}
 both = pytest.mark.parametrize(("read", "document"), READERS.values(), ids=READERS)
@@ -276,3 +274,49 @@ def test_without_secrets_all_may_read(tmp_path: Path, caplog: pytest.LogCaptureF
         read_database_config(database)
         read_store_config(store)
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "option"),
+    [(read_database_config, "db_config.json", "--db-config"), (read_store_config, "s3_config.json", "--s3-config")],
+    ids=["db", "s3"],
+)
+def test_no_file(read: Callable[[Path], Any], name: str, option: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path / name)
+    assert str(caught.value) == (
+        f"{tmp_path / name}: no such file; copy {name}.example to it and fill it in, or name another with {option}"
+    )
+
+
+def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_store_config(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: cannot be read: ")
+
+
+def test_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "db_config.json"
+    path.write_bytes('{"database": "Forlì"}'.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"cannot be read: .*; see its permissions and encoding \(UTF-8\)$"):
+        read_database_config(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"s3": {\n  "host": "x",\n}}', f"{{'s3': '{CANARY}'}}", f'{{"s3": {{"secret_key": "{CANARY}}}}}'],
+    ids=["empty", "a comma too many", "the wrong quotes", "a quote missing"],
+)
+def test_not_json(text: str, tmp_path: Path) -> None:
+    """Where, and why, are what this version of Python says of it."""
+    with pytest.raises(json.JSONDecodeError) as of_python:
+        json.loads(text)
+    said = of_python.value
+    path = tmp_path / "s3_config.json"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_store_config(path)
+    message = str(caught.value)
+    where = f"line {said.lineno}, column {said.colno} ({said.msg})"
+    assert message == f"{path}: not valid JSON at {where}; fix it there"
+    assert CANARY not in message

@@ -42,7 +42,7 @@ from extractors.products.card import Card
 from extractors.products.source import Source
 from extractors.products.store import open_source
 from extractors.text import printable, say
-from tests.unit.test_config import CANARY, SMALLEST_DATABASE, SMALLEST_STORE
+from tests.support.configuration import CANARY, SMALLEST_DATABASE, SMALLEST_STORE
 
 FEWER = max(1, settings.default.max_examples // 50) if settings.default else 20
 """For what takes milliseconds."""

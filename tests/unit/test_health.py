@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,6 +150,15 @@ def test_a_file_that_cannot_be_written_is_said_once(
     for _ in range(3):
         report("pausing")
     assert caplog.messages == [f"{file}: cannot be written ({NO_SUCH_FILE}): nobody can see that this worker lives"]
+
+
+def test_a_pipe_or_device_is_not_replaced(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As /dev/null would be, by a worker that runs as root."""
+    os.mkfifo(file)
+    report("working")
+    assert stat.S_ISFIFO(file.stat().st_mode)
+    assert list(file.parent.iterdir()) == [file]
+    assert str(file) in caplog.text
 
 
 def test_the_check_loads_nothing_heavy() -> None:

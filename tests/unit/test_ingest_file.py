@@ -62,6 +62,23 @@ def test_a_table_with_a_mark_of_order_quotes_and_more_columns(tmp_path: Path) ->
     assert batch.share == pytest.approx(1, abs=0.5)
 
 
+def test_swapped_coordinates_are_noticed(tmp_path: Path) -> None:
+    """By the tile in the name: of a swapped outline, nobody would see why it does not meet the area."""
+    swapped = "POLYGON((45 14, 45 16, 47 16, 47 14, 45 14))"
+    batch = read(tmp_path / "list", f'name,start,footprint\n{NAME},2020-04-01,"{swapped}"\n')
+    assert not batch.found
+    assert "longitude comes first" in batch.refused[0].reason
+
+
+def test_quotes_that_are_lacking(tmp_path: Path) -> None:
+    batch = read(tmp_path / "list", f"name,start,footprint\n{NAME},2020-04-01,{OUTLINE}\n")
+    assert (batch.refused[0].name, "quotes" in batch.refused[0].reason) == ("line 2", True)
+    rest = f'{NAME},2020-04-01,"{OUTLINE}"\n' * 3
+    for open_still in (f'"{NAME},2020-04-01,{OUTLINE}\n', f'{NAME},"2020-04-01,{OUTLINE}\n'):
+        with pytest.raises(ConfigurationError, match="line"):
+            read(tmp_path / "list", f"name,start,footprint\n{open_still}{rest}")
+
+
 def test_other_cards_are_left_out(tmp_path: Path) -> None:
     text = f'name,start,footprint\n{C6},2020-04-07,"{OUTLINE}"\n{NAME},2020-04-01,"{OUTLINE}"\n'
     assert [found.card for found in read(tmp_path / "list", text, "s2").found] == ["s2"]

@@ -23,9 +23,10 @@ from shapely.geometry.base import BaseGeometry
 
 from extractors.indices import Formula
 from extractors.model import Layer, ParcelChunk, StatisticsRequest
-from extractors.raster import bands
-from extractors.raster.bands import Band, GridBands
+from extractors.raster import grids
+from extractors.raster.bands import Band
 from extractors.raster.chunks import ChunkTask
+from extractors.raster.grids import GridBands
 from extractors.raster.images import DecodedBand, StoredBand
 from extractors.raster.plan import needed, plan
 from extractors.signatures import ALL_TOUCHED, CENTRE, NAMES, STATISTICS, ChunkResult, Signatures, rescaled
@@ -241,8 +242,8 @@ def test_layers_are_what_rasterstats_makes_of_whole_arrays(
     chosen = tuple(layer for layer in LAYERS if random.random() < 0.7) or LAYERS
     request = StatisticsRequest(engine, len(shapes) * 20, chosen, pixel_rule=rule, clear=clear, shifts=SHIFTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bands, "LARGEST_WINDOW_PIXELS", largest_window)
-        patch.setattr(bands, "CELL", 4)
+        patch.setattr(grids, "LARGEST_WINDOW_PIXELS", largest_window)
+        patch.setattr(grids, "CELL", 4)
         patch.setattr(scanline, "BATCH_PIXELS", batch)
         result = computed(ground, shapes, request, tile)
     assert not result.recomputed

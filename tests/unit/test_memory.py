@@ -23,9 +23,11 @@ from extractors.database.spool import Spool
 from extractors.errors import ConfigurationError, SceneError, UnusableSceneError
 from extractors.labels import SENTINEL_2, SIDES, resolution
 from extractors.model import BandFile, ImageFormat, Limits
-from extractors.raster.bands import Band, GridBands, scene_bands
+from extractors.raster.bands import Band
+from extractors.raster.grids import GridBands
 from extractors.raster.images import DecodedBand, StoredBand
 from extractors.raster.memory import Budget
+from extractors.raster.scene_bands import scene_bands
 from extractors.resources import limits, memory_of_tiles
 from extractors.signatures import COUNT
 from extractors.statistics.grid import Grid, Polygons, PolygonsOnGrid

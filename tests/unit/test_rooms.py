@@ -119,7 +119,7 @@ SOUND: dict[str, list[Import]] = {
     "extractors.failpoints": [Import("extractors.errors.ConfigurationError")],
     "extractors.health": [Import("logging", "inside")],
     "operations": [],
-    "operations.command": [Import("extractors.attempt.cause_of"), Import("operations.doors.module")],
+    "operations.command": [Import("extractors.attempt.exit_code_of"), Import("operations.doors.module")],
     "operations.doors": [Import("importlib.import_module"), Import("f'operations.{name}'", "inside")],
     "operations.outlines": [Import("geopandas")],
     "operations.status": [Import("extractors.database.connection.Database")],

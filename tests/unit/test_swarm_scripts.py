@@ -557,7 +557,17 @@ case "$*" in
         grep -vx -- "$3" "$WORLD/secrets" >"$WORLD/left" || true
         mv "$WORLD/left" "$WORLD/secrets"
         ;;
-    "service inspect "*) cat "$WORLD/of_the_database" 2>/dev/null ;;
+    "service inspect "*_pg_spat) cat "$WORLD/of_the_database" 2>/dev/null ;;
+    "service inspect "*_vector_extractor)
+        [ -e "$WORLD/of_the_database" ] || exit 1
+        echo "parcel-extraction:0 python -m extractors.s2"
+        ;;
+    "container run "*)
+        printf '%s\n' "$*" >>"$WORLD/tried"
+        tar -t >>"$WORLD/tried"
+        printf '%s' "${FOUND:-ok database: at pg_spat}"
+        exit "${CHECKED:-0}"
+        ;;
     "stack deploy "*)
         [ -z "${REFUSED:-}" ] || { echo "refused" >&2; exit 1; }
         printf '%s\n' "$*" "$DB_CONFIG_SECRET" "$S3_CONFIG_SECRET" "${INGEST_CONFIG_SECRET:-}" "$PG_SPAT_SECRET" \
@@ -671,6 +681,47 @@ def test_a_deployment_that_docker_refuses_removes_nothing(stacks: World) -> None
     before = (stacks.folder / "secrets").read_text()
     assert deploy(stacks, REFUSED="1").returncode == 1
     assert (stacks.folder / "secrets").read_text() == before
+
+
+def test_what_has_changed_is_tried_out_while_the_stack_runs(stacks: World) -> None:
+    """By a worker of it, in its network, with both files; not when all is new, nor when nothing is."""
+    deploy(stacks)
+    deploy(stacks)
+    assert not (stacks.folder / "tried").exists()
+    os.utime(stacks.folder / "the files/s3_config.json", (2e9, 2e9))
+    done = deploy(stacks)
+    assert (done.returncode, done.stderr) == (0, "")
+    command, *files = (stacks.folder / "tried").read_text().splitlines()
+    assert "--network s2swarm_overnet " in command
+    assert command.endswith(" python -m extractors.s2 --check")
+    assert files == ["db_config.json", "s3_config.json"]
+    assert done.stdout.index("python -m extractors.s2 --check") < done.stdout.index(": removed")
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (
+            "ok database: at pg_spat\nFAILED store: it\x1b refuses\nFAILED area: none\n",
+            ["store: it? refuses", "area: none"],
+        ),
+        ("", ["exit code 75"]),
+    ],
+)
+def test_what_workers_could_not_work_with_is_not_deployed(stacks: World, found: str, told: list[str]) -> None:
+    """All reasons are told; who knows better says so."""
+    deploy(stacks)
+    before = deployed(stacks)
+    os.utime(stacks.folder / "the files/s3_config.json", (2e9, 2e9))
+    done = deploy(stacks, CHECKED="75", FOUND=found or " ")
+    assert done.returncode == 1
+    *reasons, last = done.stderr.splitlines()
+    assert [line.removeprefix("s2swarm: ").removeprefix("FAILED ") for line in reasons] == told
+    assert "nothing has been changed" in last
+    assert "--untried" in last
+    assert deployed(stacks) == before
+    assert deploy(stacks, "--untried", CHECKED="75").returncode == 0
+    assert deployed(stacks) != before
 
 
 def test_a_dry_run_deploys_nothing(stacks: World) -> None:

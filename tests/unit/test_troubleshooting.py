@@ -33,10 +33,12 @@ SOURCES = [*(ROOT / "extractors").rglob("*.py"), *(ROOT / "operations").rglob("*
 STATEMENTS = ROOT / "extractors" / "database" / "sql"
 VALUE = "…"
 # Modules whose ValueErrors are what the validation library says of a key.
-VALIDATORS = {"extractors.config", "extractors.indices", "extractors.labels"}
+VALIDATORS = {f"extractors.config.{name}" for name in ("database", "extraction", "store", "values")}
+VALIDATORS |= {"extractors.indices", "extractors.labels"}
 # Functions that return a message, or all of one but the name of a file or table.
 IN_WORDS = {
-    "extractors.config": {"_contradiction", "_one_line"},
+    "extractors.config.reading": {"_one_line"},
+    "extractors.config.store": {"contradiction"},
     "extractors.database.mixing": {"_difference"},
     "extractors.database.publishing": {"_what_is_slow"},
     "extractors.raster.libraries": {"_lost"},
@@ -46,8 +48,10 @@ FOOTPRINT = "its footprint in … …; fix it"
 # Messages that put nothing but a name before another one, which is collected where it is made: by a function of
 # IN_WORDS, by a validator, or in `aoi.sql`. And how often: a further one may have a source that is not collected.
 PASSED_ON = {
-    ("extractors.config", "…: …"): 5,
-    ("extractors.config", "….…: …"): 1,
+    ("extractors.config.extraction", "…: …"): 1,
+    ("extractors.config.extraction", "….…: …"): 1,
+    ("extractors.config.json_file", "…: …"): 1,
+    ("extractors.config.reading", "…: …"): 3,
     (
         "extractors.database.mixing",
         "… …; write another …, or start with --accept-mixed if both may stand in one table",

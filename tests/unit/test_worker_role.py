@@ -7,13 +7,14 @@ import re
 
 from psycopg2 import sql
 
+from extractors.database.columns import CATALOGUE_COLUMNS
+from extractors.database.outputs import OUTPUTS, RESULT_TYPES, statistic_columns
 from extractors.database.rights import LOG_INSERTED, LOG_UPDATED
 from extractors.database.schema import MADE_HERE
 from extractors.database.sql import statement
-from extractors.database.tables import CATALOGUE_COLUMNS, OUTPUTS, RESULT_TYPES, statistic_columns
 from tests.support.environment import ROOT
 
-SCRIPT = (ROOT / "swarm" / "worker_role.sql").read_text()
+SCRIPT = (ROOT / "operations" / "sql" / "worker_role.sql").read_text()
 
 
 def granted(right: str, table: str) -> list[str]:

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from extractors.model import StatisticsRequest
-from extractors.raster import bands
-from extractors.raster.bands import Band, GridBands
+from extractors.raster import grids
+from extractors.raster.bands import Band
+from extractors.raster.grids import GridBands
 from extractors.raster.images import DecodedBand, StoredBand
 from extractors.signatures import ALL_TOUCHED, CENTRE, COUNT, EXTRA_NAMES, INVALID, PIXELS, with_extra
 from extractors.statistics import rasterstats as reference
-from extractors.statistics import scanline
+from extractors.statistics import scanline, spans
 from extractors.statistics.grid import Floats, Grid, Polygons, PolygonsOnGrid
 from extractors.statistics.pixels import Stored
 from extractors.statistics.zonal import ENGINES, Question, agree, reasons, verified
@@ -242,7 +243,7 @@ def test_windows_and_tiles_change_no_number(
     geometries = shapely.transform(shapes, lambda xy: xy + np.array([corner[0], corner[1] - 120]))
     polygons = Polygons(geometries).on(grid, rule)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bands, "LARGEST_WINDOW_PIXELS", largest_window)
+        patch.setattr(grids, "LARGEST_WINDOW_PIXELS", largest_window)
         found = in_parts(engine, polygons, file, tile)
     expected = np.array([whole(geometry, array, grid, rule) for geometry in geometries])
     assert_same(found.table, expected, array.dtype)
@@ -263,7 +264,7 @@ def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, rule: 
     with pytest.MonkeyPatch.context() as patch:
         # Every shape counts as huge.
         patch.setattr(reference, "LARGEST_OVERHANG_PIXELS", -array.size - 1)
-        patch.setattr(scanline, "LARGEST_BOX_PIXELS", -1)
+        patch.setattr(spans, "LARGEST_BOX_PIXELS", -1)
         table = ENGINES[engine](Polygons(geometries).on(grid, rule), WANTED).statistics(array, 0)
     assert_same(table, np.array([whole(geometry, array, grid, rule) for geometry in geometries]), array.dtype)
 
@@ -310,8 +311,8 @@ def test_batches_of_crossings_change_no_number(random: Random, batch: int, place
     geometries = as_object_array([polygon(random, places, (dense, with_any_hole)) for _ in range(3)])
     polygons = Polygons(geometries).on(grid)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scanline, "BATCH_CROSSINGS", batch)
-        patch.setattr(bands, "LARGEST_WINDOW_PIXELS", 0 if gathered else 1_000_000)
+        patch.setattr(spans, "BATCH_CROSSINGS", batch)
+        patch.setattr(grids, "LARGEST_WINDOW_PIXELS", 0 if gathered else 1_000_000)
         table = in_parts("scanline", polygons, file, None).table
     assert_same(table, np.array([whole(geometry, file.cleaned, grid) for geometry in geometries]), file.array.dtype)
 

@@ -1,8 +1,9 @@
 -- The rights of workers: what they need and no more. For psql, run by the owner of the tables once catalogue, areas and
 -- parcels are there; again for other tables. What workers write into is made if it is absent.
+-- `python -m operations setup --role` reads the GRANTs of this file: that does the same where there is no psql.
 --
 --     psql -v ON_ERROR_STOP=1 -1 -d sentinel -v worker=extraction -v aois=aois -v parcels=parcels_2018 \
---          -v results=roi_2018_s2_signatures -f worker_role.sql
+--          -v results=roi_2018_s2_signatures -f operations/sql/worker_role.sql
 --
 --     worker              the role, which must exist: CREATE ROLE extraction LOGIN NOINHERIT PASSWORD '...'
 --     aois, parcels, results, clear_results, hists, gaps      tables as in db_config.json (the last three: only if
