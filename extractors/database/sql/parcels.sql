@@ -106,9 +106,10 @@ FROM (SELECT {footprint} AS box
       FROM (SELECT {valid} AS footprint FROM {catalogue} d WHERE d.id = %(obsid)s OFFSET 0) scene) transformed
 
 -- :chosen
--- Whether parcel `p` is one of those that are to be done again. A condition of its own: within an OR, each parcel would be
+-- Whether parcel `p` is one of those that are to be done again. Written so that their numbers are hashed, however many they
+-- are: as a join, which IS TRUE prevents, and if their number were known, which the inner SELECT prevents, each parcel could be
 -- compared with all of them.
-{pid} IN (SELECT unnest(%(pids)s::bigint[]))
+({pid} IN (SELECT unnest((SELECT %(pids)s::bigint[])))) IS TRUE
 
 -- :around_the_scene
 -- In the place of the AOI: all that the scene covers.
