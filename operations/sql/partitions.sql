@@ -24,7 +24,7 @@ SELECT coalesce(min(id), 1)::bigint, coalesce(max(id), 0)::bigint FROM {catalogu
 
 -- :create_one
 -- A table that can become a partition.
-CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING COMMENTS)
+CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)
 
 -- :attach
 -- The partition for the scenes from one number up to, but not including, another.
