@@ -24,34 +24,39 @@ if [ $# -gt 0 ]; then
     exec .venv/bin/python -m pytest "$@"
 fi
 # Two lanes side by side: most tests wait for something, and so both take little more than half the time. Each does the
-# first of its folders that the other has not begun, the long ones first. Tests that measure seconds are in the lane
-# that is not niced.
+# first of its parts that the other has not begun, the long ones first. Tests that measure seconds are in the lane that
+# is not niced.
 begun="$(mktemp -d)"
 log="$begun/log"
-# lane NICENESS FOLDER...
+# lane NICENESS PART...
 lane() {
-    local folder measured result=0
+    local part measured chosen result=0
     # pytest ends its servers on a SIGTERM. Ctrl-C becomes one as well: a second signal would disturb it.
     trap 'kill $(jobs -p) 2>/dev/null && wait; exit 143' TERM
     trap '' INT
-    for folder in "${@:2}"; do
-        mkdir "$begun/$folder" 2>/dev/null || continue
-        # Coverage costs each worker a quarter more. It is left out where it would be lost: faults kill workers, and on
-        # a swarm they are in images.
+    for part in "${@:2}"; do
+        mkdir "$begun/$part" 2>/dev/null || continue
+        # Coverage costs half as much again. It is left out where it would be lost (faults kill workers, and on a swarm
+        # they are in images), and for thousands of examples of what other tests run as well.
         measured=(-m coverage run)
-        case "$folder" in faults | swarm) measured=() ;; esac
+        chosen=("tests/$part")
+        case "$part" in
+            faults | swarm) measured=() ;;
+            properties) measured=() chosen=(tests/unit -m hypothesis) ;;
+            unit) chosen+=(-m "not hypothesis") ;;
+        esac
         # Out of reach of the keyboard's SIGINT, without ignoring those that tests send.
         setsid env --default-signal=INT nice -n "$1" \
-            .venv/bin/python "${measured[@]}" -m pytest --durations=15 "tests/$folder" &
+            .venv/bin/python "${measured[@]}" -m pytest --durations=15 "${chosen[@]}" &
         wait "$!" || result=$?
     done
     exit "$result"
 }
 rm -f .coverage .coverage.*
 trap 'kill $(jobs -p) 2>/dev/null && wait; rm -rf "$begun"' EXIT
-lane 0 faults swarm unit integration </dev/null &
+lane 0 faults swarm properties unit integration </dev/null &
 first=$!
-lane 5 acceptance operations unit integration </dev/null >"$log" 2>&1 &
+lane 5 acceptance operations properties unit integration </dev/null >"$log" 2>&1 &
 second=$!
 result=0
 wait "$first" || result=$?
