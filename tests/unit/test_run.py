@@ -72,10 +72,10 @@ def test_both_lanes_end_on_a_signal(project: Path, number: signal.Signals) -> No
     (project / "hold").touch()
     run = start(project)
     wait_until(lambda: len(noted(project, "begun")) == 2, "both lanes")
-    assert noted(project, "ignored") == []
     if number == signal.SIGINT:
         os.killpg(run.pid, number)
     else:
         run.send_signal(number)
     assert run.wait(60) == -number
     assert noted(project, "ended") == noted(project, "begun")
+    assert noted(project, "ignored") == []
