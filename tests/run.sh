@@ -13,12 +13,16 @@ prepare_test_tools
 if [ -n "${CI:-}" ] || [[ " $* " == *" --swarm "* ]]; then
     prepare_swarm_tools
 fi
+# Beside what follows; it is never left half done.
+prepare_stac_server &
+stac_server=$!
+trap wait EXIT
 prepare_venv test
-prepare_stac_server
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+wait "$stac_server"
 
 if [ $# -gt 0 ]; then
     exec .venv/bin/python -m pytest "$@"

@@ -476,8 +476,9 @@ def test_what_is_wrong(world: World) -> None:
     assert outcome.stderr == "check.sh: failed: vm1 gone1\n"
     cells = row(outcome, "vm1")
     assert cells["SWARM"] == "in no swarm"
-    assert cells["CLOCK"].startswith("3600.")
+    # By an hour, as exactly as a busy machine measures it.
     assert cells["CLOCK"].endswith(" s behind")
+    assert round(float(cells["CLOCK"].removesuffix(" s behind")) / 3600) == 1
     assert cells["DISK"].startswith("only ")
     assert row(outcome, "gone1")["SSH"] == "cannot be reached"
     assert "gone1: cannot be reached (ssh: connect to host gone1 port 22: No route to host)" in outcome.stdout
