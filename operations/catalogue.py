@@ -197,7 +197,7 @@ class Catalogue:
         """The outline `raw` in the catalogue's SRID."""
         if self._tables.footprint_srid == DEGREES:
             return sql.SQL("raw")
-        return shared("aoi.in_srid", geometry=sql.Identifier("raw"), srid=sql.Placeholder("footprint_srid"))
+        return statement("ingest.in_srid")
 
     def _add_places(self, cursor: "PgCursor", products: Mapping[int, Found]) -> None:
         """Write down where products lie of which nothing is known."""

@@ -94,6 +94,11 @@ class StacSource:
         self._address = url or URL
         self._url = service_url(self._address)
         self._client: Client | None = None
+        retry = _Retry(
+            total=ATTEMPTS, allowed_methods=None, status_forcelist=BUSY, backoff_factor=1.0, backoff_max=30.0
+        )
+        self._answers = _Answers(max_retries=retry)
+        self._answers.session.hooks["response"].append(self._received)
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """The products, some days at a time."""
@@ -154,6 +159,8 @@ class StacSource:
         self, box: Box, start: dt.datetime, end: dt.datetime, size: int
     ) -> tuple[list[dict[str, Any]], str | None]:
         """The items of a window, and what is wrong with the answer, if anything is."""
+        # The library may read the landing page once more.
+        self._answers.searching = False
         search = self._opened().search(
             collections=[COLLECTION],
             bbox=list(box),
@@ -162,6 +169,7 @@ class StacSource:
             fields={"include": FIELDS, "exclude": ["assets"]},
             sortby=[{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}],
         )
+        self._answers.searching = True
         found: dict[str, dict[str, Any]] = {}
         announced: int | None = None
         last = 0
@@ -187,22 +195,16 @@ class StacSource:
     def _opened(self) -> Client:
         """The connection, made when it is needed first."""
         if self._client is None:
-            retry = _Retry(
-                total=ATTEMPTS, allowed_methods=None, status_forcelist=BUSY, backoff_factor=1.0, backoff_max=30.0
-            )
-            reading = _Answers(max_retries=retry)
-            reading.session.hooks["response"].append(self._received)
             try:
                 # What `open` is not given, it takes away from the other.
                 client = Client.open(
                     self._address,
-                    stac_io=reading,
+                    stac_io=self._answers,
                     timeout=(CONNECT_SECONDS, READ_SECONDS),
                     request_modifier=self._checked,
                 )
             except ClientTypeError as error:
                 raise self._no_api() from error
-            reading.searching = True
             for conformance in ("ITEM_SEARCH", "FIELDS", "SORT"):
                 client.add_conforms_to(conformance)
             self._client = client

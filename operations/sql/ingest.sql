@@ -72,3 +72,8 @@ RETURNING rtrim(reference::text)
 -- :statuses
 -- What has become of some scenes.
 SELECT rtrim(reference::text), rtrim(status) FROM {catalogue} WHERE id = ANY(%(scenes)s) ORDER BY id
+
+-- :in_srid
+-- An outline in the catalogue's SRID. A straight edge in one CRS is a curve in another, so it gets vertices in between: some
+-- 200 in all, since workers look at all of them with every claim.
+ST_Transform(ST_Segmentize(raw, greatest(ST_Perimeter(raw) / 200, 1e-9)), %(footprint_srid)s::integer)
