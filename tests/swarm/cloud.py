@@ -24,8 +24,9 @@ from tests.support.running import wait_until
 from tests.swarm import images
 
 START_SECONDS = 60
-DISK_GIGABYTES = 8
-"""What images and containers of all machines may take. They are in memory if there is twice as much."""
+DISK_GIGABYTES = 16
+MEMORY_GIGABYTES = 10
+"""How large the machines' disk looks, and from how much free memory on it is in there. It gets 4 GB at most."""
 COMMAND_SECONDS = 600
 IN_MEMORY = "cloud-of-"
 # The kernel ends a program when we die, however that comes about.
@@ -214,7 +215,7 @@ class Cloud:
         self.folder = Path(tempfile.mkdtemp(prefix="cloud-", dir="/tmp"))
         self.folder.chmod(0o755)
         _sweep_memory()
-        if _available_gigabytes() > 2 * DISK_GIGABYTES:
+        if _available_gigabytes() > MEMORY_GIGABYTES:
             options = ("-o", f"size={DISK_GIGABYTES}g,mode=755")
             call("mount", "-t", "tmpfs", *options, f"{IN_MEMORY}{os.getpid()}", str(self.folder))
         # 198.18.0.0/15 is set aside for tests of network devices: nobody's real addresses are hidden.

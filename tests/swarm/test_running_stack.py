@@ -33,7 +33,7 @@ from tests.swarm.stack import DATABASE, OWNER, OWNERS_PASSWORD, PASSWORD, USER, 
 NEW_PASSWORD = "canary, anew: p@ss {};"
 INGESTS_PASSWORD = "canary of ingest"
 VARIABLES = {"REPLICAS": "2", "WORKER_CPUS_RESERVED": "0.2"}
-SLOW_SECONDS = 0.4
+SLOW_SECONDS = 1.0
 """For which the store holds back every piece of data, where a burst has to last."""
 
 
@@ -107,7 +107,7 @@ def test_keys_and_password_change_during_a_burst(operated: Operated) -> None:
     burst, stack = operated.burst, operated.stack
     wait_until(operated.all_done, "the first scenes")
     burst.store.delay_seconds = SLOW_SECONDS
-    burst.season.add_again("s2", 8)
+    burst.season.add_again("s2", 12)
     wait_until(lambda: None in burst.season.outcomes(), "a worker at a scene")
     old, services = {task.id for task in stack.tasks()}, service_ids(stack)
     database = containers(stack, "pg_spat", stack.cloud.manager)
