@@ -5,9 +5,11 @@ imported, also the area around them, the log, and the tables of results. Done tw
 """
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
@@ -30,6 +32,9 @@ from operations.role import grant_rights
 from operations.session import EarlyReader, Session, session
 from operations.sql import statement
 from operations.views import make_views
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as PgCursor  # noqa: N812
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,24 +75,24 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError("--partitioned: a partition holds one scene or more")
     report = Report(changes=not (options.check or options.dry_run))
     with session(options) as opened:
-        if make_extension(opened, report):
-            make_tables_of_scenes(opened, report)
+        has_postgis = make_extension(opened, report)
+        make_tables_of_scenes(opened, report)
+        reader = opened.reader(options.card)
+        # What was not made, because nothing is to be changed, cannot be filled.
+        if has_postgis and _has_scenes(opened):
+            make_area(opened, reader, options.aoi, report)
+            make_results(opened, reader, options.partitioned, report)
             reader = opened.reader(options.card)
-            # What was not made, because nothing is to be changed, cannot be filled.
-            if _has_scenes(opened):
-                make_area(opened, reader, options.aoi, report)
-                make_results(opened, reader, options.partitioned, report)
-                reader = opened.reader(options.card)
-                if not reader.parcels.absent:
-                    cover_scenes(opened, reader, report)
-                    make_views(opened, reader, report, options.card)
-                if options.role is not None:
-                    grant_rights(opened, reader, options.role, options.role_config, report)
+            if not reader.parcels.absent:
+                cover_scenes(opened, reader, report)
+                make_views(opened, reader, report, options.card)
+            if options.role is not None:
+                grant_rights(opened, reader, options.role, options.role_config, report)
     return ConfigurationError.exit_code if options.check and report.lacking else 0
 
 
 def make_extension(opened: Session, report: Report) -> bool:
-    """Make the extension PostGIS; False if it is lacking, so that nothing else can be looked at."""
+    """Make the extension PostGIS; False if it is lacking, so that geometries cannot be looked at."""
     with opened.database.transaction("looking for PostGIS") as cursor:
         cursor.execute(shared("connection.describe"))
         server, version, schema, *_ = cursor.fetchone() or ("", None, None)
@@ -100,6 +105,7 @@ def make_extension(opened: Session, report: Report) -> bool:
 
 def _create_extension(opened: Session) -> None:
     with opened.database.transaction("making the extension postgis (a superuser may)") as cursor:
+        cursor.execute(shared("tables.lock_creation"))
         cursor.execute(statement("setup.create_extension"))
     opened.reopen()
 
@@ -132,8 +138,9 @@ def _find(opened: Session, name: TableName) -> Table:
 
 
 def _catalogue(opened: Session, table: Table) -> None:
-    with opened.database.transaction(f"making the table {table}") as cursor:
-        cursor.execute(shared("tables.lock_creation"))
+    with _making(opened, table) as cursor:
+        if cursor is None:
+            return
         cursor.execute(statement("setup.create_catalogue", catalogue=table.identifier))
         made = find(cursor, table.name, table.key)
         definitions = [index.definition for index in wanted_of_catalogue(made)]
@@ -143,13 +150,23 @@ def _catalogue(opened: Session, table: Table) -> None:
 
 def _aois(opened: Session, table: Table) -> None:
     field = sql.Identifier(opened.config.args.aoi_field)
-    with opened.database.transaction(f"making the table {table}") as cursor:
-        cursor.execute(statement("setup.create_aois", aois=table.identifier, field=field))
+    with _making(opened, table) as cursor:
+        if cursor is not None:
+            cursor.execute(statement("setup.create_aois", aois=table.identifier, field=field))
 
 
 def _places(opened: Session, table: Table, catalogue: Table) -> None:
+    with _making(opened, table) as cursor:
+        if cursor is not None:
+            make_places(cursor, table.name, catalogue)
+
+
+@contextmanager
+def _making(opened: Session, table: Table) -> "Iterator[PgCursor | None]":
+    """A transaction in which nobody else makes tables; None if somebody has just made this one."""
     with opened.database.transaction(f"making the table {table}") as cursor:
-        make_places(cursor, table.name, catalogue)
+        cursor.execute(shared("tables.lock_creation"))
+        yield cursor if find(cursor, table.name, table.key).absent else None
 
 
 def _has_scenes(opened: Session) -> bool:

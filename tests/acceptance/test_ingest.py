@@ -321,6 +321,18 @@ def test_other_catalogues(workspace: Workspace, server: ODataServer, column: str
     workspace.query("ALTER TABLE dias_catalogue ALTER COLUMN status DROP DEFAULT")
     assert counts(ingest(workspace, "--from", "odata", "--url", server.url))["s2"]["new"] == 4
     assert workspace.query("SELECT DISTINCT status FROM dias_catalogue") == [("ingested",)]
+    # Workers look at all vertices with every claim.
+    assert workspace.one("SELECT max(ST_NPoints(footprint)) FROM dias_catalogue") < 300
+
+
+def test_a_list_that_lies_elsewhere_is_noticed(workspace: Workspace, tmp_path: Path) -> None:
+    """As when latitude and longitude are swapped: names of these products do not tell."""
+    swapped = "POLYGON((45 14, 45 16, 47 16, 47 14, 45 14))"
+    name = "S1B_20200407T052345__1A__20200401T052345_CARD-COH6"
+    (tmp_path / "list.csv").write_text(f'name,start,footprint\n{name},2020-04-07T05:23:45Z,"{swapped}"\n')
+    outcome = ingest(workspace, "--from", "file", "--file", str(tmp_path / "list.csv"))
+    assert counts(outcome)["c6"]["outside"] == 1
+    assert [line for line in outcome.warnings if "longitude" in line]
 
 
 def test_what_the_service_has_deleted(workspace: Workspace, server: ODataServer) -> None:

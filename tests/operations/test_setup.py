@@ -95,6 +95,18 @@ def test_twice_changes_nothing(empty: Workspace) -> None:
     assert empty.operate("setup", "--check").code == 0
 
 
+def test_several_at_once(empty: Workspace) -> None:
+    """One makes each thing, the others find it."""
+    running = [empty.start_python("-m", "operations", "setup") for _ in range(3)]
+    for outcome in [one.wait() for one in running]:
+        assert (outcome.code, outcome.errors) == (0, []), outcome.output
+    indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'dias_catalogue'"
+    before = empty.one(indexes)
+    empty.query("DROP TABLE dias_catalogue, aois, scene_source")
+    setup(empty)
+    assert empty.one(indexes) == before
+
+
 def test_what_others_made_stays(workspace: Workspace) -> None:
     """Their tables, whatever they lack; a view in place of the catalogue."""
     workspace.query("ALTER TABLE dias_catalogue RENAME TO theirs")
