@@ -15,9 +15,9 @@ from extractors.config import TableName
 from extractors.database import aoi
 from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
-from extractors.database.schema import Table
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
+from operations.places import make_places
 from operations.session import Session
 from operations.sources.products import Box, Found, bare
 from operations.sql import statement
@@ -207,14 +207,6 @@ class Catalogue:
             "prefixes": [place.prefix for _, place in placed],
         }
         cursor.execute(statement("ingest.add_places", **places), parameters)
-
-
-def make_places(cursor: "PgCursor", places: TableName, catalogue: Table) -> None:
-    """The table of places, which workers that are there already may read: they look into it as soon as it is there."""
-    cursor.execute(statement("setup.create_places", places=places.identifier))
-    cursor.execute(statement("setup.status_writers"), {"catalogue": catalogue.identifier.as_string(cursor)})
-    for (role,) in cursor.fetchall():
-        cursor.execute(statement("setup.grant_places", places=places.identifier, role=sql.Identifier(role)))
 
 
 def _hex(product: Found) -> str:

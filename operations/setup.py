@@ -19,11 +19,11 @@ from extractors.database.sql import statement as shared
 from extractors.database.tables import SETTINGS, Tables, make_tables
 from extractors.errors import ConfigurationError
 from operations.area import make_area
-from operations.catalogue import make_places
 from operations.indexes import add_indexes, alone
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
 from operations.partitions import SCENES, cover_scenes, make_partitioned
+from operations.places import make_places
 from operations.role import grant_rights
 from operations.session import EarlyReader, Session, session
 from operations.sql import statement
