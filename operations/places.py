@@ -1,4 +1,4 @@
-"""The table of places, `scene_source`: where products lie, if a source says so."""
+"""The table of places, where products lie: made for those who fill it, and for workers to read."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def make_places(cursor: "PgCursor", places: TableName, catalogue: Table) -> None:
-    """The table of places, which workers that are there already may read: they look into it as soon as it is there."""
+    """Make it, and let workers that have their rights already read it: they look into it as soon as it is there."""
     cursor.execute(statement("setup.create_places", places=places.identifier))
     cursor.execute(statement("setup.status_writers"), {"catalogue": catalogue.identifier.as_string(cursor)})
     for (role,) in cursor.fetchall():
