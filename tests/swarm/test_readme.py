@@ -20,6 +20,7 @@ from tests.swarm.cloud import Cloud
 from tests.swarm.stack import STACK_CONNECTION, USER, Stack, configure, database_of
 
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "demo_output", "data")
+WORKERS = 3
 CONFIGURATION = ("db_config.json", "s3_config.json")
 
 
@@ -44,7 +45,9 @@ class Operator:
     def types(self, block: str, folder: Path | None = None) -> str:
         """What the terminal shows after these commands, all of which have to succeed."""
         script = folder or self.project
-        done = self.cloud.manager.run("script", "-qec", f"bash -euc {_quoted(block)}", "/dev/null", folder=script)
+        typed = ("script", "-qec", f"bash -euc {_quoted(block)}", "/dev/null")
+        # In this shell REPLICAS is set: eight workers, as without, are for tests/swarm/test_stack.py.
+        done = self.cloud.manager.run("env", f"REPLICAS={WORKERS}", *typed, folder=script)
         assert done.returncode == 0, f"{block}\n{done.stdout}"
         return done.stdout
 
@@ -103,7 +106,7 @@ def test_docker_swarm_and_vms(
         assert "s2swarm_vector_extractor" in operator.types(workers)
         stack.wait_for_end()
         season.check(extracted=season.scenes["s2"])
-        assert stack.column("Replicas") == "0/8"
+        assert stack.column("Replicas") == f"0/{WORKERS}"
         season.add_again("s2", 3)
         operator.types(again)
         wait_until(lambda: {season.statuses()[n] for n in season.scenes["s2"]} == {"extracted"}, "the second burst")

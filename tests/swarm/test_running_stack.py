@@ -264,8 +264,9 @@ def test_backup_while_workers_write_and_a_lost_database(operated: Operated) -> N
     keeper.in_the_database("dropdb", "--username", OWNER, "--force", DATABASE)
     keeper.restore()
     burst.season.workspace.reconnect()
+    (saved,) = burst.season.workspace.query("SELECT count(DISTINCT obsid) FROM signatures")[0]
     operated.finish()
-    assert "lost" in burst.season.outcomes()
+    assert saved < len(burst.season.all), "nothing was left to be done"
 
 
 def test_backup_where_the_container_is_not(operated: Operated) -> None:
