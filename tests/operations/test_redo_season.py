@@ -155,7 +155,7 @@ def test_an_answer_that_is_lost(workspace: Workspace, moved: Moved) -> None:
     with TcpProxy((connection["host"], connection["port"])) as way:
         connection["host"], connection["port"] = way.host, way.port
         gate = Gate(workspace.folder, "before_commit")
-        worker = workspace.start("s2", "--redo", "--all", env=gate.env)
+        worker = workspace.start("s2", "--redo", env=gate.env)
         gate.wait(worker)
         loss = way.lose_commit("after")
         gate.open()
