@@ -223,7 +223,10 @@ def _completeness(found: Overview, chosen: Sequence[int]) -> tuple[str, str]:
     if not parts:
         return what, ""
     keys = {str(many) if many < MANY else f"{many} and more": shade for many, shade in enumerate(SHADES)}
-    clouds = "<p>Of some observations it is not known whether they are cloudy: they count as clear.</p>"
+    clouds = (
+        "<p>Of some observations of Sentinel-2, mostly of small parcels, it is not known whether they are cloudy: they "
+        "count as clear.</p>"
+    )
     return what, "".join([_keys(keys), *parts, "" if _clouds_known(found.seen) else clouds])
 
 
