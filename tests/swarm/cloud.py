@@ -97,16 +97,14 @@ class Daemon:
             return True
         return False
 
-    def docker(self, *arguments: str, errors: bool = False) -> str:
-        """Run the docker command against this daemon; its output (and what it says as errors), without the last line
-        break."""
+    def docker(self, *arguments: str) -> str:
+        """Run the docker command against this daemon; its output, without the last line break."""
         done = subprocess.run(
             [find("docker") or "docker", *arguments], env=self.environment(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT if errors else subprocess.PIPE, text=True, check=False,
-            timeout=COMMAND_SECONDS,
+            capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS,
         )  # fmt: skip
         if done.returncode:
-            raise DockerError(f"docker {' '.join(arguments)}: {(done.stdout + (done.stderr or ''))[-3000:]}")
+            raise DockerError(f"docker {' '.join(arguments)}: {(done.stdout + done.stderr)[-3000:]}")
         return done.stdout.rstrip("\n")
 
     def environment(self) -> dict[str, str]:

@@ -311,9 +311,10 @@ class Burst:
 
 
 def last_lines(stack: Stack) -> dict[str, str]:
-    """Task -> the last line of its log."""
+    """Task -> the last line of its standard output. (Docker does not keep the order of that and of the log, which goes
+    to standard error, where both come within a moment.)"""
     lines: dict[str, str] = {}
     for task in stack.tasks():
-        text = stack.cloud.manager.docker("service", "logs", "--raw", task.id, errors=True)
+        text = stack.cloud.manager.docker("service", "logs", "--raw", task.id)
         lines[task.id] = text.splitlines()[-1] if text else ""
     return lines
