@@ -58,7 +58,7 @@ lane() {
 }
 rm -f .coverage .coverage.*
 trap 'kill $(jobs -p) 2>/dev/null && wait; rm -rf "$begun"' EXIT
-lane 0 faults swarm properties unit integration </dev/null &
+lane 0 faults swarm operations properties unit integration </dev/null &
 first=$!
 lane 5 acceptance operations properties unit integration </dev/null >"$log" 2>&1 &
 second=$!

@@ -273,7 +273,7 @@ def test_backup_where_the_container_is_not(operated: Operated) -> None:
     """It is said on which node it is, as far as Docker there knows."""
     keeper, worker = Keeper(operated), operated.stack.cloud.workers[0]
     out = ("--out", str(keeper.stack.folder / "none.dump"))
-    wait_until(operated.stack.running, "a worker, after the database was restored")
+    wait_until(lambda: bool(operated.stack.running()), "a worker, after the database was restored")
     said = keeper.operates("backup", *out, "--container", operated.stack.workers, code=2)
     assert re.search(r"runs on the node vm_new[12], not on this machine.* DOCKER_HOST=ssh://vm_new[12] ", said), said
     service = f"{operated.stack.name}_pg_spat"
