@@ -55,8 +55,10 @@ def let_nobody_in(database: Database) -> None:
 
 def set_up_role(workspace: Workspace, role: str) -> None:
     """The role and its rights, as the owner's `operations setup --role` makes them for the configuration; where a test
-    has spoilt that, or the tables, such that setup refuses, what the script can grant all the same."""
-    try:
+    has spoilt that, or the tables, such that setup refuses or has nothing to grant yet, what the script can grant all the
+    same."""
+    done = False
+    with suppress(ExtractionError):
         owner = _configuration(workspace, "owner", workspace.postgis.user, workspace.postgis.password)
         workers = _configuration(workspace, "worker", role, PASSWORD)
         config, report = read_database_config(owner), Report(changes=True)
@@ -67,7 +69,8 @@ def set_up_role(workspace: Workspace, role: str) -> None:
             if any(table.absent for table in (tables.log, *tables.of_results.values())):
                 make_results(opened, opened.reader(), None, report)
             grant_rights(opened, opened.reader(), role, workers, report)
-    except ExtractionError:
+            done = not report.lacking
+    if not done:
         if not workspace.one("SELECT count(*) FROM pg_roles WHERE rolname = %s", role):
             create_role(workspace, role)
         with suppress(KeyError, TypeError, psycopg2.Error):
