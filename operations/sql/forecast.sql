@@ -28,9 +28,10 @@ WITH aoi AS MATERIALIZED (
 ),
 dense AS MATERIALIZED (
     SELECT scene.id, {in_parcels_srid} AS ground
-    FROM (SELECT d.id, ST_Intersection(d.footprint, aoi.geometry) AS within
+    FROM (SELECT d.id, ST_Union(ST_Intersection(d.footprint, aoi.geometry)) AS within
           FROM (SELECT d.id, {footprint} AS footprint FROM {catalogue} d WHERE d.id = ANY (%(sample)s::bigint[]) OFFSET 0) d
-          JOIN aoi ON ST_Intersects(d.footprint, aoi.geometry)) scene
+          JOIN aoi ON ST_Intersects(d.footprint, aoi.geometry)
+          GROUP BY d.id) scene
 ),
 part AS MATERIALIZED (
     SELECT id, ST_SimplifyPreserveTopology(ground, (ST_XMax(ground) - ST_XMin(ground)) / 1e5) AS ground FROM dense

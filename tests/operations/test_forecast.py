@@ -44,6 +44,15 @@ def test_before_and_after(workspace: Workspace) -> None:
     assert "so far" in text
 
 
+def test_parcels_in_several_rows_of_the_area_count_once(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(12))
+    workspace.add_row("one")
+    before = forecast(workspace)["s2"]["expected_per_scene"]
+    assert before["parcels"] == 12
+    workspace.query("INSERT INTO aois SELECT * FROM aois")
+    assert forecast(workspace)["s2"]["expected_per_scene"] == before
+
+
 def test_each_card_has_its_own_table(workspace: Workspace) -> None:
     """What has happened is known of all, whichever of their configurations is asked; and of no other table."""
     parcels = workspace.add_parcels(squares(5))
