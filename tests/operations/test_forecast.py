@@ -134,6 +134,18 @@ def test_more_bands_are_more_to_download(workspace: Workspace) -> None:
     assert many["rows"] == 2 * few["rows"]
 
 
+def test_bands_of_indices_are_downloaded_too(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    workspace.add_row("one")
+    workspace.extraction["s2"] = {"bands": ["B04", "B08", "SCL"]}
+    expected = forecast(workspace)["s2"]["expected_per_scene"]
+    workspace.extraction.update(radiometry="harmonised", radiometry_fallback="baseline")
+    workspace.extraction["s2"] = {"bands": ["SCL"], "indices": {"NDV": "ndvi"}}
+    found = forecast(workspace)["s2"]["expected_per_scene"]
+    assert found["download_bytes"] == expected["download_bytes"]
+    assert found["rows"] == 2 * 3
+
+
 def test_it_makes_nothing(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
     relations = "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
