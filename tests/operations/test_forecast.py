@@ -146,6 +146,21 @@ def test_bands_of_indices_are_downloaded_too(workspace: Workspace) -> None:
     assert found["rows"] == 2 * 3
 
 
+def test_rows_in_partitions_are_as_large_as_they_are(workspace: Workspace) -> None:
+    """Whether somebody has counted those of the whole table, or of its partitions only."""
+    workspace.add_parcels(squares(3))
+    workspace.add_s2()
+    assert workspace.operate("setup", "--partitioned", "2").code == 0
+    assert workspace.run("s2").code == 0
+    workspace.query("INSERT INTO signatures (pid, obsid) SELECT number, 1 FROM generate_series(1, 120000) number")
+    (partition,) = workspace.query("SELECT DISTINCT tableoid::regclass::text FROM signatures")[0]
+    for counted in (partition, "signatures"):
+        workspace.query(f"ANALYZE {counted}")
+        measured = forecast(workspace)["s2"]["measured_per_scene"]
+        size = workspace.one("SELECT pg_total_relation_size(%s::regclass)", partition) / workspace.rows()
+        assert measured["results_bytes"] / measured["rows"] == pytest.approx(size, rel=0.01)
+
+
 def test_it_makes_nothing(workspace: Workspace) -> None:
     workspace.add_parcels(squares(3))
     relations = "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
