@@ -20,6 +20,8 @@ RADAR = {"bs": "Backscatter", "c6": "Coherence, 6 days", "c1": "Coherence, 12 da
 UNITS = {"bs": "gamma0, dB", "c6": "coherence", "c1": "coherence"}
 # Where values usually lie; those of NDVI over water are lower.
 RANGES = {"NDVI": (-0.2, 1.0), "coherence": (0.0, 1.0)}
+# No axis goes further: of dark pixels, an NDVI can be any number.
+LEAST = -1.0
 Value = float | None
 # Band label -> mean, p25, p50, p75.
 Rows = Mapping[str, tuple[Value, Value, Value, Value]]
@@ -73,7 +75,7 @@ class Chart:
         values = [
             one for line in self.lines for part in (line.low, line.middle) for one in part or [] if one is not None
         ]
-        return min([least, *(math.floor(value * 5) / 5 for value in values)]), most
+        return max(LEAST, min([least, *(math.floor(value * 5) / 5 for value in values)])), most
 
 
 @dataclass(frozen=True)

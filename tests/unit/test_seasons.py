@@ -26,6 +26,8 @@ def test_what_the_axis_holds() -> None:
     least, most = chart("NDVI", [-0.31, 0.2], spread=0.2).range or (0.0, 0.0)
     assert least == pytest.approx(-0.6)
     assert most == 1.0
+    # One dark date hides no other.
+    assert chart("NDVI", [0.3, -199.0, 0.9]).range == (-1.0, 1.0)
 
 
 @pytest.mark.parametrize("baseline", ["N0301", "N0400", "N0511", "N9999"])
