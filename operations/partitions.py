@@ -8,7 +8,7 @@ from psycopg2 import sql
 
 from extractors.config import TableName
 from extractors.database.connection import Database, scalar
-from extractors.database.schema import MADE_HERE, Table
+from extractors.database.schema import MADE_HERE, Table, find
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
 from operations.lines import Report
@@ -28,6 +28,9 @@ def make_partitioned(database: Database, table: Table, catalogue: Table, scenes:
     """Give an empty table that was just made here partitions of so many scenes, and the first of them."""
     with database.transaction(f"making partitions of {table}") as cursor:
         cursor.execute(shared("tables.lock_creation"))
+        if find(cursor, table.name, table.key).kind == "p":
+            # Somebody else was quicker.
+            return
         cursor.execute(statement("partitions.lock", table=table.identifier))
         cursor.execute(statement("partitions.any_row", table=table.identifier))
         if scalar(cursor) or not table.made_here:
