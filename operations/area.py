@@ -7,6 +7,7 @@ from psycopg2 import sql
 
 from extractors.database.connection import scalar
 from extractors.database.schema import Table
+from extractors.database.sql import statement as shared
 from extractors.database.tables import LONGITUDE_LATITUDE
 from extractors.errors import ConfigurationError
 from operations.doors import module
@@ -93,8 +94,14 @@ def _of_parcels(opened: Session, reader: EarlyReader) -> tuple[str, float]:
 def _insert(opened: Session, reader: EarlyReader, outline: str, edge: float) -> None:
     aois: Table = reader.aois
     names = {"aois": aois.identifier, "field": sql.Identifier(reader.aoi_field)}
+    name = opened.config.args.name
     with opened.database.transaction("making the area of interest") as cursor:
+        cursor.execute(shared("tables.lock_creation"))
+        cursor.execute(statement("area.any", **names), {"name": name})
+        if scalar(cursor):
+            # Somebody else was quicker.
+            return
         cursor.execute(statement("area.form", **names), {"table": aois.identifier.as_string(cursor)})
         srid, by_parts = cursor.fetchone() or (None, False)
-        values = {"name": opened.config.args.name, "outline": outline, "edge": edge, "by_parts": by_parts}
+        values = {"name": name, "outline": outline, "edge": edge, "by_parts": by_parts}
         cursor.execute(statement("area.insert", **names), values | {"srid": srid or LONGITUDE_LATITUDE})

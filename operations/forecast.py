@@ -172,8 +172,8 @@ def download_bytes(opened: Session, card: str) -> float:
     """How much of a scene is downloaded."""
     if card in BYTES_OF_A_FRAME:
         return BYTES_OF_A_FRAME[card]
-    layers = opened.config.for_card(card).extraction.layers(card)
-    sides = {band: SIDES[resolution(band)] for band, _ in layers}
+    bands = opened.config.for_card(card).extraction.bands_needed(card)
+    sides = {band: SIDES[resolution(band)] for band in bands}
     # A class for each pixel takes next to nothing.
     return sum(BYTES_PER_PIXEL * side**2 for band, side in sides.items() if not band.startswith("SCL"))
 

@@ -8,7 +8,7 @@ from psycopg2 import sql
 
 from extractors.config import TableName
 from extractors.database.connection import Database, scalar
-from extractors.database.schema import MADE_HERE, Table
+from extractors.database.schema import MADE_HERE, Table, find
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
 from operations.lines import Report
@@ -28,6 +28,9 @@ def make_partitioned(database: Database, table: Table, catalogue: Table, scenes:
     """Give an empty table that was just made here partitions of so many scenes, and the first of them."""
     with database.transaction(f"making partitions of {table}") as cursor:
         cursor.execute(shared("tables.lock_creation"))
+        if find(cursor, table.name, table.key).kind == "p":
+            # Somebody else was quicker.
+            return
         cursor.execute(statement("partitions.lock", table=table.identifier))
         cursor.execute(statement("partitions.any_row", table=table.identifier))
         if scalar(cursor) or not table.made_here:
@@ -79,11 +82,11 @@ def make_room(cursor: "PgCursor", last: int) -> list[str]:
     scenes up to the last. Returns those that do not, since we may not make their partitions."""
     cursor.execute(statement("partitions.tables"), {"comment": MADE_HERE})
     without_room = []
-    for schema, name, is_ours in cursor.fetchall():
+    for schema, name, number, is_ours in cursor.fetchall():
         table = TableName(name, schema)
         if is_ours:
             extend(cursor, table, last)
-        elif (bounds := _bounds(cursor, table)) and bounds[-1][1] <= last:
+        elif (bounds := _bounds_of(cursor, number)) and bounds[-1][1] <= last:
             without_room.append(str(table))
     return without_room
 
@@ -105,7 +108,11 @@ def _extend(database: Database, table: TableName, last: int) -> None:
 
 def _bounds(cursor: "PgCursor", table: TableName) -> list[tuple[int, int]]:
     """From and up to which scenes the partitions of a table are, in their order."""
-    cursor.execute(statement("partitions.bounds"), {"table": table.identifier.as_string(cursor)})
+    return _bounds_of(cursor, table.identifier.as_string(cursor))
+
+
+def _bounds_of(cursor: "PgCursor", table: str) -> list[tuple[int, int]]:
+    cursor.execute(statement("partitions.bounds"), {"table": table})
     return sorted((first, after) for _, _, first, after in cursor.fetchall() if first is not None)
 
 

@@ -13,6 +13,7 @@ from extractors.config import TableName, read_database_config
 from extractors.database.places import PLACES_TABLE
 from extractors.database.redo import find_list
 from extractors.database.schema import Table, find
+from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
 from extractors.text import say
 from operations.lines import Report
@@ -76,6 +77,11 @@ def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[
 def _create(opened: Session, role: str, secret: str) -> None:
     # As the server keeps it, so that the password itself is never in a statement, which may be logged.
     with opened.database.transaction(f"making the role {role}") as cursor:
+        cursor.execute(shared("tables.lock_creation"))
+        cursor.execute(statement("role.describe"), {"role": role})
+        if cursor.fetchone() is not None:
+            # Somebody else was quicker.
+            return
         kept = psycopg2.extensions.encrypt_password(secret, role, cursor.connection, "scram-sha-256")
         cursor.execute(statement("role.create", role=sql.Identifier(role)), {"password": kept})
 

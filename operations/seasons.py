@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from extractors.products.metadata import FIRST_OF_OTHERS, FIRST_WITH_OFFSET, OFFSET
 from operations.overview import Results
 from operations.sql import statement
 
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 # Formulas of indices that are the NDVI, as `extraction.indices` writes them.
 NDVI = {"nd(B08, B04)", "nd(B8A, B04)"}
-# From this baseline on, Sentinel-2's numbers are 1000 higher than reflectance x 10000.
-BASELINE, OFFSET = 400, 1000.0
 RADAR = {"bs": "Backscatter", "c6": "Coherence, 6 days", "c1": "Coherence, 12 days"}
 UNITS = {"bs": "gamma0, dB", "c6": "coherence", "c1": "coherence"}
 # Where values usually lie; those of NDVI over water are lower.
 RANGES = {"NDVI": (-0.2, 1.0), "coherence": (0.0, 1.0)}
+# No axis goes further: of dark pixels, an NDVI can be any number.
+LEAST = -1.0
 Value = float | None
 # Band label -> mean, p25, p50, p75.
 Rows = Mapping[str, tuple[Value, Value, Value, Value]]
@@ -74,7 +75,7 @@ class Chart:
         values = [
             one for line in self.lines for part in (line.low, line.middle) for one in part or [] if one is not None
         ]
-        return min([least, *(math.floor(value * 5) / 5 for value in values)]), most
+        return max(LEAST, min([least, *(math.floor(value * 5) / 5 for value in values)])), most
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,9 @@ def _label(sources: Mapping[str, str], band: str, written: set[str]) -> str | No
 
 
 def _offset(reference: str) -> float:
+    """By how much the numbers of a product are higher than reflectance x 10000."""
     found = re.search(r"^S2[A-Z]_MSIL2A_\w+?_N(\d{4})_", reference)
-    return OFFSET if found and int(found[1]) >= BASELINE else 0.0
+    return -OFFSET if found and FIRST_WITH_OFFSET <= int(found[1]) < FIRST_OF_OTHERS else 0.0
 
 
 def _ndvi(red: Sequence[Value] | None, infrared: Sequence[Value] | None, offset: float) -> Value:

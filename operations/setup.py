@@ -223,9 +223,25 @@ def _alter(opened: Session, table: Table, columns: sql.Composed) -> None:
 
 
 def _results(opened: Session, tables: Tables, labels: Collection[str], partitioned: int | None) -> None:
+    if partitioned is None:
+        make_tables(opened.database, tables, labels)
+        return
     before = {table.name for table in tables.of_results.values() if table.absent}
-    made = make_tables(opened.database, tables, labels)
-    if partitioned is not None:
+    with _holding_creation(opened):
+        made = make_tables(opened.database, tables, labels)
         for table in made.of_results.values():
             if table.name in before:
                 make_partitioned(opened.database, table, made.catalogue, partitioned)
+
+
+@contextmanager
+def _holding_creation(opened: Session) -> Iterator[None]:
+    """A block of several transactions in which nobody else makes tables, or views of those that are made here."""
+    with opened.database.transaction("waiting for others who make tables") as cursor:
+        cursor.execute(statement("setup.hold_creation"))
+    try:
+        yield
+    finally:
+        if not opened.database.closed:
+            with opened.database.transaction("letting others make tables") as cursor:
+                cursor.execute(statement("setup.allow_creation"))

@@ -12,6 +12,7 @@ from psycopg2 import sql
 from extractors.config import LONGEST_IDENTIFIER_BYTES, SOURCES, TableName
 from extractors.database.outputs import CLEAR_RESULTS, HISTS, RESULTS
 from extractors.database.schema import Table, find
+from extractors.database.sql import statement as shared
 from extractors.indices import CLASSES
 from extractors.labels import BANDS
 from extractors.model import STATUSES
@@ -194,6 +195,7 @@ def _outdated(
 
 def _make(opened: Session, views: Mapping[TableName, tuple[sql.Composed, str]]) -> None:
     with opened.database.transaction(f"making the views {', '.join(map(str, views))}") as cursor:
+        cursor.execute(shared("tables.lock_creation"))
         for name, (query, comment) in views.items():
             cursor.execute(statement("views.drop", view=name.identifier))
             cursor.execute(statement("views.create", view=name.identifier, query=query))

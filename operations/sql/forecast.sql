@@ -28,9 +28,10 @@ WITH aoi AS MATERIALIZED (
 ),
 dense AS MATERIALIZED (
     SELECT scene.id, {in_parcels_srid} AS ground
-    FROM (SELECT d.id, ST_Intersection(d.footprint, aoi.geometry) AS within
+    FROM (SELECT d.id, ST_Union(ST_Intersection(d.footprint, aoi.geometry)) AS within
           FROM (SELECT d.id, {footprint} AS footprint FROM {catalogue} d WHERE d.id = ANY (%(sample)s::bigint[]) OFFSET 0) d
-          JOIN aoi ON ST_Intersects(d.footprint, aoi.geometry)) scene
+          JOIN aoi ON ST_Intersects(d.footprint, aoi.geometry)
+          GROUP BY d.id) scene
 ),
 part AS MATERIALIZED (
     SELECT id, ST_SimplifyPreserveTopology(ground, (ST_XMax(ground) - ST_XMin(ground)) / 1e5) AS ground FROM dense
@@ -49,7 +50,9 @@ WHERE card = %(card)s AND aoi = %(aoi)s AND results = %(results)s AND outcome IN
   AND status = outcome
 
 -- :size
--- Bytes of a table with its indexes, and about how many rows it has; of all its partitions.
-SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::float8, coalesce(sum(greatest(reltuples, 0)), 0)::float8
+-- Bytes of a table with its indexes, and about how many rows it has; of all its partitions whose rows have been counted. Those of
+-- the table above these are the same ones once more.
+SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::float8, coalesce(sum(reltuples), 0)::float8
 FROM pg_class
-WHERE oid = %(table)s::regclass OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %(table)s::regclass)
+WHERE (oid = %(table)s::regclass OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %(table)s::regclass))
+  AND reltuples > 0 AND relkind <> 'p'

@@ -31,8 +31,10 @@ CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS 
 ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM (%(first)s) TO (%(after)s)
 
 -- :tables
--- Tables of results in partitions, and whether we may make more of these.
-SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')
+-- Tables of results in partitions, their numbers (a name is of no use without rights in its schema), and whether we may make
+-- more of these.
+SELECT n.nspname, c.relname, c.oid::text,
+       pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'p' AND obj_description(c.oid, 'pg_class') = %(comment)s
 ORDER BY 1, 2

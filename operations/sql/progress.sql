@@ -105,7 +105,7 @@ SELECT pid FROM pg_stat_activity WHERE application_name = 'parcel-extraction' AN
 SELECT run_id FROM {log} WHERE run_id = ANY (%(runs)s) AND finished_at IS NULL
 
 -- :tables
--- The table into which the scenes of a CARD have been extracted: the configured one, if it is among them, else the last.
+-- The table into which the scenes of a CARD have been extracted, or done again: the configured one, if it is among them, else the last.
 SELECT DISTINCT ON (card) card, results FROM {log}
-WHERE aoi = %(aoi)s AND outcome = 'extracted'
+WHERE aoi = %(aoi)s AND outcome IN ('extracted', 'redone')
 ORDER BY card, results <> %(results)s, run_id DESC

@@ -33,7 +33,7 @@ SELECT card, outcome, count(*) FROM {log} WHERE aoi = %(aoi)s GROUP BY card, out
 
 -- :span
 -- When the first and the last scene was done.
-SELECT min(finished_at), max(finished_at) FROM {log} WHERE aoi = %(aoi)s AND outcome IN ('extracted', 'no_parcels')
+SELECT min(finished_at), max(finished_at) FROM {log} WHERE aoi = %(aoi)s AND outcome IN ('extracted', 'no_parcels', 'redone')
 
 -- :throughput
 -- Scenes done, rows written, and median seconds of a scene, by CARD and by hour, day or week (`unit`).
@@ -42,7 +42,7 @@ SELECT card, date_trunc(%(unit)s, finished_at AT TIME ZONE 'UTC'), count(*),
        percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - started_at)::float8),
        count(DISTINCT worker)
 FROM {log}
-WHERE aoi = %(aoi)s AND outcome IN ('extracted', 'no_parcels')
+WHERE aoi = %(aoi)s AND outcome IN ('extracted', 'no_parcels', 'redone')
 GROUP BY 1, 2
 ORDER BY 1, 2
 

@@ -39,3 +39,11 @@ CREATE TABLE {aois} ({field} text NOT NULL, wkb_geometry geometry(Geometry, 4326
 -- :add_columns
 -- Room for statistics that came later; NULL in the rows that are there.
 ALTER TABLE {table} {columns}
+
+-- :hold_creation
+-- Nobody else makes tables or views until the session lets them, whatever transactions end meanwhile.
+SELECT pg_advisory_lock(1128418561, 0)
+
+-- :allow_creation
+-- Others may make tables again.
+SELECT pg_advisory_unlock(1128418561, 0)

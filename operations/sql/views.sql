@@ -77,6 +77,10 @@ CREATE VIEW {view} AS {query}
 COMMENT ON VIEW {view} IS {comment}
 
 -- :settings
--- The settings that the numbers in a table of results have been made with, by CARD, as the log knows them.
-SELECT DISTINCT card, settings FROM {log}
+-- The settings that the numbers in a table of results have been made with, by CARD, as the log knows them. Each half has an index
+-- of its own.
+SELECT card, settings FROM {log}
 WHERE results = %(results)s AND outcome = 'extracted' AND jsonb_typeof(settings -> 'sources') = 'object'
+UNION
+SELECT card, settings - 'redo' FROM {log}
+WHERE results = %(results)s AND outcome = 'redone' AND jsonb_typeof(settings -> 'sources') = 'object'

@@ -237,6 +237,23 @@ def test_partitions_that_ingest_may_not_make(workspace: Workspace, tree: Path, r
     assert workspace.run("s2", "--all").code == 0
 
 
+def test_partitions_in_a_schema_that_ingest_may_not_use(workspace: Workspace, tree: Path, role: str) -> None:
+    """They keep no scene from being added."""
+    workspace.upload(tree)
+    workspace.add_parcels(squares(3))
+    connection = workspace.db_config["database"]["connection"]
+    limited, owner = dict(connection), workspace.postgis.connection_config(workspace.database)
+    workspace.query("CREATE SCHEMA other")
+    workspace.tables["results_table"] = "other.signatures"
+    connection |= owner
+    operate(workspace, "setup", "--partitioned", "2")
+    connection |= limited
+    workspace.tables["results_table"] = "signatures"
+    (line,) = ingest(workspace, "--from", "store").warnings
+    assert "other.signatures" in line
+    assert len(rows(workspace)) == len(PRODUCTS)
+
+
 @pytest.mark.parametrize("kind", ["csv", "json lines"])
 def test_from_a_file(workspace: Workspace, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "products"

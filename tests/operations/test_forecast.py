@@ -44,6 +44,15 @@ def test_before_and_after(workspace: Workspace) -> None:
     assert "so far" in text
 
 
+def test_parcels_in_several_rows_of_the_area_count_once(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(12))
+    workspace.add_row("one")
+    before = forecast(workspace)["s2"]["expected_per_scene"]
+    assert before["parcels"] == 12
+    workspace.query("INSERT INTO aois SELECT * FROM aois")
+    assert forecast(workspace)["s2"]["expected_per_scene"] == before
+
+
 def test_each_card_has_its_own_table(workspace: Workspace) -> None:
     """What has happened is known of all, whichever of their configurations is asked; and of no other table."""
     parcels = workspace.add_parcels(squares(5))
@@ -123,6 +132,33 @@ def test_more_bands_are_more_to_download(workspace: Workspace) -> None:
     many = forecast(workspace)["s2"]["expected_per_scene"]
     assert many["download_bytes"] == pytest.approx(few["download_bytes"] * 4.25 / 2)
     assert many["rows"] == 2 * few["rows"]
+
+
+def test_bands_of_indices_are_downloaded_too(workspace: Workspace) -> None:
+    workspace.add_parcels(squares(3))
+    workspace.add_row("one")
+    workspace.extraction["s2"] = {"bands": ["B04", "B08", "SCL"]}
+    expected = forecast(workspace)["s2"]["expected_per_scene"]
+    workspace.extraction.update(radiometry="harmonised", radiometry_fallback="baseline")
+    workspace.extraction["s2"] = {"bands": ["SCL"], "indices": {"NDV": "ndvi"}}
+    found = forecast(workspace)["s2"]["expected_per_scene"]
+    assert found["download_bytes"] == expected["download_bytes"]
+    assert found["rows"] == 2 * 3
+
+
+def test_rows_in_partitions_are_as_large_as_they_are(workspace: Workspace) -> None:
+    """Whether somebody has counted those of the whole table, or of its partitions only."""
+    workspace.add_parcels(squares(3))
+    workspace.add_s2()
+    assert workspace.operate("setup", "--partitioned", "2").code == 0
+    assert workspace.run("s2").code == 0
+    workspace.query("INSERT INTO signatures (pid, obsid) SELECT number, 1 FROM generate_series(1, 120000) number")
+    (partition,) = workspace.query("SELECT DISTINCT tableoid::regclass::text FROM signatures")[0]
+    for counted in (partition, "signatures"):
+        workspace.query(f"ANALYZE {counted}")
+        measured = forecast(workspace)["s2"]["measured_per_scene"]
+        size = workspace.one("SELECT pg_total_relation_size(%s::regclass)", partition) / workspace.rows()
+        assert measured["results_bytes"] / measured["rows"] == pytest.approx(size, rel=0.01)
 
 
 def test_it_makes_nothing(workspace: Workspace) -> None:

@@ -326,6 +326,23 @@ def test_tables_indices_and_histograms_of_a_real_run(workspace: Workspace) -> No
         ]
 
 
+def test_what_was_only_done_again_is_seen(workspace: Workspace) -> None:
+    """As in a region whose scenes another one has done before."""
+    workspace.add_parcels(squares(2))
+    workspace.db_config["extraction"] |= {"s2": {"bands": {"B04": "red", "B08": "infrared"}}}
+    workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.query("UPDATE extraction_log SET outcome = 'redone', settings = settings || '{\"redo\": 7}'")
+    del workspace.db_config["extraction"]["s2"]
+    assert workspace.operate("setup").code == 0
+    assert workspace.one("SELECT count(*) FROM signatures_wide WHERE red IS NOT NULL") == 2
+    workspace.tables["results_table"] = "others"
+    assert workspace.operate("report", "--out", "x.html", "--parcel", "1").code == 0
+    page = workspace.cwd / "x.html"
+    assert [chart["unit"] for chart in Reader(page).charts] == ["NDVI"]
+    assert f"(s2): 1 scenes, {workspace.rows(table='signatures')} rows;" in page.read_text()
+
+
 def test_the_offset_of_later_baselines(workspace: Workspace) -> None:
     workspace.add_parcels(squares(1))
     assert workspace.operate("setup").code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from demo import tables
 from extractors.database.schema import MADE_HERE
 from tests.support.ground import GRID, ground, squares
 from tests.support.roles import PASSWORD, create_role, run_script
-from tests.support.running import Outcome
+from tests.support.running import Outcome, wait_until
 from tests.support.scenes import assert_same
 from tests.support.workspace import Workspace
 
@@ -105,6 +106,25 @@ def test_several_at_once(empty: Workspace) -> None:
     empty.query("DROP TABLE dias_catalogue, aois, scene_source")
     setup(empty)
     assert empty.one(indexes) == before
+
+
+def test_several_at_once_with_parcels(empty: Workspace) -> None:
+    """The same of area, partitions and views."""
+    setup(empty)
+    tables.create_parcels(empty.connection, "parcels", GRID.epsg)
+    empty.add_parcels(squares(9))
+    options = ("setup", "--aoi", "parcels", "--partitioned", "10")
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = 1128418561"
+    with closing(empty.connect()) as other, other.cursor() as cursor:
+        # Whoever makes tables: all three have looked when they begin.
+        cursor.execute("SELECT pg_advisory_lock(1128418561, 0)")
+        running = [empty.start_python("-m", "operations", *options) for _ in range(3)]
+        wait_until(lambda: empty.one(waiting) == 3, "all three come to what they make")
+    for outcome in [one.wait() for one in running]:
+        # What others are just making can be an outage.
+        assert outcome.code in {0, 75}, outcome.output
+    assert empty.one("SELECT count(*) FROM aois") == 1
+    assert empty.operate("setup", "--check").code == 0
 
 
 def test_what_others_made_stays(workspace: Workspace) -> None:

@@ -7,7 +7,8 @@ import datetime as dt
 import pytest
 
 from operations.drawing import picture
-from operations.seasons import Chart, Line, Observation, Season
+from extractors.products.metadata import radiometry_of_name
+from operations.seasons import Chart, Line, Observation, Season, _offset
 
 
 def chart(unit: str, values: list[float | None], spread: float = 0.0) -> Chart:
@@ -25,6 +26,14 @@ def test_what_the_axis_holds() -> None:
     least, most = chart("NDVI", [-0.31, 0.2], spread=0.2).range or (0.0, 0.0)
     assert least == pytest.approx(-0.6)
     assert most == 1.0
+    # One dark date hides no other.
+    assert chart("NDVI", [0.3, -199.0, 0.9]).range == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("baseline", ["N0301", "N0400", "N0511", "N9999"])
+def test_the_offset_is_the_one_that_workers_take_off(baseline: str) -> None:
+    name = f"S2A_MSIL2A_20200401T100031_{baseline}_R122_T33TWM_20200401T120000.SAFE"
+    assert _offset(name) == -radiometry_of_name(name).offsets["B04"]
 
 
 @pytest.mark.parametrize("dates", [1, 2, 30, 400])
