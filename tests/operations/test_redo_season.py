@@ -184,6 +184,21 @@ def test_listed_twice(workspace: Workspace, moved: Moved) -> None:
     assert_same(workspace.signatures(scene), scene.expected(parcels))
 
 
+def test_missing_of_cards_with_tables_of_their_own(workspace: Workspace) -> None:
+    """Rows of one CARD do not come into the table of another."""
+    workspace.add_parcels(squares(3))
+    s2, bs = workspace.add_s2(), workspace.add_bs()
+    assert workspace.run("s2").code == 0
+    workspace.tables["results_table"] = "bs_signatures"
+    assert workspace.run("bs").code == 0
+    workspace.tables["results_table"] = "signatures"
+    refused = workspace.operate("redo", "--missing")
+    assert (refused.code, len(refused.errors), "--card" in refused.errors[0]) == (2, 1, True), refused.output
+    assert workspace.one("SELECT to_regclass('redo_list')") is None
+    assert "nothing to list" in workspace.operate("redo", "--missing", "--card", "s2").stdout
+    assert (workspace.rows(s2) > 0, workspace.rows(bs)) == (True, 0)
+
+
 class TestDuplicates:
     """`duplicates` = `newest`."""
 
