@@ -199,6 +199,20 @@ def test_missing_of_cards_with_tables_of_their_own(workspace: Workspace) -> None
     assert (workspace.rows(s2) > 0, workspace.rows(bs)) == (True, 0)
 
 
+def test_a_log_that_has_forgotten_a_scene(workspace: Workspace) -> None:
+    """Its rows are replaced all the same."""
+    parcels = workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.query("DELETE FROM extraction_log")
+    parcels[1] = translate(parcels[1], 10, 0)
+    move(workspace, 1, parcels[1])
+    name(workspace, 1)
+    redo(workspace)
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+    assert workspace.query("SELECT pid, band FROM signatures GROUP BY obsid, pid, band HAVING count(*) > 1") == []
+
+
 class TestDuplicates:
     """`duplicates` = `newest`."""
 
