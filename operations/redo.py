@@ -98,6 +98,8 @@ def run(options: argparse.Namespace) -> int:
         with opened.database.transaction("looking at indexes") as cursor:
             check_indexes(cursor, tables.of_results.values())
         wanted = what_is_wanted(opened, tables, options)
+        if wanted.all_missing and options.card is None:
+            require_one_card(opened, tables)
         listed = None if options.dry_run else make_list(opened, tables)
         scenes: Counter[str] = Counter()
         parcels: Counter[str] = Counter()
@@ -109,10 +111,21 @@ def run(options: argparse.Namespace) -> int:
         of = "all parcels" if wanted.all_missing else f"{parcels[card]} parcels in all"
         say(f"{card}: {scenes[card]} scenes {verb}, {of}")
         if not options.dry_run:
-            log.info("python -m extractors.%s --redo --all does it", card)
+            log.info("python -m extractors.%s --redo --all does it, with this configuration (%s)", card, opened.name)
     if not scenes:
         say("nothing to list")
     return 0
+
+
+def require_one_card(opened: Session, tables: Tables) -> None:
+    """Raise ConfigurationError if scenes of several CARDs could be missing: each may have a results table of its own,
+    and nobody but the operator knows whose this one is."""
+    cards = sorted({scene.card for scene in scenes_of(opened, tables, None, missing=True)})
+    if len(cards) > 1:
+        raise ConfigurationError(
+            f"--missing: there are scenes of {', '.join(cards)}; name the CARD that {tables.results} is for with --card "
+            "(each in turn, if it is for several)"
+        )
 
 
 def what_is_wanted(opened: Session, tables: Tables, options: argparse.Namespace) -> Wanted:

@@ -107,6 +107,10 @@ class RedoAttempts(Attempts):
             raise EntryLostError("a newer product has taken the scene's place meanwhile; nothing was written")
         return status in DONE
 
+    def extracted_before(self, cursor: "PgCursor", obsid: int) -> bool:
+        """An extracted scene may have rows, whatever the log has kept."""
+        return True
+
     def finish(self, cursor: "PgCursor", scene: Scene, outcome: Outcome, counts: ParcelCounts) -> bool:
         """Remove the entry, and end the attempt. False if the entry is no longer ours."""
         is_ours = self._set_status(cursor, scene, outcome)

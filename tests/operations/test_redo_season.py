@@ -184,6 +184,35 @@ def test_listed_twice(workspace: Workspace, moved: Moved) -> None:
     assert_same(workspace.signatures(scene), scene.expected(parcels))
 
 
+def test_missing_of_cards_with_tables_of_their_own(workspace: Workspace) -> None:
+    """Rows of one CARD do not come into the table of another."""
+    workspace.add_parcels(squares(3))
+    s2, bs = workspace.add_s2(), workspace.add_bs()
+    assert workspace.run("s2").code == 0
+    workspace.tables["results_table"] = "bs_signatures"
+    assert workspace.run("bs").code == 0
+    workspace.tables["results_table"] = "signatures"
+    refused = workspace.operate("redo", "--missing")
+    assert (refused.code, len(refused.errors), "--card" in refused.errors[0]) == (2, 1, True), refused.output
+    assert workspace.one("SELECT to_regclass('redo_list')") is None
+    assert "nothing to list" in workspace.operate("redo", "--missing", "--card", "s2").stdout
+    assert (workspace.rows(s2) > 0, workspace.rows(bs)) == (True, 0)
+
+
+def test_a_log_that_has_forgotten_a_scene(workspace: Workspace) -> None:
+    """Its rows are replaced all the same."""
+    parcels = workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.query("DELETE FROM extraction_log")
+    parcels[1] = translate(parcels[1], 10, 0)
+    move(workspace, 1, parcels[1])
+    name(workspace, 1)
+    redo(workspace)
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+    assert workspace.query("SELECT pid, band FROM signatures GROUP BY obsid, pid, band HAVING count(*) > 1") == []
+
+
 class TestDuplicates:
     """`duplicates` = `newest`."""
 
