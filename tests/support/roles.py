@@ -55,8 +55,8 @@ def let_nobody_in(database: Database) -> None:
 
 def set_up_role(workspace: Workspace, role: str) -> None:
     """The role and its rights, as the owner's `operations setup --role` makes them for the configuration; where a test
-    has spoilt that, or the tables, such that setup refuses or has nothing to grant yet, what the script can grant all the
-    same."""
+    has spoilt that, or the tables, such that setup refuses or cannot grant anything yet, what the script can grant all
+    the same."""
     done = False
     with suppress(ExtractionError):
         owner = _configuration(workspace, "owner", workspace.postgis.user, workspace.postgis.password)
