@@ -6,8 +6,8 @@ import datetime as dt
 
 import pytest
 
-from operations.drawing import picture
 from extractors.products.metadata import radiometry_of_name
+from operations.drawing import picture
 from operations.seasons import Chart, Line, Observation, Season, _offset
 
 
