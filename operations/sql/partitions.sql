@@ -24,7 +24,7 @@ SELECT coalesce(min(id), 1)::bigint, coalesce(max(id), 0)::bigint FROM {catalogu
 
 -- :create_one
 -- A table that can become a partition.
-CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)
+CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING STORAGE INCLUDING CONSTRAINTS INCLUDING COMMENTS)
 
 -- :owner
 -- The owner of a table, and whether it is another one than whoever makes its partitions.
