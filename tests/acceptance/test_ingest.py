@@ -186,6 +186,8 @@ def test_products_that_have_moved(workspace: Workspace, server: ODataServer) -> 
     moved = {name for name, status in statuses.items() if status not in {"extracted", "inprogress"}}
     assert places(workspace) == known | {name: ("archive", before[name][1]) for name in moved}
     assert {name: row[2] for name, row in rows(workspace).items() if name in statuses} == statuses
+    # So is the configured bucket.
+    workspace.query("UPDATE scene_source SET bucket = 'eodata' WHERE bucket = ' '")
     assert "moved" not in ingest(workspace, *asked).stdout
 
 
