@@ -214,7 +214,7 @@ class Catalogue:
         if not (parameters := self._where(products)) or not self._has_places(cursor):
             return []
         names = {"places": self._places.identifier, "catalogue": self._tables.catalogue.identifier}
-        cursor.execute(statement("ingest.moved", **names), parameters)
+        cursor.execute(statement("ingest.moved", **names), parameters | {"usual": self._bucket})
         moved = {int(scene): products[int(scene)] for (scene,) in cursor.fetchall()}
         if moved and not self._dry_run:
             cursor.execute(statement("ingest.move", places=names["places"]), self._where(moved))

@@ -97,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     if options.workers < 1 or not options.rate > 0:
         raise ConfigurationError("--workers and --rate: write numbers above 0")
     with session(options) as opened:
+        if options.card is not None:
+            _need_bands(opened, options.card)
         reader = opened.reader()
         reader.need_parcels()
         reader.need_area()
@@ -111,6 +113,19 @@ def run(options: argparse.Namespace) -> int:
     if not shown:
         say("the catalogue has no scene of these dates that meets the area")
     return 0
+
+
+def _need_bands(opened: Session, card: str) -> None:
+    """Raise ConfigurationError unless workers of this CARD could take the bands and indices that are configured."""
+    extraction = opened.config.for_card(card).extraction
+    try:
+        extraction.layers(card)
+    except ValueError as error:
+        raise ConfigurationError(f"{opened.name}: extraction.bands: {error}") from error
+    try:
+        extraction.formulas(card)
+    except ValueError as error:
+        raise ConfigurationError(f"{opened.name}: extraction.indices: {error}") from error
 
 
 def read_forecasts(opened: Session, cards: Sequence[str], rate: float = RATE) -> list[Forecast]:

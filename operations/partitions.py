@@ -121,6 +121,10 @@ def _add(cursor: "PgCursor", table: TableName, first: int, after: int) -> None:
     names = {"table": table.identifier, "partition": _beside(table, str(first)).identifier}
     cursor.execute(statement("partitions.create_one", **names))
     cursor.execute(shared("tables.identify_rows", table=names["partition"]))
+    cursor.execute(statement("partitions.owner"), {"table": table.identifier.as_string(cursor)})
+    owner, is_another = cursor.fetchone() or ("", False)
+    if is_another:
+        cursor.execute(statement("partitions.give", partition=names["partition"], owner=sql.Identifier(owner)))
     cursor.execute(statement("partitions.attach", **names), {"first": first, "after": after})
 
 

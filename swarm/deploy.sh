@@ -8,7 +8,7 @@
 # give their scenes back, and no scene is lost. The database goes on. Secrets that nobody uses any more are removed.
 #
 # While the stack runs, changed files are tried out first: a container in its network makes the workers' --check with
-# them. If that fails, nothing is changed, and workers go on with the old ones.
+# them. If that fails, nothing is changed, and workers go on with the old ones. ingest_config.json is not tried out.
 #
 #     -c FILE    a stack file, as often as needed; db_config.json and s3_config.json lie beside the first one, and with
 #                docker_compose_ingest.yml ingest_config.json as well
@@ -83,7 +83,7 @@ readable() {
 import json, sys
 
 try:
-    with open(sys.argv[1], encoding="utf-8") as file:
+    with open(sys.argv[1], encoding="utf-8-sig") as file:
         content = json.load(file)
 except (OSError, ValueError) as error:
     sys.exit(f"cannot be read: {error.strerror if isinstance(error, OSError) else error}")
@@ -151,6 +151,9 @@ choose s3_config s3
 if grep -qs '^  ingest_config:' -- "${FILES[@]}"; then choose ingest_config database; fi
 keep_the_database
 if [ -n "$DRY_RUN" ]; then
+    for variable in DB_CONFIG_SECRET S3_CONFIG_SECRET INGEST_CONFIG_SECRET PG_SPAT_SECRET PG_SPAT_CONFIG; do
+        if [ -n "${!variable:-}" ]; then say "$STACK" "would set: $variable=${!variable}"; fi
+    done
     say "$STACK" "would run here: docker stack deploy ${FILES[*]/#/-c } $STACK"
     exit 0
 fi

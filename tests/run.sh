@@ -39,7 +39,7 @@ lane() {
     trap 'kill $(jobs -p) 2>/dev/null && wait; exit 143' TERM
     trap '' INT
     for part in "${@:2}"; do
-        mkdir "$begun/$part" 2>/dev/null || continue
+        mkdir "$begun/$part" 2>/dev/null || { [ -d "$begun/$part" ] && continue; exit 1; }
         # Coverage costs half as much again. It is left out where it would be lost (faults kill workers, and on a swarm
         # they are in images), and for thousands of examples of what other tests run as well.
         measured=(-m coverage run)

@@ -132,7 +132,8 @@ def _check_creation(cursor: "PgCursor", table: Table) -> None:
     if not allowed:
         raise ConfigurationError(
             f"{table.key}: there is no table {table}, and the database user {user} may not create it; GRANT CREATE ON "
-            f"SCHEMA {table.name.schema} TO {user}, or have its owner run operations/sql/worker_role.sql"
+            f"SCHEMA {table.name.schema} TO {user}, or have its owner run `python -m operations setup --role {user}` "
+            "or operations/sql/worker_role.sql"
         )
 
 

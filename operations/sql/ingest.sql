@@ -50,13 +50,13 @@ ON CONFLICT DO NOTHING
 
 -- :moved
 -- Which of some scenes lie elsewhere than was known: of those that nobody has begun with, or that have failed. Where nothing
--- is known, a product that was not found where it usually is.
+-- is known, a product that was not found where it usually is. The configured bucket (`usual`) may be written out.
 SELECT given.obsid
 FROM unnest(%(scenes)s::integer[], %(buckets)s::text[], %(prefixes)s::text[]) AS given(obsid, bucket, prefix)
 JOIN {catalogue} d ON d.id = given.obsid
 LEFT JOIN {places} p ON p.obsid = given.obsid
 WHERE (rtrim(d.status::text) = 'notfound' OR rtrim(d.status::text) IN ('ingested', 'failed') AND p.obsid IS NOT NULL)
-  AND (nullif(btrim(p.bucket), ''), btrim(p.prefix, ' /')) IS DISTINCT FROM (given.bucket, btrim(given.prefix, ' /'))
+  AND (nullif(nullif(btrim(p.bucket), ''), %(usual)s), btrim(p.prefix, ' /')) IS DISTINCT FROM (given.bucket, btrim(given.prefix, ' /'))
 
 -- :move
 -- Where they lie by now.

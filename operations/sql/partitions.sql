@@ -24,7 +24,15 @@ SELECT coalesce(min(id), 1)::bigint, coalesce(max(id), 0)::bigint FROM {catalogu
 
 -- :create_one
 -- A table that can become a partition.
-CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)
+CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING STORAGE INCLUDING CONSTRAINTS INCLUDING COMMENTS)
+
+-- :owner
+-- The owner of a table, and whether it is another one than whoever makes its partitions.
+SELECT pg_get_userbyid(relowner), relowner <> current_user::regrole FROM pg_class WHERE oid = %(table)s::regclass
+
+-- :give
+-- The partition belongs to whom the table belongs, who is to change and index it as well.
+ALTER TABLE {partition} OWNER TO {owner}
 
 -- :attach
 -- The partition for the scenes from one number up to, but not including, another.

@@ -186,6 +186,8 @@ def test_products_that_have_moved(workspace: Workspace, server: ODataServer) -> 
     moved = {name for name, status in statuses.items() if status not in {"extracted", "inprogress"}}
     assert places(workspace) == known | {name: ("archive", before[name][1]) for name in moved}
     assert {name: row[2] for name, row in rows(workspace).items() if name in statuses} == statuses
+    # So is the configured bucket.
+    workspace.query("UPDATE scene_source SET bucket = 'eodata' WHERE bucket = ' '")
     assert "moved" not in ingest(workspace, *asked).stdout
 
 
@@ -252,6 +254,24 @@ def test_partitions_in_a_schema_that_ingest_may_not_use(workspace: Workspace, tr
     (line,) = ingest(workspace, "--from", "store").warnings
     assert "other.signatures" in line
     assert len(rows(workspace)) == len(PRODUCTS)
+
+
+def test_partitions_belong_to_whom_the_table_belongs(workspace: Workspace, tree: Path, role: str) -> None:
+    """Whoever makes them, such as a superuser: the owner is to index and extend the table."""
+    workspace.upload(tree)
+    workspace.add_parcels(squares(3))
+    connection = workspace.db_config["database"]["connection"]
+    connection |= workspace.postgis.connection_config(workspace.database)
+    operate(workspace, "setup", "--partitioned", "2")
+    partitions = (
+        "SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'signatures'::regclass"
+    )
+    before = workspace.one(partitions)
+    workspace.query(sql.SQL("ALTER TABLE signatures OWNER TO {}").format(sql.Identifier(role)))
+    assert ingest(workspace, "--from", "store").warnings == []
+    added = workspace.one(f"{partitions} AND relowner = %s::regrole", role)
+    assert added == workspace.one(partitions) - before > 0
+    workspace.query(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(sql.Identifier(role)))
 
 
 @pytest.mark.parametrize("kind", ["csv", "json lines"])

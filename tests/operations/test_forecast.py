@@ -110,6 +110,9 @@ def test_bands_that_only_one_card_has(workspace: Workspace) -> None:
     workspace.add_row("two", card="bs")
     assert list(forecast(workspace)) == ["s2"]
     assert forecast(workspace)["s2"]["expected_per_scene"]["rows"] == 5
+    refused = workspace.operate("forecast", "--card", "bs")
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert "bs has no band B04" in refused.errors[0]
 
 
 def test_more_workers_take_less_time(workspace: Workspace) -> None:

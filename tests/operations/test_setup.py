@@ -400,6 +400,17 @@ def test_partitions(workspace: Workspace) -> None:
     assert_same(workspace.signatures(later), later.expected(parcels))
 
 
+def test_partitions_of_a_table_with_columns_of_others(workspace: Workspace) -> None:
+    """Those that are computed are computed in new partitions, too."""
+    workspace.add_parcels(squares(4))
+    setup(workspace, "--partitioned", "2")
+    workspace.query("ALTER TABLE signatures ADD COLUMN twice double precision GENERATED ALWAYS AS (2 * mean) STORED")
+    scenes = [workspace.add_s2(f"2020-04-{day:02}T10:00:31") for day in range(1, 6)]
+    setup(workspace)
+    workspace.query("INSERT INTO signatures (pid, obsid, mean) VALUES (1, %s, 3)", scenes[-1].id)
+    assert workspace.one("SELECT twice FROM signatures") == 6
+
+
 def test_a_table_with_rows_gets_no_partitions(workspace: Workspace) -> None:
     workspace.add_parcels(squares(4))
     workspace.add_s2()

@@ -66,6 +66,18 @@ def test_every_folder_is_run_once(project: Path, failing: str, code: int) -> Non
     assert noted(project, "begun") == sorted(expected)
 
 
+def test_a_part_that_cannot_begin_is_a_failure(project: Path) -> None:
+    """Where there is no room for a folder, no part counts as begun by the other lane."""
+    stand_in = project / "mkdir"
+    stand_in.write_text("#!/bin/sh\nexit 1\n")
+    stand_in.chmod(0o755)
+    ended = subprocess.run(
+        ["bash", "tests/run.sh"], cwd=project, stdin=subprocess.DEVNULL, check=False, start_new_session=True,
+        env=environment(FAILING="nothing", PATH=f"{project}:{os.environ['PATH']}"),
+    )  # fmt: skip
+    assert ended.returncode == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_both_lanes_end_on_a_signal(project: Path, number: signal.Signals) -> None:
     """Each gets one SIGTERM. Ctrl-C sends the signal to all who have the keyboard."""

@@ -629,6 +629,13 @@ def test_a_first_deployment(stacks: World) -> None:
     ]
 
 
+def test_a_file_that_workers_can_read(stacks: World) -> None:
+    """Editors of Windows begin a file with a mark of its encoding."""
+    file = stacks.folder / "the files/db_config.json"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert deploy(stacks).returncode == 0
+
+
 def test_a_changed_file_is_another_secret(stacks: World) -> None:
     """That of the file which has changed; the database keeps what it was made with, and the old one is removed."""
     deploy(stacks)
@@ -728,7 +735,13 @@ def test_what_workers_could_not_work_with_is_not_deployed(stacks: World, found: 
 def test_a_dry_run_deploys_nothing(stacks: World) -> None:
     done = deploy(stacks, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "would run here: docker stack deploy -c " in done.stdout
+    *settings, command = done.stdout.splitlines()[-4:]
+    assert [line.partition("would set: ")[2].partition("=")[0] for line in settings] == [
+        "DB_CONFIG_SECRET",
+        "S3_CONFIG_SECRET",
+        "PG_SPAT_SECRET",
+    ]
+    assert "would run here: docker stack deploy -c " in command
     assert not (stacks.folder / "deployed").exists()
 
 
