@@ -199,6 +199,21 @@ def test_missing_of_cards_with_tables_of_their_own(workspace: Workspace) -> None
     assert (workspace.rows(s2) > 0, workspace.rows(bs)) == (True, 0)
 
 
+def test_an_extraction_that_leaves_rows_leaves_the_entry(workspace: Workspace) -> None:
+    """Rows of parcels that have left the scene, or are gone, are not those of an ordinary extraction to delete."""
+    parcels = workspace.add_parcels(squares(4))
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    move(workspace, 1, translate(parcels[1], 100_000, 0))
+    workspace.query("DELETE FROM parcels WHERE ogc_fid = 2")
+    assert workspace.operate("redo", "--parcels", corrected(workspace, 1, 2), "--gone", "delete").code == 0
+    workspace.ingest(scene)
+    assert workspace.run("s2").code == 0
+    redo(workspace)
+    assert {pid for pid, _ in workspace.signatures(scene)} == {3, 4}
+    assert listed(workspace) == {}
+
+
 def test_a_log_that_has_forgotten_a_scene(workspace: Workspace) -> None:
     """Its rows are replaced all the same."""
     parcels = workspace.add_parcels(squares(3))
