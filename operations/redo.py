@@ -154,6 +154,7 @@ def note_named(opened: Session, tables: Tables, name: str) -> None:
     names = {"meant": MEANT, "table": table.identifier, **tables.parcel_columns}
     with opened.database.transaction(f"reading the table {table}") as cursor:
         cursor.execute(statement("listing.named", **names))
+        cursor.execute(statement("listing.note_gone", meant=MEANT, **tables.parcel_columns))
         cursor.execute(statement("listing.count_gone", meant=MEANT))
         number, gone = cursor.fetchone() or (0, 0)
     say(f"{number} parcels in {name}, {gone} of them gone")
@@ -183,6 +184,7 @@ def note_different(opened: Session, tables: Tables, name: str, key: str) -> None
     with opened.database.transaction("comparing parcels") as cursor:
         cursor.execute(statement("listing.compare", **names, **columns))
         found = dict.fromkeys(FATES, 0) | dict(cursor.fetchall())
+        cursor.execute(statement("listing.note_gone", meant=MEANT, **columns))
     say(", ".join(f"{number} {fate}" for fate, number in found.items()))
     if found["renumbered"]:
         log.warning(

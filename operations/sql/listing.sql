@@ -59,13 +59,16 @@ ORDER BY d.obstime, d.id
 
 -- :make_wanted
 -- The parcels that are meant, for as long as the session lives: sent to the server once, not with every scene.
-CREATE TEMPORARY TABLE wanted_parcels (pid bigint PRIMARY KEY, gone boolean NOT NULL)
+CREATE TEMPORARY TABLE wanted_parcels (pid bigint PRIMARY KEY, gone boolean NOT NULL DEFAULT false)
 
 -- :named
 -- The parcels of a list of others.
-INSERT INTO {meant}
-SELECT named.pid, NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = named.pid)
-FROM (SELECT DISTINCT pid::bigint AS pid FROM {table} WHERE pid IS NOT NULL) named
+INSERT INTO {meant} (pid)
+SELECT DISTINCT pid::bigint FROM {table} WHERE pid IS NOT NULL
+
+-- :note_gone
+-- Which of them are gone. A join of its own: in a SELECT list, each would be looked for in all of a table without an index.
+UPDATE {meant} m SET gone = true WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = m.pid)
 
 -- :keep_gone
 -- Leaves alone what is gone.
@@ -111,8 +114,8 @@ compared AS MATERIALIZED (
     FROM before FULL JOIN now ON now.key = before.key
 ),
 noted AS (
-    INSERT INTO {meant}
-    SELECT different.pid, NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = different.pid)
+    INSERT INTO {meant} (pid)
+    SELECT different.pid
     FROM (SELECT now AS pid FROM compared WHERE fate <> 'unchanged'
           UNION SELECT before FROM compared WHERE fate <> 'unchanged') different
     WHERE different.pid IS NOT NULL

@@ -21,6 +21,7 @@ from shapely.geometry.base import BaseGeometry
 
 from demo.servers import postgis_binaries
 from extractors.worker import NOTHING_TO_REDO
+from operations.sql import statement
 from tests.faults.acts import Gate
 from tests.faults.network import TcpProxy
 from tests.support.environment import ROOT, environment, skip_unless
@@ -212,6 +213,17 @@ def test_an_extraction_that_leaves_rows_leaves_the_entry(workspace: Workspace) -
     redo(workspace)
     assert {pid for pid, _ in workspace.signatures(scene)} == {3, 4}
     assert listed(workspace) == {}
+
+
+def test_gone_parcels_are_found_without_an_index(workspace: Workspace) -> None:
+    """By one join, not by a walk through the parcel table for each parcel that is meant."""
+    workspace.query("CREATE TABLE plain (code integer)")
+    workspace.query("CREATE TABLE meant (pid bigint, gone boolean)")
+    names = {name: sql.Identifier(name) for name in ("plain", "meant")}
+    note = statement("listing.note_gone", meant=names["meant"], parcels=names["plain"], pid=sql.Identifier("p", "code"))
+    plan = "\n".join(line for (line,) in workspace.query(sql.SQL("EXPLAIN {}").format(note)))
+    assert "SubPlan" not in plan
+    assert "plain" in plan
 
 
 def test_a_log_that_has_forgotten_a_scene(workspace: Workspace) -> None:
