@@ -231,13 +231,20 @@ def listing(
         # Until the session ends. As `results.use_indexes`, and for the same reason.
         cursor.execute(statement("listing.use_indexes"))
     parcels = Parcels(opened.database, tables, opened.config.args.name)
-    statements = Statements(tables, listed)
+    statements, only_look = Statements(tables, listed), Statements(tables, None)
+    left_out = 0
     for scene in scenes_of(opened, tables, card, wanted.all_missing):
         mine = scene.here or ((scene.of_area or not scene.known) and has_rows(opened, tables, scene.obsid))
         if mine == wanted.all_missing:
             continue
+        # Nobody replaces the older of two products that have no rows; both would get some.
+        is_left_out = scene.status == "no_parcels" and opened.config.for_card(scene.card).extraction.newest_only(scene.card)
+        ways = only_look if is_left_out else statements
         values = {"obsid": scene.obsid, "results": str(tables.results), "aoi": opened.config.args.name}
         if wanted.all_missing:
+            if is_left_out:
+                left_out += 1
+                continue
             if statements.names:
                 with opened.database.transaction("listing a scene") as cursor:
                     cursor.execute(statement("listing.list_all", **statements.names), values)
@@ -245,12 +252,20 @@ def listing(
             continue
         claimed = Scene(scene.obsid, scene.reference, naive_utc(scene.obstime), 0)
         try:
-            number = parcels.ask(claimed, statements.list_found, statements.chosen, values)
+            number = parcels.ask(claimed, ways.list_found, ways.chosen, values)
         except SceneError as error:
             log.warning("scene %d %s is left out: %s", scene.obsid, scene.reference, error)
             continue
-        if number:
+        if number and is_left_out:
+            left_out += 1
+        elif number:
             yield scene, number
+    if left_out:
+        log.warning(
+            "%d scenes without parcels are left out, as only the newest of duplicates is wanted: `operations retry "
+            "--status no_parcels` has workers look at them again",
+            left_out,
+        )
 
 
 class Statements:

@@ -288,6 +288,23 @@ class TestDuplicates:
         assert workspace.rows(newer) > 0
 
 
+    def test_products_without_parcels_are_left_out(self, workspace: Workspace) -> None:
+        """Both would get rows: nobody replaces the older one of two that have none."""
+        where = workspace.add_parcels([translate(cell(2, 2), 50_000, 0)])
+        both = [workspace.add_s2(NOON, reference=one, bands=optical(1)) for one in (OLD, NEWER)]
+        assert workspace.run("s2", "--all").code == 0
+        assert {workspace.status(one) for one in both} == {"no_parcels"}
+        elsewhere = name(workspace, 1)
+        move(workspace, 1, translate(where[1], -50_000, 0))
+        said = name(workspace, 1)
+        assert (elsewhere.warnings, len(said.warnings)) == ([], 1)
+        assert "2 scenes" in said.warnings[0]
+        assert listed(workspace) == {}
+        assert workspace.operate("retry", "--status", "no_parcels").code == 0
+        assert workspace.run("s2", "--all").code == 0
+        assert [workspace.rows(one) > 0 for one in both] == [False, True]
+
+
 def test_a_backup_holds_the_list(workspace: Workspace, moved: Moved) -> None:
     """Restored, it is what it was, and further scenes can be listed."""
     scene, parcels = moved
