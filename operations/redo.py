@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 MEANT = sql.Identifier("pg_temp", "wanted_parcels")
 # What the comparison says first.
 FATES = ("unchanged", "changed", "new", "gone", "renumbered")
+# What happens to rows of parcels that are renumbered, unless told otherwise.
+ROWS_OF_NO_PARCEL = "; rows under numbers that no parcel has any more go only with --gone delete"
 
 
 class Listed(NamedTuple):
@@ -137,7 +139,7 @@ def what_is_wanted(opened: Session, tables: Tables, options: argparse.Namespace)
     if options.parcels is not None:
         note_named(opened, tables, options.parcels)
     else:
-        note_different(opened, tables, options.changed_since, options.key)
+        note_different(opened, tables, options)
     with opened.database.transaction("making a list of parcels") as cursor:
         if options.gone == "keep":
             cursor.execute(statement("listing.keep_gone", meant=MEANT))
@@ -160,10 +162,11 @@ def note_named(opened: Session, tables: Tables, name: str) -> None:
     say(f"{number} parcels in {name}, {gone} of them gone")
 
 
-def note_different(opened: Session, tables: Tables, name: str, key: str) -> None:
+def note_different(opened: Session, tables: Tables, options: argparse.Namespace) -> None:
     """Note what differs between an older parcel table and that of today: numbers that parcels have now which are new,
     or have changed; and those that these, and parcels that are gone, had before."""
-    old = table_named(opened, name, "--changed-since")
+    key = options.key
+    old = table_named(opened, options.changed_since, "--changed-since")
     now, columns = tables.parcels, tables.parcel_columns
     with opened.database.transaction("looking at the parcel table") as cursor:
         today = find(cursor, now.name, now.key)
@@ -189,8 +192,8 @@ def note_different(opened: Session, tables: Tables, name: str, key: str) -> None
     if found["renumbered"]:
         log.warning(
             "%d parcels have another %s than before, as happens to numbers that an import gives: rows under their old "
-            "numbers are taken for those of others, so all are listed; let tables.parcel_id be a column that lasts",
-            *(found["renumbered"], now.columns["id"].name),
+            "numbers are taken for those of others, so all are listed; let tables.parcel_id be a column that lasts%s",
+            *(found["renumbered"], now.columns["id"].name, "" if options.gone == "delete" else ROWS_OF_NO_PARCEL),
         )
 
 
