@@ -241,7 +241,9 @@ def listing(
         if mine == wanted.all_missing:
             continue
         # Nobody replaces the older of two products that have no rows; both would get some.
-        is_left_out = scene.status == "no_parcels" and opened.config.for_card(scene.card).extraction.newest_only(scene.card)
+        is_left_out = scene.status == "no_parcels" and opened.config.for_card(scene.card).extraction.newest_only(
+            scene.card
+        )
         ways = only_look if is_left_out else statements
         values = {"obsid": scene.obsid, "results": str(tables.results), "aoi": opened.config.args.name}
         if wanted.all_missing:

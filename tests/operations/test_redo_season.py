@@ -287,7 +287,6 @@ class TestDuplicates:
         assert (workspace.status(old), workspace.rows(old)) == ("superseded", 0)
         assert workspace.rows(newer) > 0
 
-
     def test_products_without_parcels_are_left_out(self, workspace: Workspace) -> None:
         """Both would get rows: nobody replaces the older one of two that have none."""
         where = workspace.add_parcels([translate(cell(2, 2), 50_000, 0)])
