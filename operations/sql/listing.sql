@@ -16,16 +16,16 @@ CREATE TABLE IF NOT EXISTS {list} (
 )
 
 -- :log_users
--- The roles that may read the log, but for its owner; and whether they may write into it, as workers.
+-- The roles that may read the log, its owner among them, but for ourselves, who own the list; and whether they may write into it, as workers.
 SELECT pg_get_userbyid(a.grantee), bool_or(a.privilege_type = 'INSERT')
-FROM (SELECT t.relowner, a.grantee, a.privilege_type
-      FROM pg_class t, aclexplode(t.relacl) a
+FROM (SELECT a.grantee, a.privilege_type
+      FROM pg_class t, aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) a
       WHERE t.oid = %(log)s::regclass
       UNION
-      SELECT t.relowner, a.grantee, a.privilege_type
+      SELECT a.grantee, a.privilege_type
       FROM pg_class t JOIN pg_attribute c ON c.attrelid = t.oid, aclexplode(c.attacl) a
       WHERE t.oid = %(log)s::regclass) a
-WHERE a.privilege_type IN ('SELECT', 'INSERT') AND a.grantee NOT IN (0, a.relowner)
+WHERE a.privilege_type IN ('SELECT', 'INSERT') AND a.grantee <> 0 AND pg_get_userbyid(a.grantee) <> current_user
 GROUP BY a.grantee
 
 -- :let_take

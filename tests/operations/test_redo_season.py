@@ -464,6 +464,16 @@ class TestWhatAnOperatorSees:
         workspace.db_config["database"]["connection"].update({"dbuser": role, "dbpasswd": PASSWORD})
         assert status(workspace) == {"waiting": 1}
 
+    def test_the_owner_of_the_log_may_use_the_list(self, workspace: Workspace, role: str) -> None:
+        """Workers who have made the log themselves, when somebody else makes the list."""
+        workspace.add_parcels(squares(3))
+        workspace.add_s2()
+        assert workspace.run("s2").code == 0
+        workspace.query(sql.SQL("ALTER TABLE extraction_log OWNER TO {}").format(sql.Identifier(role)))
+        name(workspace, 1)
+        rights = "SELECT has_table_privilege(%s, 'redo_list', 'SELECT'), has_table_privilege(%s, 'redo_list', 'DELETE')"
+        assert workspace.query(rights, role, role) == [(True, True)]
+
     def test_a_scene_without_parcels_that_gets_some(self, workspace: Workspace) -> None:
         """Its status says that there are rows now."""
         parcels = workspace.add_parcels([translate(cell(2, 2), 50_000, 0)])
