@@ -325,6 +325,8 @@ def make_list(opened: Session, tables: Tables) -> Table:
         listed = find_list(cursor, tables.catalogue)
         if listed.absent:
             cursor.execute(statement("listing.create_list", list=listed.identifier))
+            number_on = statement("listing.number_on", log=tables.log.identifier)
+            cursor.execute(number_on, {"list": listed.identifier.as_string(cursor)})
             cursor.execute(statement("listing.log_users"), {"log": tables.log.identifier.as_string(cursor)})
             for role, writes in cursor.fetchall():
                 names = {"list": listed.identifier, "role": sql.Identifier(role)}

@@ -15,6 +15,11 @@ CREATE TABLE IF NOT EXISTS {list} (
     UNIQUE (obsid, results, aoi)
 )
 
+-- :number_on
+-- Entries get numbers that the log does not know, also if there was a list before.
+SELECT setval(pg_get_serial_sequence(%(list)s, 'entry'),
+              (SELECT coalesce(max((settings ->> 'redo')::bigint), 0) + 1 FROM {log}), false)
+
 -- :log_users
 -- The roles that may read the log, its owner among them, but for ourselves, who own the list; and whether they may write into it, as workers.
 SELECT pg_get_userbyid(a.grantee), bool_or(a.privilege_type = 'INSERT')

@@ -226,6 +226,19 @@ def test_gone_parcels_are_found_without_an_index(workspace: Workspace) -> None:
     assert "plain" in plan
 
 
+def test_a_list_that_was_dropped(workspace: Workspace, moved: Moved) -> None:
+    """Attempts at entries of the one before do not count for those of the next."""
+    scene, parcels = moved
+    for _ in range(2):
+        workspace.run("s2", "--redo", env={"EXTRACTION_FAILPOINT": "files_verified=raise"})
+    assert outcomes(workspace, scene)[1:] == ["error", "failed"]
+    workspace.query("DROP TABLE redo_list")
+    name(workspace, 1)
+    redo(workspace)
+    assert outcomes(workspace, scene)[-1] == "redone"
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+
+
 def test_a_log_that_has_forgotten_a_scene(workspace: Workspace) -> None:
     """Its rows are replaced all the same."""
     parcels = workspace.add_parcels(squares(3))
