@@ -239,6 +239,19 @@ def test_a_list_that_was_dropped(workspace: Workspace, moved: Moved) -> None:
     assert_same(workspace.signatures(scene), scene.expected(parcels))
 
 
+def test_a_foreign_key_that_is_not_about_parcels(workspace: Workspace) -> None:
+    """Parcels that are gone, as the list says, are not the reason: it is the operator's to fix."""
+    workspace.add_parcels(squares(3))
+    workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.query("DELETE FROM parcels WHERE ogc_fid = 2")
+    assert workspace.operate("redo", "--parcels", corrected(workspace, 1, 2), "--gone", "delete").code == 0
+    workspace.query("CREATE TABLE allowed AS SELECT count FROM signatures LIMIT 0")
+    workspace.query("ALTER TABLE allowed ADD PRIMARY KEY (count)")
+    workspace.query("ALTER TABLE signatures ADD FOREIGN KEY (count) REFERENCES allowed NOT VALID")
+    assert workspace.run("s2", "--redo").code == 2
+
+
 def test_a_log_that_has_forgotten_a_scene(workspace: Workspace) -> None:
     """Its rows are replaced all the same."""
     parcels = workspace.add_parcels(squares(3))
