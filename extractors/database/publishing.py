@@ -139,7 +139,7 @@ class Publishing:
         """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""
         if not self._attempts.finish(cursor, scene, outcome, counts):
             if scene.redo is not None:
-                raise EntryLostError("somebody else has listed the scene anew meanwhile; nothing was written")
+                raise EntryLostError("its entry in the list is another one by now, or gone; nothing was written")
             raise ClaimLostError(
                 "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
             )
