@@ -125,8 +125,8 @@ def require_one_card(opened: Session, tables: Tables) -> None:
     cards = sorted({scene.card for scene in scenes_of(opened, tables, None, missing=True)})
     if len(cards) > 1:
         raise ConfigurationError(
-            f"--missing: there are scenes of {', '.join(cards)}; name the CARD that {tables.results} is for with --card "
-            "(each in turn, if it is for several)"
+            f"--missing: there are scenes of {', '.join(cards)}; name the CARD that {tables.results} is for with "
+            "--card (each in turn, if it is for several)"
         )
 
 
