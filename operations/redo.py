@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 MEANT = sql.Identifier("pg_temp", "wanted_parcels")
 # What the comparison says first.
 FATES = ("unchanged", "changed", "new", "gone", "renumbered")
+# What happens to rows of parcels that are renumbered, unless told otherwise.
+ROWS_OF_NO_PARCEL = "; rows under numbers that no parcel has any more go only with --gone delete"
 
 
 class Listed(NamedTuple):
@@ -123,8 +125,8 @@ def require_one_card(opened: Session, tables: Tables) -> None:
     cards = sorted({scene.card for scene in scenes_of(opened, tables, None, missing=True)})
     if len(cards) > 1:
         raise ConfigurationError(
-            f"--missing: there are scenes of {', '.join(cards)}; name the CARD that {tables.results} is for with --card "
-            "(each in turn, if it is for several)"
+            f"--missing: there are scenes of {', '.join(cards)}; name the CARD that {tables.results} is for with "
+            "--card (each in turn, if it is for several)"
         )
 
 
@@ -137,7 +139,7 @@ def what_is_wanted(opened: Session, tables: Tables, options: argparse.Namespace)
     if options.parcels is not None:
         note_named(opened, tables, options.parcels)
     else:
-        note_different(opened, tables, options.changed_since, options.key)
+        note_different(opened, tables, options)
     with opened.database.transaction("making a list of parcels") as cursor:
         if options.gone == "keep":
             cursor.execute(statement("listing.keep_gone", meant=MEANT))
@@ -154,15 +156,17 @@ def note_named(opened: Session, tables: Tables, name: str) -> None:
     names = {"meant": MEANT, "table": table.identifier, **tables.parcel_columns}
     with opened.database.transaction(f"reading the table {table}") as cursor:
         cursor.execute(statement("listing.named", **names))
+        cursor.execute(statement("listing.note_gone", meant=MEANT, **tables.parcel_columns))
         cursor.execute(statement("listing.count_gone", meant=MEANT))
         number, gone = cursor.fetchone() or (0, 0)
     say(f"{number} parcels in {name}, {gone} of them gone")
 
 
-def note_different(opened: Session, tables: Tables, name: str, key: str) -> None:
+def note_different(opened: Session, tables: Tables, options: argparse.Namespace) -> None:
     """Note what differs between an older parcel table and that of today: numbers that parcels have now which are new,
     or have changed; and those that these, and parcels that are gone, had before."""
-    old = table_named(opened, name, "--changed-since")
+    key = options.key
+    old = table_named(opened, options.changed_since, "--changed-since")
     now, columns = tables.parcels, tables.parcel_columns
     with opened.database.transaction("looking at the parcel table") as cursor:
         today = find(cursor, now.name, now.key)
@@ -183,12 +187,13 @@ def note_different(opened: Session, tables: Tables, name: str, key: str) -> None
     with opened.database.transaction("comparing parcels") as cursor:
         cursor.execute(statement("listing.compare", **names, **columns))
         found = dict.fromkeys(FATES, 0) | dict(cursor.fetchall())
+        cursor.execute(statement("listing.note_gone", meant=MEANT, **columns))
     say(", ".join(f"{number} {fate}" for fate, number in found.items()))
     if found["renumbered"]:
         log.warning(
             "%d parcels have another %s than before, as happens to numbers that an import gives: rows under their old "
-            "numbers are taken for those of others, so all are listed; let tables.parcel_id be a column that lasts",
-            *(found["renumbered"], now.columns["id"].name),
+            "numbers are taken for those of others, so all are listed; let tables.parcel_id be a column that lasts%s",
+            *(found["renumbered"], now.columns["id"].name, "" if options.gone == "delete" else ROWS_OF_NO_PARCEL),
         )
 
 
@@ -229,13 +234,22 @@ def listing(
         # Until the session ends. As `results.use_indexes`, and for the same reason.
         cursor.execute(statement("listing.use_indexes"))
     parcels = Parcels(opened.database, tables, opened.config.args.name)
-    statements = Statements(tables, listed)
+    statements, only_look = Statements(tables, listed), Statements(tables, None)
+    left_out = 0
     for scene in scenes_of(opened, tables, card, wanted.all_missing):
         mine = scene.here or ((scene.of_area or not scene.known) and has_rows(opened, tables, scene.obsid))
         if mine == wanted.all_missing:
             continue
+        # Nobody replaces the older of two products that have no rows; both would get some.
+        is_left_out = scene.status == "no_parcels" and opened.config.for_card(scene.card).extraction.newest_only(
+            scene.card
+        )
+        ways = only_look if is_left_out else statements
         values = {"obsid": scene.obsid, "results": str(tables.results), "aoi": opened.config.args.name}
         if wanted.all_missing:
+            if is_left_out:
+                left_out += 1
+                continue
             if statements.names:
                 with opened.database.transaction("listing a scene") as cursor:
                     cursor.execute(statement("listing.list_all", **statements.names), values)
@@ -243,12 +257,20 @@ def listing(
             continue
         claimed = Scene(scene.obsid, scene.reference, naive_utc(scene.obstime), 0)
         try:
-            number = parcels.ask(claimed, statements.list_found, statements.chosen, values)
+            number = parcels.ask(claimed, ways.list_found, ways.chosen, values)
         except SceneError as error:
             log.warning("scene %d %s is left out: %s", scene.obsid, scene.reference, error)
             continue
-        if number:
+        if number and is_left_out:
+            left_out += 1
+        elif number:
             yield scene, number
+    if left_out:
+        log.warning(
+            "%d scenes without parcels are left out, as only the newest of duplicates is wanted: `operations retry "
+            "--status no_parcels` has workers look at them again",
+            left_out,
+        )
 
 
 class Statements:
@@ -303,6 +325,8 @@ def make_list(opened: Session, tables: Tables) -> Table:
         listed = find_list(cursor, tables.catalogue)
         if listed.absent:
             cursor.execute(statement("listing.create_list", list=listed.identifier))
+            number_on = statement("listing.number_on", log=tables.log.identifier)
+            cursor.execute(number_on, {"list": listed.identifier.as_string(cursor)})
             cursor.execute(statement("listing.log_users"), {"log": tables.log.identifier.as_string(cursor)})
             for role, writes in cursor.fetchall():
                 names = {"list": listed.identifier, "role": sql.Identifier(role)}

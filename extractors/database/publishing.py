@@ -72,7 +72,7 @@ class Publishing:
         try:
             written = self._write(scene, outcome, counts, rows)
         except ConfigurationError as error:
-            if isinstance(error.__cause__, ForeignKeyViolation) and (gone := self._gone(rows.pids)):
+            if isinstance(error.__cause__, ForeignKeyViolation) and (gone := self._gone(scene, rows.pids)):
                 raise ParcelsChangedError(
                     f"{gone} of its parcels have been deleted from {self._tables.parcels} meanwhile "
                     f"({one_line(error.__cause__)}); nothing was written, and the scene is computed again"
@@ -139,7 +139,7 @@ class Publishing:
         """Set the scene's status and end its attempt; raises ClaimLostError if the claim is no longer ours."""
         if not self._attempts.finish(cursor, scene, outcome, counts):
             if scene.redo is not None:
-                raise EntryLostError("somebody else has listed the scene anew meanwhile; nothing was written")
+                raise EntryLostError("its entry in the list is another one by now, or gone; nothing was written")
             raise ClaimLostError(
                 "somebody else has changed the scene's status meanwhile; nothing was written, their status stays"
             )
@@ -157,11 +157,12 @@ class Publishing:
             f"{', or '.join(helps)}"
         )
 
-    def _gone(self, pids: "array[int]") -> int:
-        """How many parcels have been deleted since they were selected."""
+    def _gone(self, scene: Scene, pids: "array[int]") -> int:
+        """How many parcels have been deleted since they were selected. Those that were gone before are no news."""
+        known = frozenset(scene.redo.gone if scene.redo else ())
         with self._database.transaction("looking for deleted parcels") as cursor:
             gone = statement("parcels.gone", **self._tables.parcel_columns)
-            cursor.execute(gone, {"pids": array_literal(pids)})
+            cursor.execute(gone, {"pids": array_literal(pid for pid in pids if pid not in known)})
             return int(scalar(cursor))
 
     def published(self, scene: Scene) -> Outcome | None:

@@ -241,7 +241,8 @@ class RedoQueue(Queue):
         if left:
             reasons.append(
                 f"{left} scenes stay in {self._list}: {hopeless} have failed (the log says why; `operations retry "
-                "--redo` has them tried again), the others are not extracted now, or not of these dates"
+                "--redo` has them tried again), the others wait for another attempt, are being worked on, are not "
+                "extracted now, or are not of these dates"
             )
         reasons += [
             f"{number} scenes are listed for the table {name}, which is not there (any more): list them again with "

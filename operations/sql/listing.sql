@@ -15,17 +15,22 @@ CREATE TABLE IF NOT EXISTS {list} (
     UNIQUE (obsid, results, aoi)
 )
 
+-- :number_on
+-- Entries get numbers that the log does not know, also if there was a list before.
+SELECT setval(pg_get_serial_sequence(%(list)s, 'entry'),
+              (SELECT coalesce(max((settings ->> 'redo')::bigint), 0) + 1 FROM {log}), false)
+
 -- :log_users
--- The roles that may read the log, but for its owner; and whether they may write into it, as workers.
+-- The roles that may read the log, its owner among them, but for ourselves, who own the list; and whether they may write into it, as workers.
 SELECT pg_get_userbyid(a.grantee), bool_or(a.privilege_type = 'INSERT')
-FROM (SELECT t.relowner, a.grantee, a.privilege_type
-      FROM pg_class t, aclexplode(t.relacl) a
+FROM (SELECT a.grantee, a.privilege_type
+      FROM pg_class t, aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) a
       WHERE t.oid = %(log)s::regclass
       UNION
-      SELECT t.relowner, a.grantee, a.privilege_type
+      SELECT a.grantee, a.privilege_type
       FROM pg_class t JOIN pg_attribute c ON c.attrelid = t.oid, aclexplode(c.attacl) a
       WHERE t.oid = %(log)s::regclass) a
-WHERE a.privilege_type IN ('SELECT', 'INSERT') AND a.grantee NOT IN (0, a.relowner)
+WHERE a.privilege_type IN ('SELECT', 'INSERT') AND a.grantee <> 0 AND pg_get_userbyid(a.grantee) <> current_user
 GROUP BY a.grantee
 
 -- :let_take
@@ -59,13 +64,16 @@ ORDER BY d.obstime, d.id
 
 -- :make_wanted
 -- The parcels that are meant, for as long as the session lives: sent to the server once, not with every scene.
-CREATE TEMPORARY TABLE wanted_parcels (pid bigint PRIMARY KEY, gone boolean NOT NULL)
+CREATE TEMPORARY TABLE wanted_parcels (pid bigint PRIMARY KEY, gone boolean NOT NULL DEFAULT false)
 
 -- :named
 -- The parcels of a list of others.
-INSERT INTO {meant}
-SELECT named.pid, NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = named.pid)
-FROM (SELECT DISTINCT pid::bigint AS pid FROM {table} WHERE pid IS NOT NULL) named
+INSERT INTO {meant} (pid)
+SELECT DISTINCT pid::bigint FROM {table} WHERE pid IS NOT NULL
+
+-- :note_gone
+-- Which of them are gone. A join of its own: in a SELECT list, each would be looked for in all of a table without an index.
+UPDATE {meant} m SET gone = true WHERE NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = m.pid)
 
 -- :keep_gone
 -- Leaves alone what is gone.
@@ -111,8 +119,8 @@ compared AS MATERIALIZED (
     FROM before FULL JOIN now ON now.key = before.key
 ),
 noted AS (
-    INSERT INTO {meant}
-    SELECT different.pid, NOT EXISTS (SELECT FROM {parcels} p WHERE {pid} = different.pid)
+    INSERT INTO {meant} (pid)
+    SELECT different.pid
     FROM (SELECT now AS pid FROM compared WHERE fate <> 'unchanged'
           UNION SELECT before FROM compared WHERE fate <> 'unchanged') different
     WHERE different.pid IS NOT NULL

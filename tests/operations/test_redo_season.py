@@ -21,6 +21,7 @@ from shapely.geometry.base import BaseGeometry
 
 from demo.servers import postgis_binaries
 from extractors.worker import NOTHING_TO_REDO
+from operations.sql import statement
 from tests.faults.acts import Gate
 from tests.faults.network import TcpProxy
 from tests.support.environment import ROOT, environment, skip_unless
@@ -199,6 +200,58 @@ def test_missing_of_cards_with_tables_of_their_own(workspace: Workspace) -> None
     assert (workspace.rows(s2) > 0, workspace.rows(bs)) == (True, 0)
 
 
+def test_an_extraction_that_leaves_rows_leaves_the_entry(workspace: Workspace) -> None:
+    """Rows of parcels that have left the scene, or are gone, are not those of an ordinary extraction to delete."""
+    parcels = workspace.add_parcels(squares(4))
+    scene = workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    move(workspace, 1, translate(parcels[1], 100_000, 0))
+    workspace.query("DELETE FROM parcels WHERE ogc_fid = 2")
+    assert workspace.operate("redo", "--parcels", corrected(workspace, 1, 2), "--gone", "delete").code == 0
+    workspace.ingest(scene)
+    assert workspace.run("s2").code == 0
+    redo(workspace)
+    assert {pid for pid, _ in workspace.signatures(scene)} == {3, 4}
+    assert listed(workspace) == {}
+
+
+def test_gone_parcels_are_found_without_an_index(workspace: Workspace) -> None:
+    """By one join, not by a walk through the parcel table for each parcel that is meant."""
+    workspace.query("CREATE TABLE plain (code integer)")
+    workspace.query("CREATE TABLE meant (pid bigint, gone boolean)")
+    names = {name: sql.Identifier(name) for name in ("plain", "meant")}
+    note = statement("listing.note_gone", meant=names["meant"], parcels=names["plain"], pid=sql.Identifier("p", "code"))
+    plan = "\n".join(line for (line,) in workspace.query(sql.SQL("EXPLAIN {}").format(note)))
+    assert "SubPlan" not in plan
+    assert "plain" in plan
+
+
+def test_a_list_that_was_dropped(workspace: Workspace, moved: Moved) -> None:
+    """Attempts at entries of the one before do not count for those of the next."""
+    scene, parcels = moved
+    for _ in range(2):
+        workspace.run("s2", "--redo", env={"EXTRACTION_FAILPOINT": "files_verified=raise"})
+    assert outcomes(workspace, scene)[1:] == ["error", "failed"]
+    workspace.query("DROP TABLE redo_list")
+    name(workspace, 1)
+    redo(workspace)
+    assert outcomes(workspace, scene)[-1] == "redone"
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
+
+
+def test_a_foreign_key_that_is_not_about_parcels(workspace: Workspace) -> None:
+    """Parcels that are gone, as the list says, are not the reason: it is the operator's to fix."""
+    workspace.add_parcels(squares(3))
+    workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.query("DELETE FROM parcels WHERE ogc_fid = 2")
+    assert workspace.operate("redo", "--parcels", corrected(workspace, 1, 2), "--gone", "delete").code == 0
+    workspace.query("CREATE TABLE allowed AS SELECT count FROM signatures LIMIT 0")
+    workspace.query("ALTER TABLE allowed ADD PRIMARY KEY (count)")
+    workspace.query("ALTER TABLE signatures ADD FOREIGN KEY (count) REFERENCES allowed NOT VALID")
+    assert workspace.run("s2", "--redo").code == 2
+
+
 def test_a_log_that_has_forgotten_a_scene(workspace: Workspace) -> None:
     """Its rows are replaced all the same."""
     parcels = workspace.add_parcels(squares(3))
@@ -259,6 +312,22 @@ class TestDuplicates:
         assert listed(workspace) == {}
         assert (workspace.status(old), workspace.rows(old)) == ("superseded", 0)
         assert workspace.rows(newer) > 0
+
+    def test_products_without_parcels_are_left_out(self, workspace: Workspace) -> None:
+        """Both would get rows: nobody replaces the older one of two that have none."""
+        where = workspace.add_parcels([translate(cell(2, 2), 50_000, 0)])
+        both = [workspace.add_s2(NOON, reference=one, bands=optical(1)) for one in (OLD, NEWER)]
+        assert workspace.run("s2", "--all").code == 0
+        assert {workspace.status(one) for one in both} == {"no_parcels"}
+        elsewhere = name(workspace, 1)
+        move(workspace, 1, translate(where[1], -50_000, 0))
+        said = name(workspace, 1)
+        assert (elsewhere.warnings, len(said.warnings)) == ([], 1)
+        assert "2 scenes" in said.warnings[0]
+        assert listed(workspace) == {}
+        assert workspace.operate("retry", "--status", "no_parcels").code == 0
+        assert workspace.run("s2", "--all").code == 0
+        assert [workspace.rows(one) > 0 for one in both] == [False, True]
 
 
 def test_a_backup_holds_the_list(workspace: Workspace, moved: Moved) -> None:
@@ -420,6 +489,16 @@ class TestWhatAnOperatorSees:
         name(workspace, 1)
         workspace.db_config["database"]["connection"].update({"dbuser": role, "dbpasswd": PASSWORD})
         assert status(workspace) == {"waiting": 1}
+
+    def test_the_owner_of_the_log_may_use_the_list(self, workspace: Workspace, role: str) -> None:
+        """Workers who have made the log themselves, when somebody else makes the list."""
+        workspace.add_parcels(squares(3))
+        workspace.add_s2()
+        assert workspace.run("s2").code == 0
+        workspace.query(sql.SQL("ALTER TABLE extraction_log OWNER TO {}").format(sql.Identifier(role)))
+        name(workspace, 1)
+        rights = "SELECT has_table_privilege(%s, 'redo_list', 'SELECT'), has_table_privilege(%s, 'redo_list', 'DELETE')"
+        assert workspace.query(rights, role, role) == [(True, True)]
 
     def test_a_scene_without_parcels_that_gets_some(self, workspace: Workspace) -> None:
         """Its status says that there are rows now."""

@@ -30,12 +30,15 @@ SELECT EXISTS (SELECT FROM {list} l JOIN {catalogue} d ON d.id = l.obsid
                WHERE l.entry = %(entry)s AND {ours} AND NOT {hopeless} AND NOT {paused})
 
 -- :remove_done
--- Removes entries of scenes that were extracted as a whole since, by an attempt that began later than the entry.
+-- Removes entries of scenes that were extracted as a whole since, by an attempt that began later than the entry. Of certain
+-- parcels, only if no row was left of others than it had selected: it may be a row that has to go.
 DELETE FROM {list} l
 WHERE l.results = %(results)s AND l.aoi = %(aoi)s
   AND EXISTS (SELECT FROM {log} r
               WHERE r.obsid = l.obsid AND r.results = l.results AND r.aoi = l.aoi AND r.run_id > l.after_run
-                AND r.outcome IN ('extracted', 'no_parcels', 'superseded'))
+                AND (r.outcome = 'superseded'
+                     OR r.outcome IN ('extracted', 'no_parcels')
+                        AND (l.pids IS NULL OR coalesce(r.settings ->> 'rows_kept', '0') = '0')))
 
 -- :remove_deleted
 -- Removes entries of scenes that the catalogue does not have any more.
