@@ -109,8 +109,9 @@ class Parcels:
 
     def leaving(self, scene: Scene) -> "array[int]":
         """Of the parcels that are to be done again, those whose rows go because they do not meet the scene any more, or
-        are gone. What meets it outside of the AOI stays: another area may share the table."""
-        if scene.redo is None or scene.redo.pids is None:
+        are gone. What meets it outside of the AOI stays: another area may share the table. None of a scene whose
+        footprint cannot be used: that is refused."""
+        if scene.redo is None or scene.redo.pids is None or scene.problem is not None:
             return array("q")
         values = self._values(scene) | {"gone": array_literal(scene.redo.gone)}
 
@@ -158,10 +159,11 @@ class Parcels:
             return []
         sides = zip(("west", "south", "east", "north"), map(list, zip(*boxes, strict=True)), strict=True)
         values = self._values(scene) | {"scene_srid": epsg} | dict(sides)
-        what = statement("parcels.boxes", **self._tables.parcel_columns)
+        chosen = self._chosen(scene)
+        what = statement("parcels.boxes", **self._tables.parcel_columns, **chosen)
         try:
             with self._database.transaction("looking where parcels are") as cursor:
-                cursor.execute(_selection(self._tables, what, PLAIN | self._chosen(scene)), values)
+                cursor.execute(_selection(self._tables, what, PLAIN | chosen), values)
                 return [int(row[0]) for row in cursor.fetchall()]
         except ConfigurationError as error:
             if _broken_geometry(error) is None:

@@ -9,6 +9,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from extractors.database.copy import parcel_chunk
 from extractors.database.parcels import Parcels, Selection
 from extractors.database.tables import TableReader
 from extractors.errors import ConfigurationError, DatabaseUnavailableError, ParcelsChangedError, SceneError
-from extractors.model import ParcelChunk, Scene
+from extractors.model import ParcelChunk, Redo, Scene
 from tests.integration.conftest import MORNING, Ground, Worker
 
 UTM = 32633
@@ -495,6 +496,9 @@ def test_boxes_with_parcels(srid: int, bare_ground: Ground) -> None:
     assert sorted(boxes(asked, *map(tile, range(6)))) == [0, 3]
     assert boxes(asked, tile(2), tile(5), tile(3)) == [2]
     assert boxes(asked) == []
+    # Only of those that are to be done again.
+    asked.scene = replace(asked.scene, redo=Redo(1, (2,)))
+    assert boxes(asked, *map(tile, range(6))) == [3]
 
 
 def test_boxes_where_nothing_is(ground: Ground) -> None:

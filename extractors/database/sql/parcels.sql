@@ -96,6 +96,7 @@ WHERE ST_Intersects(box.geometry, (SELECT geometry FROM footprint))
        WHERE {geometry} && box.geometry
          AND {geometry} && (SELECT geometry FROM footprint)
          AND {geometry} && (SELECT geometry FROM aoi)
+         AND {chosen}
        LIMIT 1)
 ORDER BY box.geometry
 
