@@ -173,9 +173,11 @@ def test_it_makes_nothing(workspace: Workspace) -> None:
     assert workspace.one(relations) == before
 
 
-@pytest.mark.parametrize("spoil", ["DROP TABLE parcels", "DELETE FROM aois"])
-def test_what_it_needs(spoil: str, workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "key"), [("DROP TABLE parcels", "database.tables.parcel_table"), ("DELETE FROM aois", "database.args.name")]
+)
+def test_what_it_needs(spoil: str, key: str, workspace: Workspace) -> None:
     workspace.query(spoil)
     outcome = workspace.operate("forecast")
     assert (outcome.code, len(outcome.errors)) == (2, 1)
-    assert "setup --aoi parcels" in outcome.errors[0]
+    assert f" {key}: " in outcome.errors[0]
