@@ -174,7 +174,8 @@ def test_it_makes_nothing(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "key"), [("DROP TABLE parcels", "database.tables.parcel_table"), ("DELETE FROM aois", "database.args.name")]
+    ("spoil", "key"),
+    [("DROP TABLE parcels", "database.tables.parcel_table"), ("DELETE FROM aois", "database.args.name")],
 )
 def test_what_it_needs(spoil: str, key: str, workspace: Workspace) -> None:
     workspace.query(spoil)
