@@ -67,15 +67,20 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     def environment(name: str, default: str = "") -> str:
         return os.environ.get(name) or default
 
-    for kind, what in (("db", "database"), ("s3", "store")):
-        name = f"{kind}_config.json"
-        parser.add_argument(
-            f"--{kind}-config",
-            metavar="FILE",
-            type=Path,
-            default=environment(f"{kind.upper()}_CONFIG", name),
-            help=f"configuration of the {what} ({name}){', for verbs that ask it' if kind == 's3' else ''}",
-        )
+    parser.add_argument(
+        "--db-config",
+        metavar="FILE",
+        type=Path,
+        default=environment("DB_CONFIG", "db_config.json"),
+        help="configuration of the database (db_config.json)",
+    )
+    parser.add_argument(
+        "--s3-config",
+        metavar="FILE",
+        type=Path,
+        default=environment("S3_CONFIG", "s3_config.json"),
+        help="configuration of the store (s3_config.json), for verbs that ask it",
+    )
     parser.add_argument(
         "--log-format",
         choices=LOG_FORMATS,
