@@ -41,11 +41,11 @@ lane() {
     for part in "${@:2}"; do
         mkdir "$begun/$part" 2>/dev/null || { [ -d "$begun/$part" ] && continue; exit 1; }
         # Coverage costs half as much again. It is left out where it would be lost (faults kill workers, and on a swarm
-        # they are in images), and for thousands of examples of what other tests run as well.
+        # they are in images), and for what runs the same code again: thousands of examples, and whole commands.
         measured=(-m coverage run)
         chosen=("tests/$part")
         case "$part" in
-            faults | swarm) measured=() ;;
+            faults | swarm | acceptance) measured=() ;;
             properties) measured=() chosen=(tests/unit -m hypothesis) ;;
             unit) chosen+=(-m "not hypothesis") ;;
         esac
@@ -53,6 +53,7 @@ lane() {
         setsid env --default-signal=INT nice -n "$1" \
             .venv/bin/python "${measured[@]}" -m pytest --durations=15 "${chosen[@]}" &
         wait "$!" || result=$?
+        echo "$part: until second $SECONDS"
     done
     exit "$result"
 }
