@@ -12,9 +12,9 @@ from tests.support.workspace import Workspace
 
 @pytest.fixture(scope="package", autouse=True)
 def _least_rights() -> Iterator[None]:
-    Workspace.least_rights = True
+    Workspace.least_rights = Workspace.preloaded = True
     yield
-    Workspace.least_rights = False
+    Workspace.least_rights = Workspace.preloaded = False
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.preloaded import Preloaded
+
 NOTHING_LEFT = "No image with status 'ingested' found"
 
 
@@ -44,10 +46,17 @@ def warnings(stderr: str) -> list[str]:
 class Running:
     """A command that was started and not yet waited for."""
 
-    def __init__(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], notes: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], notes: Path, *, preloaded: bool = False
+    ) -> None:
+        """`preloaded`: a module of Python, started as tests/support/preloaded.py does it."""
         notes.mkdir(parents=True, exist_ok=True)
         self._out, self._err = notes / "stdout", notes / "stderr"
+        self.process: subprocess.Popen[bytes] | Preloaded
         with self._out.open("wb") as out, self._err.open("wb") as err:
+            if preloaded and arguments[1] == "-m":
+                self.process = Preloaded(arguments[2:], cwd, env, (self._out, self._err))
+                return
             self.process = subprocess.Popen(
                 arguments, cwd=cwd, env=env, stdout=out, stderr=err, stdin=subprocess.DEVNULL
             )

@@ -39,6 +39,8 @@ class Workspace(Database, Bucket):
     without: ClassVar[str | None] = None
     # Whether workers have no rights but those of `operations setup --role`: see tests/acceptance/conftest.py.
     least_rights: ClassVar[bool] = False
+    # Whether commands find the libraries loaded, unless they are given variables, which libraries may read.
+    preloaded: ClassVar[bool] = False
 
     def __init__(
         self, postgis: Postgis, store: S3Server, folder: Path, *, parcel_srid: int = GRID.epsg, name: str | None = None
@@ -217,6 +219,7 @@ class Workspace(Database, Bucket):
             self.cwd,
             environment(**(env or {})),
             self.folder / f"output{len(self._started)}",
+            preloaded=self.preloaded and env is None,
         )
         self._started.append(running)
         return running
