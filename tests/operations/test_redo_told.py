@@ -94,9 +94,15 @@ def test_attempts_of_the_card(of_all: int, own: int, is_left: bool, workspace: W
 
 @pytest.mark.parametrize(
     "problem",
-    ["a footprint of another SRID", "an empty footprint", "a footprint with a corner that is no number",
-     "a footprint without area"],
-)  # fmt: skip
+    [
+        "a footprint of another SRID",
+        "a footprint of an unknown SRID",
+        "a polyhedral footprint",
+        "an empty footprint",
+        "a footprint with a corner that is no number",
+        "a footprint without area",
+    ],
+)
 def test_a_footprint_that_cannot_be_used(problem: str, workspace: Workspace) -> None:
     """It is said in our own words: by the worker, if the scene was listed before, and by whoever lists."""
     workspace.query("ALTER TABLE dias_catalogue ALTER footprint TYPE geometry")
