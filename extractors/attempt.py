@@ -84,6 +84,8 @@ def extract_and_publish(
         with closing(rows or Rows(folder, 0)) as rows:
             # Their rows go, with those of the parcels that were selected.
             rows.pids.extend(leaving)
+            if scene.redo is not None and scene.redo.pids is not None:
+                counts.settings |= {"parcels_listed": len(scene.redo.pids), "parcels_left": len(leaving)}
             outcome = resources.queue.publishing.publish(scene, outcome, counts, rows)
     if outcome.kind == SUPERSEDED:
         log.info("superseded: %s; nothing was written", outcome.reason)
@@ -97,6 +99,11 @@ def extract_and_publish(
             counts.seconds["publish"],
             outcome.reason,
         )
+        if leaving:
+            log.info(
+                "of %d parcels listed, %d have no rows any more: they do not meet the scene now, or are gone",
+                *(counts.settings["parcels_listed"], len(leaving)),
+            )
         if not counts.rows_written.total() and scene.redo is None:
             log.warning("extracted, and yet not one of its parcels has a row: see the reasons")
     return outcome

@@ -99,8 +99,7 @@ def begin(scene: Scene, resources: Resources, counts: ParcelCounts) -> None:
     counts.bands = request.labels([layer for layer in request.layers if {*layer.bands} <= {*promised}])
     log.info("claimed for %s, observed %s", resources.tables.results, scene.obstime)
     resources.card.check_reference(scene.reference)
-    if scene.problem is not None:
-        raise UnusableSceneError(f"its footprint in {resources.tables.catalogue} {scene.problem}; fix it")
+    resources.parcels.require_footprint(scene)
     count_parcels_without_geometry(resources, counts)
 
 

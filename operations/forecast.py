@@ -42,6 +42,8 @@ RATE = 20.0
 # Scenes that are looked at.
 SAMPLE = 10
 WORKERS = 8
+# What is less would be 0.0 hours.
+LEAST_HOURS = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The scenes of one CARD: to be done and done; what one is expected to take, and what one has taken so far."""
+    """The scenes of one CARD: to be done and done; what one is expected to take, and what one has taken so far. redone:
+    how many have been done again, which is no part of that."""
 
     card: str
     left: int
     done: int
     expected: Estimate
     measured: Estimate | None
+    redone: int = 0
 
     @property
     def scenes(self) -> int:
@@ -150,8 +154,10 @@ def read_forecasts(opened: Session, cards: Sequence[str], rate: float = RATE) ->
             left, done, sample = scenes.get(card, (0, 0, None))
             cursor.execute(statement("forecast.parcels", **names), values | {"sample": sample or []})
             expected = _expected(opened, card, scalar(cursor) or 0.0, rate)
-            measured = None if tables.log.absent else _measured(cursor, tables.log, into[card], values | {"card": card})
-            found.append(Forecast(card, left, done, expected, measured))
+            measured, redone = None, 0
+            if not tables.log.absent:
+                measured, redone = _measured(cursor, tables.log, into[card], values | {"card": card})
+            found.append(Forecast(card, left, done, expected, measured, redone))
     return found
 
 
@@ -162,15 +168,17 @@ def _expected(opened: Session, card: str, parcels: float, rate: float) -> Estima
     return Estimate(parcels, rows, rows * BYTES_PER_ROW, downloaded, seconds)
 
 
-def _measured(cursor: "PgCursor", log: Table, results: str, values: Mapping[str, Any]) -> Estimate | None:
-    """What the log knows of the scenes that went into a table; rows of clear pixels, which lie in another, are taken
-    for as large as its own."""
+def _measured(cursor: "PgCursor", log: Table, results: str, values: Mapping[str, Any]) -> tuple[Estimate | None, int]:
+    """What the log knows of the scenes that went into a table, and how many of them have been done again; rows of clear
+    pixels, which lie in another, are taken for as large as its own."""
+    cursor.execute(statement("forecast.redone", log=log.identifier), {**values, "results": results})
+    redone = scalar(cursor)
     cursor.execute(statement("forecast.measured", log=log.identifier), {**values, "results": results})
     scenes, parcels, rows, seconds = cursor.fetchone() or (0, 0.0, 0.0, 0.0)
     if not scenes:
-        return None
+        return None, redone
     rows = rows or 0.0
-    return Estimate(parcels or 0.0, rows, rows * _bytes_per_row(cursor, results), None, seconds)
+    return Estimate(parcels or 0.0, rows, rows * _bytes_per_row(cursor, results), None, seconds), redone
 
 
 def rows_per_parcel(opened: Session, card: str) -> int:
@@ -209,6 +217,7 @@ def as_json(forecast: Forecast, workers: int) -> dict[str, Any]:
         "done": forecast.done,
         "expected_per_scene": asdict(forecast.expected),
         "measured_per_scene": forecast.measured and asdict(forecast.measured),
+        "redone": forecast.redone,
         "workers": workers,
         "hours_left": round(forecast.hours(workers), 3),
     }
@@ -229,10 +238,20 @@ def as_text(forecast: Forecast, workers: int) -> list[str]:
     lines = [f"{forecast.card}: {forecast.left} scenes to be done, {forecast.done} done; for one scene on average:"]
     lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in columns]
     lines.append(
-        f"  {workers} workers: {forecast.hours(workers):.1f} hours for those to be done, and "
+        f"  {workers} workers: {_duration(forecast.hours(workers))} for those to be done, and "
         f"{workers * download / 1e9:.1f} GB of disk meanwhile"
     )
+    if forecast.redone:
+        lines.append(f"  {forecast.redone} scenes have been done again (redo): that is no part of these figures")
     return lines
+
+
+def _duration(hours: float) -> str:
+    if not hours:
+        return "no time"
+    if hours * 60 < 1:
+        return "under a minute"
+    return f"{hours:.1f} hours" if hours >= LEAST_HOURS else f"{hours * 60:.1f} minutes"
 
 
 def _numbers(estimate: Estimate | None) -> list[float | None]:

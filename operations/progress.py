@@ -1,6 +1,7 @@
 """How far the scenes of a configuration are, and what workers do: read at one moment, so that all numbers add up."""
 
 import datetime as dt
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ Row = tuple[Any, ...]
 # Outcomes of the log after which somebody may want to know why.
 FAILURES = ("error", "failed", "notfound", "lost", "claim_lost")
 SHOWN_FAILURES = 5
+# Of other configurations, in a line about what is listed for them.
+SHOWN_TABLES = 5
 # In this order.
 KNOWN = list(BANDS)
 # PostgreSQL shows the numbers of scenes in locks without a sign.
@@ -82,6 +85,14 @@ class Again(NamedTuple):
 NONE_AGAIN = Again()
 
 
+class ListedElsewhere(NamedTuple):
+    """How many scenes are listed to be done again for another results table or area."""
+
+    results: str
+    aoi: str
+    scenes: int
+
+
 @dataclass(frozen=True)
 class CardProgress:
     """The scenes of one CARD.
@@ -130,7 +141,7 @@ class CardProgress:
 @dataclass(frozen=True)
 class Progress:
     """All CARDs, by code. area: which one; None: it is lacking, and scenes everywhere count. others: sessions of
-    workers that are at no scene."""
+    workers that are at no scene. elsewhere: what `redo` has listed for other configurations."""
 
     moment: dt.datetime
     area: str | None
@@ -138,6 +149,7 @@ class Progress:
     workers: list[Worker] = field(default_factory=list)
     others: int = 0
     failures: list[Failure] = field(default_factory=list)
+    elsewhere: list[ListedElsewhere] = field(default_factory=list)
 
 
 def read_progress(opened: Session, reader: EarlyReader, card: str | None = None) -> Progress:
@@ -161,6 +173,7 @@ def read_progress(opened: Session, reader: EarlyReader, card: str | None = None)
             cursor.execute(statement("progress.failures", **names), values)
             failures = [Failure(*row) for row in cursor.fetchall()]
         again = read_again(cursor, opened, tables)
+        elsewhere = read_elsewhere(cursor, opened, tables, card)
     runs = [row[3] for row in under_way if row[3] is not None]
     sessions, open_still, others = _living(opened.database, tables, runs)
     workers = []
@@ -175,7 +188,7 @@ def read_progress(opened: Session, reader: EarlyReader, card: str | None = None)
     area = opened.config.args.name if has_area else None
     cards = _cards(counted, under_way, workers, rates)
     cards = {code: replace(found, again=again.get(code, NONE_AGAIN)) for code, found in cards.items()}
-    return Progress(moment, area, cards, workers, others, failures)
+    return Progress(moment, area, cards, workers, others, failures, elsewhere)
 
 
 def read_again(cursor: "PgCursor", opened: Session, tables: Tables) -> dict[str, Again]:
@@ -186,6 +199,28 @@ def read_again(cursor: "PgCursor", opened: Session, tables: Tables) -> dict[str,
     names, values = about_list(opened, tables, listed, None)
     cursor.execute(statement("progress.again", **names), values)
     return {code: Again(*numbers) for code, *numbers in cursor.fetchall()}
+
+
+def read_elsewhere(cursor: "PgCursor", opened: Session, tables: Tables, card: str | None) -> list[ListedElsewhere]:
+    """What is listed to be done again for other results tables and areas, which no worker of this configuration
+    takes."""
+    listed = find_list(cursor, tables.catalogue)
+    if listed.absent:
+        return []
+    names = {"list": listed.identifier, "catalogue": tables.catalogue.identifier}
+    values = conditions_of(opened, tables, card) | {"results": str(tables.results)}
+    cursor.execute(statement("progress.elsewhere", **names), values)
+    return [ListedElsewhere(*row) for row in cursor.fetchall()]
+
+
+def elsewhere_in_words(elsewhere: Sequence[ListedElsewhere]) -> str:
+    """The same in words; "" for none."""
+    if not elsewhere:
+        return ""
+    shown = ", ".join(f"{one.scenes} for {one.results} (area {one.aoi})" for one in elsewhere[:SHOWN_TABLES])
+    more = ", ..." if len(elsewhere) > SHOWN_TABLES else ""
+    scenes = sum(one.scenes for one in elsewhere)
+    return f"{scenes} scenes are listed to be done again for other results tables or areas: {shown}{more}"
 
 
 def about_list(
@@ -200,7 +235,8 @@ def about_list(
     }
     names["hopeless"] = shared("redo.hopeless", **names)
     values = conditions_of(opened, tables, card) | {"results": str(tables.results), "done": list(DONE)}
-    return names, values | {"final": list(FINAL), "most": opened.config.extraction.max_attempts}
+    most = {code: opened.config.for_card(code).extraction.max_attempts for code in BANDS}
+    return names, values | {"final": list(FINAL), "most": json.dumps(most)}
 
 
 def conditions_of(opened: Session, tables: Tables, card: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from psycopg2 import sql
 
 from extractors.config import parse_table_name
+from extractors.database import aoi
 from extractors.database.columns import INTEGERS
 from extractors.database.connection import scalar
 from extractors.database.parcels import Parcels
@@ -25,7 +26,7 @@ from extractors.errors import ConfigurationError, SceneError
 from extractors.model import Scene
 from extractors.text import say
 from operations.options import add_card, add_dry_run
-from operations.progress import conditions_of, names_of
+from operations.progress import conditions_of, elsewhere_in_words, names_of, read_elsewhere
 from operations.session import Session, session
 from operations.sql import statement
 
@@ -41,7 +42,7 @@ ROWS_OF_NO_PARCEL = "; rows under numbers that no parcel has any more go only wi
 
 class Listed(NamedTuple):
     """A scene that may be listed. here: the log says that rows of this area went into this results table; of_area: or
-    into any (tables can be renamed); known: or those of any area."""
+    into any (tables can be renamed); known: or those of any area. problem: why its footprint cannot be used."""
 
     obsid: int
     card: str
@@ -51,6 +52,7 @@ class Listed(NamedTuple):
     here: bool
     of_area: bool
     known: bool
+    problem: str | None
 
 
 class Wanted(NamedTuple):
@@ -108,6 +110,8 @@ def run(options: argparse.Namespace) -> int:
         for scene, number in listing(opened, tables, options.card, (wanted, listed)):
             scenes[scene.card] += 1
             parcels[scene.card] += number
+        with opened.database.transaction("looking at the list of scenes to do again") as cursor:
+            elsewhere = read_elsewhere(cursor, opened, tables, options.card)
     verb = "would be listed" if options.dry_run else "listed"
     for card in scenes:
         of = "all parcels" if wanted.all_missing else f"{parcels[card]} parcels in all"
@@ -116,6 +120,8 @@ def run(options: argparse.Namespace) -> int:
             log.info("python -m extractors.%s --redo --all does it, with this configuration (%s)", card, opened.name)
     if not scenes:
         say("nothing to list")
+    if elsewhere:
+        say(elsewhere_in_words(elsewhere))
     return 0
 
 
@@ -255,7 +261,7 @@ def listing(
                     cursor.execute(statement("listing.list_all", **statements.names), values)
             yield scene, 0
             continue
-        claimed = Scene(scene.obsid, scene.reference, naive_utc(scene.obstime), 0)
+        claimed = Scene(scene.obsid, scene.reference, naive_utc(scene.obstime), 0, problem=scene.problem)
         try:
             number = parcels.ask(claimed, ways.list_found, ways.chosen, values)
         except SceneError as error:
@@ -306,7 +312,8 @@ def scenes_of(opened: Session, tables: Tables, card: str | None, missing: bool) 
         "statuses": list(DONE) if missing else [*DONE, "inprogress"],
     }
     with opened.database.transaction("looking for scenes") as cursor:
-        cursor.execute(statement("listing.scenes", **names_of(tables, has_area=True)), values)
+        names = names_of(tables, has_area=True) | {"problem": aoi.problem(tables)}
+        cursor.execute(statement("listing.scenes", **names), values)
         return [Listed(*row) for row in cursor.fetchall()]
 
 

@@ -15,7 +15,7 @@ from extractors.model import STATUSES
 from extractors.text import printable, say
 from operations.conditions import Condition, condition
 from operations.options import add_card, seconds
-from operations.progress import CardProgress, Progress, read_progress
+from operations.progress import CardProgress, Progress, elsewhere_in_words, read_progress
 from operations.session import Session, session
 
 log = logging.getLogger(__name__)
@@ -139,6 +139,7 @@ def as_json(progress: Progress) -> dict[str, Any]:
         "cards": cards,
         "workers": [asdict(worker) for worker in progress.workers],
         "other_workers": progress.others,
+        "redo_elsewhere": [one._asdict() for one in progress.elsewhere],
         "failures": failures,
     }
 
@@ -159,6 +160,8 @@ def as_text(progress: Progress) -> list[str]:
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     for code, card in progress.cards.items():
         lines += [f"{code}: {text}" for text in _besides(card)]
+    if elsewhere := elsewhere_in_words(progress.elsewhere):
+        lines.append(elsewhere)
     alive = sum(worker.alive for worker in progress.workers)
     lines.append(f"workers: {alive} at scenes, {progress.others} without one, {len(progress.workers) - alive} gone")
     for one in progress.workers:

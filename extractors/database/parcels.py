@@ -93,6 +93,11 @@ class Parcels:
             self._without_geometry = int(null), int(empty)
         return self._without_geometry
 
+    def require_footprint(self, scene: Scene) -> None:
+        """Raise UnusableSceneError if the scene's footprint cannot be used."""
+        if scene.problem is not None:
+            raise UnusableSceneError(f"its footprint in {self._tables.catalogue} {scene.problem}; fix it")
+
     def meet(self, scene: Scene) -> bool:
         """Whether any parcel meets the scene's footprint and the AOI; costs little, and may spare a download.
 
@@ -125,7 +130,9 @@ class Parcels:
         return self._plain_or_careful(ask)
 
     def ask(self, scene: Scene, what: sql.Composable, chosen: sql.Composable, values: Mapping[str, Any]) -> Any:
-        """What a statement tells of those of the scene's parcels `p` that meet a condition: its first value."""
+        """What a statement tells of those of the scene's parcels `p` that meet a condition: its first value. Raises
+        UnusableSceneError if the scene's footprint cannot be used."""
+        self.require_footprint(scene)
         all_values = {**self._values(scene), **values}
 
         def ask(cursor: "PgCursor", functions: Functions) -> Any:

@@ -257,7 +257,7 @@ class RedoQueue(Queue):
 
     def _listed(self) -> dict[str, Any]:
         conditions = self._conditions() | {"results": str(self._tables.results), "done": list(DONE)}
-        return conditions | {"final": list(FINAL), "most": self._most_attempts}
+        return conditions | {"final": list(FINAL), "most": json.dumps({self._card: self._most_attempts})}
 
 
 def _values(scene: Scene) -> dict[str, Any]:

@@ -49,6 +49,11 @@ FROM {log}
 WHERE card = %(card)s AND aoi = %(aoi)s AND results = %(results)s AND outcome IN ('extracted', 'no_parcels')
   AND status = outcome
 
+-- :redone
+-- How many scenes have been done again.
+SELECT count(DISTINCT obsid) FROM {log}
+WHERE card = %(card)s AND aoi = %(aoi)s AND results = %(results)s AND outcome = 'redone'
+
 -- :size
 -- Bytes of a table with its indexes, and about how many rows it has; of all its partitions whose rows have been counted. Those of
 -- the table above these are the same ones once more.

@@ -47,7 +47,8 @@ DELETE FROM {list} WHERE results = %(results)s
 
 -- :scenes
 -- Scenes of this configuration that are extracted, or just being: number, CARD, reference, time, status; whether the log says
--- that rows of this area went into this results table, or will soon; whether into any; and whether it knows of any extraction.
+-- that rows of this area went into this results table, or will soon; whether into any; whether it knows of any extraction; and
+-- why the scene's footprint cannot be used.
 WITH aoi AS MATERIALIZED (
 {areas}
 )
@@ -56,7 +57,8 @@ SELECT d.id, btrim(d.card::text), {reference}, d.obstime, btrim(d.status::text),
                WHERE r.obsid = d.id AND r.results = %(results)s AND r.aoi = %(aoi)s
                  AND (r.outcome IN ('extracted', 'no_parcels', 'redone') OR r.finished_at IS NULL)),
        EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.aoi = %(aoi)s AND r.outcome IN ('extracted', 'no_parcels', 'redone')),
-       EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.outcome IN ('extracted', 'no_parcels', 'redone'))
+       EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.outcome IN ('extracted', 'no_parcels', 'redone')),
+       {problem}
 FROM {catalogue} d
 WHERE btrim(d.status::text) = ANY (%(statuses)s) AND (%(cards)s::text[] IS NULL OR btrim(d.card::text) = ANY (%(cards)s::text[]))
   AND {wanted}

@@ -61,6 +61,16 @@ FROM (SELECT btrim(d.card::text) AS card, {hopeless} AS failed,
 GROUP BY card
 ORDER BY card
 
+-- :elsewhere
+-- Scenes that are listed to be done again for other results tables or areas: for which, and how many.
+SELECT l.results, l.aoi, count(*)
+FROM {list} l
+WHERE (l.results, l.aoi) <> (%(results)s, %(aoi)s)
+  AND (%(cards)s::text[] IS NULL
+       OR EXISTS (SELECT FROM {catalogue} d WHERE d.id = l.obsid AND btrim(d.card::text) = ANY (%(cards)s::text[])))
+GROUP BY l.results, l.aoi
+ORDER BY l.results, l.aoi
+
 -- :rates
 -- By CARD, attempts of the last hour after which a scene has a status for good; for how many seconds of that hour there was an
 -- attempt at all, until now; and seconds since the last attempt began or ended.

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import shapely
 
+from operations.forecast import Estimate, Forecast, as_text
 from tests.support.ground import squares
+from tests.support.redo import corrected
 from tests.support.workspace import Workspace
 
 
@@ -42,6 +44,37 @@ def test_before_and_after(workspace: Workspace) -> None:
     text = workspace.operate("forecast").stdout
     assert "2 scenes to be done, 1 done" in text
     assert "so far" in text
+
+
+def test_scenes_that_are_done_again(workspace: Workspace) -> None:
+    """They are told, and are no part of what a scene takes."""
+    workspace.add_parcels(squares(5))
+    for day in (1, 2):
+        workspace.add_s2(f"2020-04-0{day}T10:00:31")
+    assert workspace.run("s2", "--all").code == 0
+    before = forecast(workspace)["s2"]
+    assert before["redone"] == 0
+    assert "done again" not in workspace.operate("forecast").stdout
+    for _ in range(2):
+        assert workspace.operate("redo", "--parcels", corrected(workspace, 1)).code == 0
+        assert workspace.run("s2", "--redo").code == 0
+    assert forecast(workspace)["s2"] == before | {"redone": 1}
+    assert "1 scenes have been done again" in workspace.operate("forecast").stdout
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds", "words"),
+    [
+        (0, 10, "no time"),
+        (5, 10, "under a minute"),
+        (12, 10, "2.0 minutes"),
+        (18, 10, "0.1 hours"),
+        (720, 10, "2.0 hours"),
+    ],
+)
+def test_a_short_time_is_not_none(left: int, seconds: float, words: str) -> None:
+    one = Forecast("s2", left, 0, Estimate(1, 1, 1, 1, seconds), None)
+    assert as_text(one, 1)[-1].startswith(f"  1 workers: {words} for those to be done")
 
 
 def test_parcels_in_several_rows_of_the_area_count_once(workspace: Workspace) -> None:

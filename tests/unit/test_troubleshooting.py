@@ -56,10 +56,10 @@ PASSED_ON = {
         "extractors.database.mixing",
         "… …; write another …, or start with --accept-mixed if both may stand in one table",
     ): 1,
+    ("extractors.database.parcels", FOOTPRINT): 1,
     ("extractors.database.publishing", "…"): 1,
     ("extractors.raster.libraries", "…"): 2,
     ("extractors.s2", "…"): 1,
-    ("extractors.scene", FOOTPRINT): 1,
 }
 
 

@@ -4,11 +4,12 @@ l.results = %(results)s AND l.aoi = %(aoi)s AND d.card = %(card)s AND d.obstime 
 AND btrim(d.status::text) = ANY (%(done)s::text[])
 
 -- :hopeless
--- Whether nothing more will come of entry `l`: an attempt at it has failed for good, or too many have failed.
+-- Whether nothing more will come of entry `l`, of scene `d`: an attempt at it has failed for good, or too many have failed
+-- (`most`: by CARD, how many its workers make).
 (EXISTS (SELECT FROM {log} r WHERE r.obsid = l.obsid AND r.settings -> 'redo' = to_jsonb(l.entry)
          AND r.outcome = ANY (%(final)s::text[]))
- OR (SELECT count(*) FROM {log} r WHERE r.obsid = l.obsid AND r.settings -> 'redo' = to_jsonb(l.entry)
-     AND r.outcome IN ('error', 'lost')) >= %(most)s)
+ OR coalesce((SELECT count(*) FROM {log} r WHERE r.obsid = l.obsid AND r.settings -> 'redo' = to_jsonb(l.entry)
+              AND r.outcome IN ('error', 'lost')) >= (%(most)s::jsonb ->> btrim(d.card::text))::integer, false))
 
 -- :paused
 -- Whether entry `l` waits for its next attempt.
