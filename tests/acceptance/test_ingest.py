@@ -222,6 +222,20 @@ def test_tables_in_partitions_get_room_for_new_scenes(workspace: Workspace, tree
     assert workspace.one("SELECT count(*) FROM pg_class") == before
 
 
+def test_numbers_of_scenes_that_leap(workspace: Workspace, tree: Path) -> None:
+    """There are more partitions to be made than one transaction takes, and each new scene has one."""
+    workspace.upload(tree)
+    workspace.add_parcels(squares(3))
+    operate(workspace, "setup", "--partitioned", "2")
+    workspace.query("SELECT setval('dias_catalogue_id_seq', 300)")
+    assert ingest(workspace, "--from", "store").warnings == []
+    assert len(rows(workspace)) == len(PRODUCTS)
+    together = "SELECT max(number) FROM (SELECT count(*) AS number FROM pg_inherits GROUP BY xmin::text) by_transaction"
+    # Each has an index, which is inherited likewise.
+    assert workspace.one(together) <= 200
+    assert workspace.run("s2", "--all").code == 0
+
+
 def test_partitions_that_ingest_may_not_make(workspace: Workspace, tree: Path, role: str) -> None:
     """It says so, and what has to be done."""
     workspace.upload(tree)
