@@ -34,8 +34,8 @@ class MuchLackingError(ExtractionError):
     """Scenes lack more partitions than fit into the transaction that adds them: see `make_room_first`. last: the scene
     with the greatest number."""
 
-    def __init__(self, last: int) -> None:
-        super().__init__(f"scenes up to {last} lack over {AT_ONCE} partitions")
+    def __init__(self, message: str, last: int) -> None:
+        super().__init__(message)
         self.last = last
 
 
@@ -120,7 +120,7 @@ def make_room(cursor: "PgCursor", last: int) -> list[str]:
         elif bounds and bounds[-1][1] <= last:
             without_room.append(str(table))
     if sum(lacking.values()) > AT_ONCE:
-        raise MuchLackingError(last)
+        raise MuchLackingError(f"scenes up to {last} lack over {AT_ONCE} partitions", last)
     for table in [table for table, number in lacking.items() if number]:
         _add_some(cursor, table, last)
     return without_room
