@@ -177,7 +177,7 @@ class Catalogue:
             met=aoi.met(self._tables),
             transformed=self._transformed,
         )
-        cursor.execute(met, {"outlines": [_hex(product) for product in products], **self._area})
+        cursor.execute(met, {"outlines": _hex(products), **self._area})
         return {int(place) - 1 for (place,) in cursor.fetchall()}
 
     def _insert(self, cursor: "PgCursor", products: Sequence[Found]) -> dict[str, int]:
@@ -204,7 +204,7 @@ class Catalogue:
             "obstimes": [product.obstime for product in products],
             "references": [product.reference for product in products],
             "cards": [product.card for product in products],
-            "outlines": [_hex(product) for product in products],
+            "outlines": _hex(products),
             "footprint_srid": self._tables.footprint_srid,
         }
         cursor.execute(adding, parameters)
@@ -252,5 +252,6 @@ class Catalogue:
         return {"scenes": list(placed), "buckets": buckets, "prefixes": [place.prefix for place in placed.values()]}
 
 
-def _hex(product: Found) -> str:
-    return str(shapely.to_wkb(shapely.set_srid(product.outline, DEGREES), hex=True, include_srid=True))
+def _hex(products: Sequence[Found]) -> list[str]:
+    outlines = shapely.set_srid([product.outline for product in products], DEGREES)
+    return [str(text) for text in shapely.to_wkb(outlines, hex=True, include_srid=True)]
