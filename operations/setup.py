@@ -111,7 +111,7 @@ def _create_extension(opened: Session) -> None:
 
 
 def look_without_postgis(opened: Session, report: Report) -> None:
-    """Say which tables are there that need geometries. More cannot be looked at, since PostGIS itself tells of these."""
+    """Say which tables are there that need geometries. More cannot be looked at: PostGIS itself tells of these."""
     wanted = opened.config.tables
     for what, name in (
         ("catalogue", wanted.catalogue_table),
