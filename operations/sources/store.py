@@ -11,9 +11,9 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 from xml.parsers import expat
 
 import rasterio
@@ -31,6 +31,7 @@ from extractors.products.card import Card
 from extractors.products.store import open_source
 from operations.sources import outlines
 from operations.sources.products import Batch, Box, Found, Question, Refused, bare, product, zone_of
+from operations.sources.tiff import header_of
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ TEMPLATES = {
     "c1": (layouts.COHERENCE_12,),
 }
 ONE_DAY = dt.timedelta(days=1)
-# Headers of images end long before that. Where a TIFF's directory lies elsewhere, so much around it is read.
+# Headers of images end long before that, those of TIFFs excepted.
 HEADER_BYTES = 65_536
 LARGEST_IMAGE = 10**12
 # How many points of each side of an image go into its outline: sides are curves in degrees.
@@ -141,25 +142,19 @@ class StoreSource:
             raise outlines.OutlineError(f"is unknown: {item.key} has {item.size:,} bytes")
         with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
             path = Path(folder, f"image{Path(item.key).suffix}")
-            pieces = [] if header is not None else self._pieces(item, driver)
-            with path.open("wb") as file:
-                file.truncate(item.size)
-                for start, content in pieces:
-                    file.seek(start)
-                    file.write(content)
+            pieces: dict[int, bytes] = {}
             if header is not None:
                 path.with_suffix(".hdr").write_bytes(self._store.read(header, 0, HEADER_BYTES))
+            elif driver == "GTiff":
+                pieces = header_of(partial(self._store.read, item), item.size)
+            else:
+                pieces = {0: self._store.read(item, 0, HEADER_BYTES)}
+            with path.open("wb") as file:
+                file.truncate(item.size)
+                for start, content in pieces.items():
+                    file.seek(start)
+                    file.write(content)
             return _outline_of(path, driver, (header or item).key)
-
-    def _pieces(self, item: StoredObject, driver: str) -> list[tuple[int, bytes]]:
-        """The parts of a file that hold its header."""
-        pieces = [(0, self._store.read(item, 0, HEADER_BYTES))]
-        if driver == "GTiff":
-            directory = _directory_of(pieces[0][1])
-            if HEADER_BYTES // 2 < directory < item.size:
-                start = max(0, directory - HEADER_BYTES)
-                pieces.append((start, self._store.read(item, start, 2 * HEADER_BYTES)))
-        return pieces
 
 
 def _time_in(name: str, field: int) -> dt.datetime | str:
@@ -169,14 +164,6 @@ def _time_in(name: str, field: int) -> dt.datetime | str:
     with suppress(ValueError):
         return dt.datetime.strptime(text, "%Y%m%dT%H%M%S")
     return text
-
-
-def _directory_of(head: bytes) -> int:
-    """Where a TIFF's first directory is, as its first bytes say."""
-    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
-    if int.from_bytes(head[2:4], order) == 43:  # BigTIFF
-        return int.from_bytes(head[8:16], order)
-    return int.from_bytes(head[4:8], order)
 
 
 def _outline_of(path: Path, driver: str, key: str) -> Polygon:
