@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from json import JSONDecodeError
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from pystac_client import Client
@@ -35,6 +35,7 @@ from operations.sources.service import (
     RETRY_SECONDS,
     SHOWN_CHARACTERS,
     ServiceError,
+    lasting,
     service_url,
     whole,
 )
@@ -64,6 +65,13 @@ class _Retry(Retry):
         if pause >= LONG_PAUSE_SECONDS:
             log.warning("the service wants a pause (status %d); asking again in %.0f s", response.status, pause)
         return pause
+
+    def increment(self, *args: Any, **keywords: Any) -> Self:
+        """What is left after an error; raises one that lasts."""
+        error = keywords.get("error")
+        if isinstance(error, Exception) and lasting(error, "") is not None:
+            raise error
+        return super().increment(*args, **keywords)
 
 
 class _Answers(StacApiIO):
@@ -130,6 +138,8 @@ class StacSource:
             except (APIError, ValueError, OSError, RecursionError) as error:
                 if isinstance(error.__context__, ServiceError):
                     raise error.__context__ from None
+                if (refused := lasting(error, self._url)) is not None:
+                    raise refused from error
                 status = getattr(error, "status_code", None)
                 no_json = isinstance(error, JSONDecodeError | RecursionError)
                 reason = "an answer that is no JSON" if no_json else printable(one_line(error))[:SHOWN_CHARACTERS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection, Iterator
 
 import pytest
@@ -13,7 +14,10 @@ from operations.sources import service
 from operations.sources.odata import ODataSource
 from operations.sources.products import CARDS, Found, Question
 from operations.sources.service import ServiceError
+from tests.support.certificates import Authority
 from tests.support.odata import Faults, ODataServer, entry, many
+from tests.support.scripted import Answer, Scripted
+from tests.support.tls_proxy import TlsProxy
 
 OUTLINE = "POLYGON ((14 45, 16 45, 16 47, 14 47, 14 45))"
 BOX = (14.9, 45.9, 15.1, 46.1)
@@ -104,6 +108,44 @@ def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         ODataSource(url)
     assert "canary" not in str(raised.value)
+
+
+def test_a_certificate_of_a_ca_that_nobody_knows(
+    server: ODataServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, as waiting changes nothing; with its CA named, all is well."""
+    server.products += many(20, OUTLINE)
+    with TlsProxy(server.endpoint, authority.certify("127.0.0.1")) as tls:
+        url = server.url.replace(server.endpoint, tls.endpoint)
+        with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"):
+            names_of(ODataSource(url))
+        assert tls.handshakes == 1
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca_file))
+        assert len(names_of(ODataSource(url))) == 20
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca_file) + ".absent")
+        with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"):
+            names_of(ODataSource(url))
+
+
+def test_proxies_of_the_environment(server: ODataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that STAC and the store go through as well."""
+    nothing = Answer(json.dumps({"value": [], "@odata.count": 0}).encode())
+    with Scripted(lambda _: nothing) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.endpoint)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert names_of(ODataSource("http://catalogue.invalid/odata/v1")) == []
+        assert [asked.target.split("?")[0] for asked in proxy.asked] == ["http://catalogue.invalid/odata/v1/Products"]
+        server.products += many(20, OUTLINE)
+        assert len(names_of(ODataSource(server.url))) == 20
+        assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("proxy", ["http://user:canary@host:port", "socks9://user:canary@host"])
+def test_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(ConfigurationError, match="proxy") as raised:
+        names_of(ODataSource("http://catalogue.invalid/odata/v1"))
+    assert "canary" not in str(raised.value) + caplog.text
 
 
 def test_asked_again_it_tells_of_what_was_published_since(server: ODataServer) -> None:

@@ -18,9 +18,11 @@ from operations.sources.products import CARDS, Batch, Found, Question
 from operations.sources.service import ServiceError
 from operations.sources.stac import StacSource
 from tests.support.announced import OTHERS, PRODUCTS, sentinel_2
+from tests.support.certificates import Authority
 from tests.support.environment import skip_unless
 from tests.support.scripted import Answer, Asked, Scripted
 from tests.support.stac import StacServer, missing
+from tests.support.tls_proxy import TlsProxy
 
 BOX = (14.9, 45.9, 15.1, 46.1)
 START, END = dt.datetime(2020, 1, 1), dt.datetime(2021, 1, 1)
@@ -213,6 +215,13 @@ def test_an_answer_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     made.before = lambda asked: Answer(body, headers=headers) if asked.target.startswith("/search") else None
     with pytest.raises(ServiceError, match="over 1,000,000 bytes"):
         asked_of(made)
+
+
+def test_a_certificate_of_a_ca_that_nobody_knows(authority: Authority) -> None:
+    with Scripted() as behind, TlsProxy(behind.endpoint, authority.certify("127.0.0.1")) as tls:
+        with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"):
+            list(StacSource(tls.endpoint).batches(question()))
+        assert tls.handshakes == 1
 
 
 def test_a_refusal() -> None:
