@@ -77,24 +77,24 @@ class ODataSource:
 
     def __init__(self, url: str | None = None) -> None:
         self._service = Service(url or URL)
-        # Resource -> the newest entry seen in all rounds that have come to their end.
+        # Resource -> up to when all was seen, in all rounds that have come to their end.
         self._newest: dict[str, dt.datetime] = {}
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """The products, window by window."""
-        newest = None
+        begun, newest = _now(), None
         for window, entries in self._all(PRODUCTS, question):
             batch = Batch(share=window.share)
             for entry in entries:
                 batch.add(_product(window.card, entry))
                 newest = _later(newest, entry.get(DATES[PRODUCTS]))
             yield batch
-        self._remember(PRODUCTS, newest)
+        self._remember(PRODUCTS, newest, begun)
 
     def withdrawn(self, question: Question) -> Iterator[str]:
         """Names of deleted products that the catalogue has and the service no longer lists: of two products with one
         name, one may be deleted."""
-        newest, gone = None, set()
+        begun, newest, gone = _now(), None, set()
         try:
             for _, entries in self._all(DELETED, question):
                 gone |= {bare(entry["Name"]) for entry in entries if isinstance(entry.get("Name"), str)}
@@ -111,11 +111,12 @@ class ODataSource:
             if counted != len(page):
                 raise ServiceError(f"{self._service.name} counts {counted} products, and gives {len(page)}")
             yield from set(some) - {bare(str(entry.get("Name"))) for entry in page}
-        self._remember(DELETED, newest)
+        self._remember(DELETED, newest, begun)
 
-    def _remember(self, resource: str, newest: dt.datetime | None) -> None:
+    def _remember(self, resource: str, newest: dt.datetime | None, begun: dt.datetime) -> None:
+        """Up to when a round has seen all: what came after it had begun may lie in a window that had been read."""
         if newest is not None:
-            self._newest[resource] = newest
+            self._newest[resource] = min(newest, begun)
 
     def _all(self, resource: str, question: Question) -> Iterator[tuple[Window, list[dict[str, Any]]]]:
         """All entries of a resource, in windows that were read completely."""
@@ -203,6 +204,10 @@ class ODataSource:
 
 def _key(entry: dict[str, Any]) -> str:
     return str(entry.get("Id") or entry.get("Name"))
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(tzinfo=None)
 
 
 def _stamp(moment: dt.datetime) -> str:

@@ -168,6 +168,31 @@ def test_asked_again_it_tells_of_what_was_published_since(server: ODataServer) -
     assert len(names_of(ODataSource(server.url))) == 2
 
 
+@pytest.mark.parametrize("resource", ["Products", "DeletedProducts"])
+def test_a_date_in_the_future_hides_nothing(server: ODataServer, resource: str) -> None:
+    """Nor does what was published while a round went on, in windows that had been read by then."""
+    entries = {"Products": server.products, "DeletedProducts": server.deleted}[resource]
+    assert entries is not None
+    products = list(many(3, OUTLINE, at_once=1))
+    bare = [product["Name"].removesuffix(".SAFE") for product in products]
+
+    def ask() -> list[str]:
+        if resource == "Products":
+            return [name.removesuffix(".SAFE") for name in names_of(source)]
+        return sorted(source.withdrawn(question(known=bare)))
+
+    now = dt.datetime.now(dt.UTC)
+    moments = ["2099-01-01T00:00:00Z", (now + dt.timedelta(hours=8)).isoformat(), now.isoformat()]
+    dated = [
+        product | {"PublicationDate": at, "DeletionDate": at} for product, at in zip(products, moments, strict=True)
+    ]
+    source = ODataSource(server.url)
+    entries += dated[:2]
+    assert ask() == bare[:2]
+    entries.append(dated[2])
+    assert ask() == bare
+
+
 def test_a_round_that_did_not_end_is_not_remembered(server: ODataServer) -> None:
     server.products += many(300, OUTLINE)
     server.products[0]["PublicationDate"] = "2021-06-01T00:00:00.000Z"
