@@ -64,8 +64,9 @@ class Catalogue:
         # Tables of results in partitions that have none for some of the scenes added.
         self.without_room: set[str] = set()
 
-    def boxes(self) -> list[Box]:
-        """The boxes that enclose the area, in degrees. Raises ConfigurationError for an area without any."""
+    def area(self) -> tuple[list[Box], str]:
+        """The boxes that enclose the area, in degrees, and what tells it from any other. Raises ConfigurationError for
+        an area without any."""
         self._tables.need_area()
         areas = aoi.areas(self._tables)
         with self._database.transaction("looking at the area of interest") as cursor:
@@ -77,15 +78,16 @@ class Catalogue:
                 f"{self._session.name}: database.args.name: the area {args.name!r} has no outline that can be used; "
                 "see its geometry"
             )
-        return [
+        boxes = [
             (
                 max(west - MARGIN, -180.0),
                 max(south - MARGIN, -90.0),
                 min(east + MARGIN, 180.0),
                 min(north + MARGIN, 90.0),
             )
-            for west, south, east, north in found
+            for west, south, east, north, _ in found
         ]
+        return boxes, str(found[0][-1])
 
     def known(self, names: Collection[str]) -> set[str]:
         """Of some names without `.SAFE`, those that the catalogue has, written in either way."""

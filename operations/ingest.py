@@ -145,7 +145,8 @@ class Round:
         self._source, self._catalogue, self._options = source, catalogue, options
         cards = [CARDS[code] for code in source.cards if options.card in {None, code}]
         args = opened.config.args
-        self._question = Question(cards, args.startdate, args.enddate, catalogue.boxes(), catalogue.known)
+        boxes, area = catalogue.area()
+        self._question = Question(cards, args.startdate, args.enddate, boxes, catalogue.known, area)
         self._counts = {card.code: Counted() for card in cards}
 
     def run(self) -> None:

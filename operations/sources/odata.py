@@ -71,14 +71,15 @@ class Window(NamedTuple):
 
 
 class ODataSource:
-    """An OData catalogue. Asked again, it tells only of what was published since it was asked last."""
+    """An OData catalogue. Asked again about the same area, it tells only of what was published since."""
 
     cards = tuple(NAMES)
 
     def __init__(self, url: str | None = None) -> None:
         self._service = Service(url or URL)
-        # Resource -> up to when all was seen, in all rounds that have come to their end.
+        # Resource -> up to when all was seen of this area, in all rounds that have come to their end.
         self._newest: dict[str, dt.datetime] = {}
+        self._area = ""
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """The products, window by window."""
@@ -120,6 +121,9 @@ class ODataSource:
 
     def _all(self, resource: str, question: Question) -> Iterator[tuple[Window, list[dict[str, Any]]]]:
         """All entries of a resource, in windows that were read completely."""
+        if question.area != self._area:
+            self._area = question.area
+            self._newest.clear()
         share = 1 / (len(question.cards) * len(question.boxes))
         windows = [
             Window(card, box, question.start, question.end, share) for card in question.cards for box in question.boxes

@@ -73,13 +73,15 @@ class Batch:
 @dataclass(frozen=True)
 class Question:
     """What is wanted: products of these CARDs with start <= observation < end that meet one of the boxes, which enclose
-    the area. known: of some names, those that the catalogue has, all without `.SAFE`."""
+    the area. known: of some names, those that the catalogue has, all without `.SAFE`. area: differs as soon as the area
+    is another one; what a source has learnt of one area says nothing of another."""
 
     cards: Sequence[Card]
     start: dt.datetime
     end: dt.datetime
     boxes: Sequence[Box]
     known: Callable[[Collection[str]], set[str]]
+    area: str = ""
 
 
 class ProductSource(Protocol):

@@ -52,16 +52,20 @@ POINTS_PER_SIDE = 8
 
 class StoreSource:
     """The configured store. What it holds is looked at once in the life of this object: what lies outside the area is
-    not read again."""
+    not read again, unless that has changed."""
 
     cards = tuple(TEMPLATES)
 
     def __init__(self, settings: Store | Directory, config_name: str) -> None:
         self._store = open_source(settings, config_name)
         self._elsewhere: set[str] = set()
+        self._area = ""
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """What lies in the folders of each day, a day at a time."""
+        if question.area != self._area:
+            self._area = question.area
+            self._elsewhere.clear()
         end = min(question.end, dt.datetime.now(dt.UTC).replace(tzinfo=None) + ONE_DAY)
         first, last = question.start.date(), (end - dt.timedelta(microseconds=1)).date()
         days = [first + ONE_DAY * number for number in range((last - first).days + 1)]

@@ -504,6 +504,28 @@ def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(
     assert verdict(str(tmp_path / "health")) is not None
 
 
+@pytest.mark.parametrize("kind", ["store", "odata"])
+def test_an_area_that_changes_while_ingest_watches(
+    workspace: Workspace, server: ODataServer, tree: Path, kind: str
+) -> None:
+    """Products that were outside before are taken, though they are nothing new; the box around it stays the same."""
+    workspace.upload(tree)
+    # Of those that lie there, most were published long before the newest.
+    newest = PRODUCTS[5].entry() | {"Name": PRODUCTS[5].name.replace("T052345", "T052346"), "Id": "newest"}
+    server.products.append(newest | {"PublicationDate": "2021-06-01T00:00:00.000Z"})
+    frame = shapely.box(14, 45, 16, 47)
+    change = "UPDATE aois SET wkb_geometry = ST_GeomFromText(%s, ST_SRID(wkb_geometry))"
+    workspace.query(change, frame.difference(shapely.box(14.5, 45.5, 15.5, 46.5)).wkt)
+    options = ["--card", "c6", "--watch", "0.3", *(["--url", server.url] if kind == "odata" else [])]
+    running = workspace.start_python("-m", "operations", "ingest", "--from", kind, *options)
+    wait_until(lambda: running.stdout.count("c6: ") > 1, "two looks at what there is")
+    assert rows(workspace) == {}
+    workspace.query(change, frame.wkt)
+    wait_until(lambda: PRODUCTS[5].name in rows(workspace), "the product that the area has now")
+    running.send(signal.SIGTERM)
+    assert running.wait().code == 128 + 15
+
+
 def test_products_that_cannot_be_used_are_refused_with_a_reason(workspace: Workspace, server: ODataServer) -> None:
     names: dict[str, dict[str, Any]] = {
         "S2A_MSIL1C_20200401T100031_N0214_R122_T33TWM_20200401T135108.SAFE": {},
