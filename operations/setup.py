@@ -26,7 +26,7 @@ from operations.area import make_area
 from operations.indexes import add_indexes, alone
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
-from operations.partitions import SCENES, cover_scenes, make_partitioned
+from operations.partitions import SCENES, cover_scenes, divide, make_partitioned
 from operations.places import make_places
 from operations.role import grant_rights
 from operations.session import EarlyReader, Session, session
@@ -187,6 +187,9 @@ def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, 
     for table in (tables.log, *tables.of_results.values()):
         if not table.absent:
             report.there("log" if table is tables.log else "results", str(table))
+    for table in tables.of_results.values():
+        if partitioned is not None and not table.absent and table.kind != "p":
+            divide(opened.database, table, tables.catalogue, partitioned, report)
     for name, table in tables.of_results.items():
         if not table.absent and OUTPUTS[name].types is None:
             _add_columns(opened, table, tables.result_types, report)

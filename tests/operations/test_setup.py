@@ -411,14 +411,109 @@ def test_partitions_of_a_table_with_columns_of_others(workspace: Workspace) -> N
     assert workspace.one("SELECT twice FROM signatures") == 6
 
 
+def partitions(workspace: Workspace, table: str = "signatures") -> int:
+    return int(workspace.one("SELECT count(*) FROM pg_inherits WHERE inhparent = %s::regclass", table))
+
+
+def many_scenes(workspace: Workspace, number: int) -> None:
+    """Rows of the catalogue that no worker wants."""
+    workspace.query(
+        "INSERT INTO dias_catalogue (obstime, reference, sensor, card, status, footprint) SELECT '2020-04-01', "
+        "'scene ' || number, '2A', 's2', 'extracted', NULL FROM generate_series(1, %s) number",
+        number,
+    )
+
+
+def test_many_partitions_and_an_interruption(workspace: Workspace) -> None:
+    """They are made some at a time, as no server has locks for thousands; another setup goes on where one has ended."""
+    workspace.add_parcels(squares(4))
+    many_scenes(workspace, 250)
+    # So the 200th cannot be made.
+    workspace.query("CREATE TABLE signatures_200 (a integer)")
+    ended = workspace.operate("setup", "--partitioned", "1")
+    assert (ended.code, len(ended.errors)) == (2, 1), ended.output
+    assert "signatures_200" in ended.errors[0]
+    before = partitions(workspace)
+    assert 1 < before < 199
+    workspace.query("DROP TABLE signatures_200")
+    asked = workspace.operate("setup", "--partitioned", "1", "--check")
+    assert asked.code == 2
+    assert any(word == "lacking" and rest.startswith(f"partitions: {251 - before} of ") for word, rest in lines(asked))
+    setup(workspace, "--partitioned", "1")
+    assert partitions(workspace) == 251
+    assert words(setup(workspace, "--partitioned", "1")) == {"ok"}
+    together = "SELECT max(number) FROM (SELECT count(*) AS number FROM pg_inherits GROUP BY xmin::text) by_transaction"
+    # Each has an index, which is inherited likewise.
+    assert workspace.one(together) <= 200
+
+
+def test_tables_without_partitions_that_an_interruption_has_left(workspace: Workspace) -> None:
+    """It is said that they lack some, and they get them."""
+    workspace.add_parcels(squares(4))
+    workspace.tables["hists_table"] = "hists"
+    workspace.query("CREATE TABLE signatures_plain (a integer)")
+    assert workspace.operate("setup", "--partitioned", "10").code == 2
+    workspace.query("DROP TABLE signatures_plain")
+    assert workspace.one("SELECT relkind FROM pg_class WHERE relname = 'signatures'") == "r"
+    before = everything(workspace)
+    asked = workspace.operate("setup", "--partitioned", "10", "--check")
+    assert (asked.code, everything(workspace)) == (2, before)
+    assert sum(word == "lacking" and rest.startswith("partitions: ") for word, rest in lines(asked)) == 2, asked.stdout
+    setup(workspace, "--partitioned", "10")
+    assert words(setup(workspace, "--partitioned", "10")) == {"ok"}
+    assert (partitions(workspace), partitions(workspace, "hists")) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "GRANT SELECT ON signatures TO PUBLIC",
+        "CREATE VIEW mine AS SELECT * FROM signatures",
+        "COMMENT ON TABLE signatures IS NULL",
+    ],
+    ids=["rights", "a view", "made by others"],
+)
+def test_a_table_that_somebody_uses_gets_no_partitions(spoil: str, workspace: Workspace) -> None:
+    workspace.add_parcels(squares(4))
+    workspace.query("CREATE TABLE signatures_plain (a integer)")
+    assert workspace.operate("setup", "--partitioned").code == 2
+    workspace.query(f"DROP TABLE signatures_plain; {spoil}")
+    before = set(everything(workspace))
+    outcome = setup(workspace, "--partitioned")
+    assert any(word == "lacking" and rest.startswith("partitions: ") for word, rest in lines(outcome)), outcome.stdout
+    assert before <= set(everything(workspace))
+
+
+def test_partitions_of_tables_with_long_names(workspace: Workspace) -> None:
+    """Names that differ only behind what partitions can have of them; those made by earlier versions stay."""
+    workspace.add_parcels(squares(4))
+    scenes = [workspace.add_s2(f"2020-04-{day:02}T10:00:31") for day in (1, 2)]
+    begin = "ä" * 24 + "_one_of_these"
+    for name in (f"{begin}1", f"{begin}2"):
+        workspace.tables["results_table"] = name
+        setup(workspace, "--partitioned", "1")
+        assert partitions(workspace, name) == 3
+        assert workspace.run("s2", "--all").code == 0
+        for scene in scenes:
+            workspace.ingest(scene)
+    first, *_, last = [row[0] for row in workspace.query(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass ORDER BY 1", f"{begin}2"
+    )]  # fmt: skip
+    workspace.query(sql.SQL("ALTER TABLE {} RENAME TO earlier").format(sql.Identifier(first.strip('"'))))
+    many_scenes(workspace, 2)
+    setup(workspace)
+    assert workspace.one("SELECT to_regclass('earlier') IS NOT NULL")
+    assert len(last.strip('"').encode()) <= 63
+
+
 def test_a_table_with_rows_gets_no_partitions(workspace: Workspace) -> None:
     workspace.add_parcels(squares(4))
     workspace.add_s2()
     assert workspace.run("s2").code == 0
     before = everything(workspace)
     workspace.query("DROP TABLE IF EXISTS scene_source")
-    outcome = workspace.operate("setup", "--partitioned")
-    assert outcome.code == 0
+    outcome = setup(workspace, "--partitioned")
+    assert any(word == "lacking" and rest.startswith("partitions: ") for word, rest in lines(outcome)), outcome.stdout
     made = ("scene_source", "scene_source_pkey", "signatures_wide", "signatures_observations", "extraction_progress")
     assert [line for line in everything(workspace) if line[0].split()[1] not in made] == before
 
