@@ -60,6 +60,8 @@ class StoreSource:
         self._store = open_source(settings, config_name)
         self._elsewhere: set[str] = set()
         self._area = ""
+        # Folders of which has been said that they are empty.
+        self._said: set[str] = set()
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """What lies in the folders of each day, a day at a time."""
@@ -69,9 +71,8 @@ class StoreSource:
         end = min(question.end, dt.datetime.now(dt.UTC).replace(tzinfo=None) + ONE_DAY)
         first, last = question.start.date(), (end - dt.timedelta(microseconds=1)).date()
         days = [first + ONE_DAY * number for number in range((last - first).days + 1)]
-        folders = [(card, template) for card in question.cards for template in TEMPLATES[card.code]]
+        folders = self._folders(question)
         for card, template in folders:
-            self._store.check(layouts.first_folder(template))
             # Most mirrors have few days: their months tell which.
             for _, month in groupby(days, key=lambda day: (day.year, day.month)):
                 names = {day: template.partition("{name}")[0].format(date=day) for day in month}
@@ -80,6 +81,19 @@ class StoreSource:
                     if name.rstrip("/").rpartition("/")[2] in there:
                         yield self._day(card, name, question)
                 yield Batch(share=len(names) / (len(folders) * len(days)))
+
+    def _folders(self, question: Question) -> list[tuple[Card, str]]:
+        """The CARDs and their folders, of satellites of which the store has anything. Raises ConfigurationError if that
+        is none."""
+        folders = [(card, template) for card in question.cards for template in TEMPLATES[card.code]]
+        satellites = sorted({layouts.first_folder(template) for _, template in folders})
+        absent = {satellite for satellite in satellites if not self._store.holds(satellite)}
+        if absent == {*satellites}:
+            self._store.check(satellites[0])
+        for satellite in sorted(absent - self._said):
+            log.warning("%s: %s holds nothing under %s", self._store.setting, self._store.name, satellite)
+        self._said |= absent
+        return [(card, template) for card, template in folders if layouts.first_folder(template) not in absent]
 
     def withdrawn(self, question: Question) -> Iterator[str]:
         """Nothing: what is not there any more is found by the workers."""

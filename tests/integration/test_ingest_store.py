@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,23 @@ def test_an_empty_store_is_the_wrong_one(root: Path) -> None:
     (root / "Sentinel-1" / "others").unlink()
     with pytest.raises(ConfigurationError, match="Sentinel-1"):
         ask(root, "bs")
+
+
+def test_a_store_of_one_satellite(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it has is taken; that the rest is not there is said once."""
+    PRODUCTS[0].write(root)
+    (root / "Sentinel-1" / "others").unlink()
+    source = StoreSource(Directory(directory=str(root), retry_seconds=0), "s3_config.json")
+    for _ in range(2):
+        batches = list(source.batches(Question(list(CARDS.values()), START, END, [BOX], lambda _: set())))
+        assert [found.reference for batch in batches for found in batch.found] == [PRODUCTS[0].name]
+        assert sum(batch.share for batch in batches) == pytest.approx(1)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "Sentinel-1/" in line
+    (root / "Sentinel-2" / "others").unlink()
+    shutil.rmtree(root / "Sentinel-2" / "MSI")
+    with pytest.raises(ConfigurationError, match="Sentinel-"):
+        ask(root, *CARDS)
 
 
 def test_positions_are_latitude_and_longitude() -> None:
