@@ -1,7 +1,8 @@
 """A STAC API as a source, for Sentinel-2: that of the Copernicus Data Space, and others with items like its own.
 
 What lets a list end is a missing link, and most such services do not say how many items there are. So a list that ends
-with a full page is read once more with another size of page, which must end with one that is not full.
+with a full page is read once more with another size of page, which must end with one that is not full. A service may
+give less on a page than it is asked for: a page is full if no page has had more.
 """
 
 import datetime as dt
@@ -38,6 +39,8 @@ URL = "https://stac.dataspace.copernicus.eu/v1/"
 COLLECTION = "sentinel-2-l2a"
 GHOSTS = "99.05"
 PAGE = 100
+# No service has full pages of so few items.
+FEW = 2
 WINDOW = dt.timedelta(days=15)
 # Of an item, what is looked at; the rest is a hundred times as much.
 FIELDS = ["id", "type", "geometry", "links", "collection", "properties.datetime", "properties.processing:version"]
@@ -118,6 +121,8 @@ class StacSource:
         self._address = url or URL
         self._url = service_url(self._address)
         self._client: Client | None = None
+        # How many items the largest page had.
+        self._largest = 0
         self._answers = _Answers(self._url)
 
     def batches(self, question: Question) -> Iterator[Batch]:
@@ -154,7 +159,7 @@ class StacSource:
                     "is unknown; try again later"
                 )
             # Another size of page, as the last one may have been full by chance.
-            size -= 1
+            size = self._full(size) - 1
 
     def _read(
         self, box: Box, start: dt.datetime, end: dt.datetime, size: int
@@ -187,11 +192,16 @@ class StacSource:
                 return list(found.values()), f"announces {returned} items on a page that holds {len(items)}"
             announced = matched if isinstance(matched, int) else announced
             last = len(items)
+            self._largest = max(self._largest, last)
         if announced is not None and announced != len(found):
             return list(found.values()), f"announces {announced} items"
-        if announced is None and last >= size:
+        if announced is None and last >= self._full(size):
             return list(found.values()), "ends its list with a full page"
         return list(found.values()), None
+
+    def _full(self, size: int) -> int:
+        """How many items are on a full page, where so many are asked for."""
+        return min(size, self._largest) if self._largest > FEW else size
 
     def _opened(self) -> Client:
         """The connection, made when it is needed first."""

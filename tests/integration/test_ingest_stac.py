@@ -157,6 +157,46 @@ def test_a_link_that_leads_back_is_an_error() -> None:
         asked_of(made)
 
 
+class Capped(Service):
+    """One that gives no more than `most` items on a page, whatever it is asked for, and loses links if it is told."""
+
+    def __init__(self, items: list[dict[str, Any]], most: int, loses: Callable[[int], bool] = lambda _: False) -> None:
+        super().__init__([])
+        self._items, self._most, self._loses = items, most, loses
+
+    def __call__(self, asked: Asked) -> Answer:
+        if not asked.target.startswith("/search"):
+            return super().__call__(asked)
+        size, start = (int(part) for part in (asked.target.partition("page=")[2] or "0,0").split(","))
+        size = size or min(json.loads(asked.body)["limit"], self._most)
+        end = start + size
+        lost = end >= len(self._items) or self._loses(end)
+        links = [] if lost else [{"rel": "next", "href": f"{self.host}/search?page={size},{end}"}]
+        return self.json({"type": "FeatureCollection", "features": self._items[start:end], "links": links})
+
+
+@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("most", [4, 5, 100])
+def test_a_service_whose_pages_are_shorter_than_asked_for(number: int, most: int) -> None:
+    """All comes, and is taken for all, also where the last page is full."""
+    (batch,) = asked_of(Capped(ITEMS[:number], most))
+    assert len(batch.found) == number
+
+
+@pytest.mark.parametrize("after", [4, 8], ids=["the first", "the second"])
+def test_such_a_service_that_loses_links(after: int) -> None:
+    """The next size of page brings the rest, or ends with a full page as well."""
+    (batch,) = asked_of(Capped(ITEMS, 4, lambda end: end == after))
+    assert len(batch.found) == 10
+    with pytest.raises(ServiceError, match="full page"):
+        asked_of(Capped(ITEMS, 4, lambda end: end >= after - 2))
+
+
+def test_pages_that_end_where_one_is_as_long_as_the_others() -> None:
+    with pytest.raises(ServiceError, match="full page"):
+        asked_of(Service([ITEMS[:4], ITEMS[4:8]]))
+
+
 def test_a_full_page_without_a_link_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stac, "PAGE", 10)
     with pytest.raises(ServiceError, match="full page"):
@@ -165,7 +205,7 @@ def test_a_full_page_without_a_link_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_service_that_throttles_now_and_then() -> None:
     """429 with a pause, for a search by POST as well."""
-    made, refusals = Service([ITEMS[:5], ITEMS[5:]]), iter([True, False] * 100)
+    made, refusals = Service([ITEMS[:6], ITEMS[6:]]), iter([True, False] * 100)
     made.before = lambda _: Answer(b"", 429, {"Retry-After": "0"}) if next(refusals) else None
     (batch,) = asked_of(made)
     assert len(batch.found) == 10
@@ -264,7 +304,7 @@ def test_nor_do_redirections() -> None:
 
 def test_ghosts_are_refused() -> None:
     item = ITEMS[0] | {"properties": ITEMS[0]["properties"] | {"processing:version": "99.05"}}
-    (batch,) = asked_of(Service([[item, *ITEMS[1:]]]))
+    (batch,) = asked_of(Capped([item, *ITEMS[1:]], 100))
     assert [refused.name for refused in batch.refused] == [item["id"]]
     assert len(batch.found) == 9
 
