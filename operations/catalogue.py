@@ -15,7 +15,9 @@ from extractors.config import TableName
 from extractors.database import aoi
 from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
+from extractors.database.schema import find
 from extractors.database.sql import statement as shared
+from extractors.database.tables import LOG_TABLE
 from extractors.errors import ConfigurationError
 from operations.partitions import MuchLackingError, make_room, make_room_first
 from operations.places import make_places
@@ -136,6 +138,32 @@ class Catalogue:
         withdrawn += [reference for reference, status in rows if status == "ingested"]
         done = {"ingested", "superseded"}
         return withdrawn, [f"{reference} ({status})" for reference, status in rows if status not in done]
+
+    def restore(self, names: Collection[str]) -> list[str]:
+        """Have workers begin again with these products, of those that `withdraw` has kept from them. Returns which."""
+        catalogue = {"catalogue": self._tables.catalogue.identifier}
+        with self._database.transaction(f"changing {self._tables.catalogue}") as cursor:
+            scenes = list(self._scenes(cursor, names).values())
+            attempts = find(cursor, TableName(LOG_TABLE, self._tables.catalogue.name.schema), "")
+            by_workers, hidden = sql.Composed([sql.SQL("false")]), False
+            if not attempts.absent:
+                cursor.execute(statement("ingest.may_read_log"), {"log": attempts.identifier.as_string(cursor)})
+                hidden = not scalar(cursor)
+            if not attempts.absent and not hidden:
+                by_workers = statement("ingest.by_workers", log=attempts.identifier)
+            cursor.execute(statement("ingest.withdrawn", **catalogue, by_workers=by_workers), {"scenes": scenes})
+            rows = cursor.fetchall()
+            if rows and hidden:
+                log.warning(
+                    "%d products are superseded that the source had deleted and has again; whether a newer one has "
+                    "taken their place is in %s, which this user may not read: see swarm/ingest_role.sql",
+                    len(rows),
+                    attempts,
+                )
+                return []
+            if rows and not self._dry_run:
+                cursor.execute(statement("ingest.restore", **catalogue), {"scenes": [scene for scene, _ in rows]})
+        return [str(reference) for _, reference in rows]
 
     @property
     def _area(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from operations.options import add_card, add_dry_run, seconds
 from operations.session import Session, session
 from operations.sources.file import FileSource
 from operations.sources.odata import ODataSource
-from operations.sources.products import CARDS, Batch, Found, ProductSource, Question, Refused, bare
+from operations.sources.products import CARDS, Batch, Changes, Found, ProductSource, Question, Refused, bare
 from operations.sources.stac import StacSource
 from operations.sources.store import StoreSource
 
@@ -183,7 +183,8 @@ class Round:
                 table,
             )
         self._catalogue.without_room.clear()
-        self._withdraw()
+        for changes in self._source.changes(self._question):
+            self._change(changes)
         found = sum(len(counted.seen) for counted in self._counts.values())
         if found and found == sum(
             len(names) for counted in self._counts.values() for names in counted.refused.values()
@@ -221,23 +222,29 @@ class Round:
             if counted.first(refused.name):
                 counted.refuse(refused)
 
-    def _withdraw(self) -> None:
-        """What the source has taken back is not begun with any more."""
-        names = sorted({bare(name) for name in self._source.withdrawn(self._question)})
-        if not names:
-            return
-        withdrawn, late = self._catalogue.withdraw(names)
-        if withdrawn:
+    def _change(self, changes: Changes) -> None:
+        """What the source has taken back is not begun with any more; what it has again may be."""
+        would_be = "would be" if self._options.dry_run else "are"
+        if changes.gone:
+            withdrawn, late = self._catalogue.withdraw(sorted(changes.gone))
+            if withdrawn:
+                log.warning(
+                    "the source has deleted %d products that nobody had begun with; they %s 'superseded': %s",
+                    len(withdrawn),
+                    would_be,
+                    ", ".join(withdrawn),
+                )
+            if late:
+                log.warning(
+                    "the source has deleted %d products after work on them had begun; see whether there are others in "
+                    "their place: %s",
+                    len(late),
+                    ", ".join(late),
+                )
+        if changes.again and (restored := self._catalogue.restore(sorted(changes.again))):
             log.warning(
-                "the source has deleted %d products that nobody had begun with; they %s 'superseded': %s",
-                len(withdrawn),
-                "would be" if self._options.dry_run else "are",
-                ", ".join(withdrawn),
-            )
-        if late:
-            log.warning(
-                "the source has deleted %d products after work on them had begun; see whether there are others in "
-                "their place: %s",
-                len(late),
-                ", ".join(late),
+                "the source has %d products again that it had deleted; they %s 'ingested' again: %s",
+                len(restored),
+                would_be,
+                ", ".join(restored),
             )

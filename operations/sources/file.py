@@ -11,7 +11,7 @@ from shapely import Polygon
 
 from extractors.errors import ConfigurationError
 from operations.sources import outlines
-from operations.sources.products import CARDS, Batch, Found, Question, Refused, card_of, product
+from operations.sources.products import CARDS, Batch, Changes, Found, Question, Refused, card_of, product
 
 COLUMNS = ("name", "start", "footprint")
 TOO_MANY = "has more columns than the first line (what has commas in it, as footprints, stands in quotes)"
@@ -43,7 +43,7 @@ class FileSource:
                 batch = Batch()
         yield batch
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
+    def changes(self, question: Question) -> Iterator[Changes]:
         """Nothing: a file only says what is there."""
         yield from ()
 

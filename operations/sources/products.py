@@ -85,6 +85,15 @@ class Question:
     area: str = ""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Names, without `.SAFE`, of products of the catalogue that are there no more, and of those that were gone and are
+    there again."""
+
+    gone: Collection[str]
+    again: Collection[str]
+
+
 class ProductSource(Protocol):
     """Something that announces products; `cards`: the codes of those that it can have."""
 
@@ -94,8 +103,9 @@ class ProductSource(Protocol):
     def batches(self, question: Question) -> Iterator[Batch]:
         """What there is, batch by batch; a product may come more than once."""
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
-        """Names of products that are there no more, as far as the source says so."""
+    def changes(self, question: Question) -> Iterator[Changes]:
+        """What has come of products, as far as the source says so, after the batches of the same round. Whoever asks
+        has written one before asking for the next."""
 
 
 def bare(name: str) -> str:

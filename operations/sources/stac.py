@@ -22,7 +22,19 @@ from extractors.errors import ConfigurationError, one_line
 from extractors.products.card import Card
 from extractors.text import printable
 from operations.sources import outlines
-from operations.sources.products import CARDS, Batch, Box, Found, Question, Refused, bare, is_ghost, place_of, product
+from operations.sources.products import (
+    CARDS,
+    Batch,
+    Box,
+    Changes,
+    Found,
+    Question,
+    Refused,
+    bare,
+    is_ghost,
+    place_of,
+    product,
+)
 from operations.sources.service import (
     BUSY,
     CONNECT_SECONDS,
@@ -141,7 +153,7 @@ class StacSource:
                     batch.add(_product(card, item))
                 yield batch
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
+    def changes(self, question: Question) -> Iterator[Changes]:
         """Nothing: items that are gone leave no trace."""
         yield from ()
 

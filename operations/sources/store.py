@@ -30,7 +30,7 @@ from extractors.products import layouts, metadata
 from extractors.products.card import Card
 from extractors.products.store import open_source
 from operations.sources import outlines
-from operations.sources.products import Batch, Box, Found, Question, Refused, bare, product, zone_of
+from operations.sources.products import Batch, Box, Changes, Found, Question, Refused, bare, product, zone_of
 from operations.sources.tiff import header_of
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class StoreSource:
         self._said |= absent
         return [(card, template) for card, template in folders if layouts.first_folder(template) not in absent]
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
+    def changes(self, question: Question) -> Iterator[Changes]:
         """Nothing: what is not there any more is found by the workers."""
         yield from ()
 

@@ -72,6 +72,24 @@ WHERE p.obsid = given.obsid
 UPDATE {catalogue} SET status = 'superseded' WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'ingested'
 RETURNING rtrim(reference::text)
 
+-- :withdrawn
+-- Scenes that are superseded though no worker has found a newer one in their place (`by_workers`).
+SELECT id, rtrim(reference::text) FROM {catalogue} d
+WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'superseded' AND NOT {by_workers}
+ORDER BY id
+
+-- :by_workers
+-- Whether workers have found that a newer product has taken the place of scene `d`.
+EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.outcome = 'superseded')
+
+-- :may_read_log
+-- Whether that can be asked.
+SELECT has_column_privilege(%(log)s, 'obsid', 'SELECT') AND has_column_privilege(%(log)s, 'outcome', 'SELECT')
+
+-- :restore
+-- Workers may begin with these scenes again.
+UPDATE {catalogue} SET status = 'ingested' WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'superseded'
+
 -- :statuses
 -- What has become of some scenes.
 SELECT rtrim(reference::text), rtrim(status) FROM {catalogue} WHERE id = ANY(%(scenes)s) ORDER BY id

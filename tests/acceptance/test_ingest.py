@@ -401,6 +401,38 @@ def test_what_the_service_has_deleted(workspace: Workspace, server: ODataServer)
     assert PRODUCTS[0].name not in late
 
 
+def test_what_the_service_had_deleted_and_has_again(workspace: Workspace, server: ODataServer, tree: Path) -> None:
+    """Workers begin with it, unless it is a newer product that has taken its place."""
+    assert server.deleted is not None
+    ours, older = (next(one for one in server.products if one["Name"] == product.name) for product in PRODUCTS[:2])
+    asked = ("--from", "odata", "--url", server.url, "--card", "s2")
+    ingest(workspace, *asked)
+    operate(workspace, "setup")
+    for one in (ours, older):
+        server.products.remove(one)
+        server.deleted.append(one | {"DeletionDate": "2021-03-01T00:00:00.000Z"})
+    ingest(workspace, *asked)
+    assert {rows(workspace)[one["Name"]][2] for one in (ours, older)} == {"superseded"}
+    workspace.query(
+        "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, outcome) "
+        "SELECT id, reference, card, '', '', '', 'superseded' FROM dias_catalogue WHERE reference = %s", older["Name"],
+    )  # fmt: skip
+    server.products += [
+        one | {"Id": one["Id"] + "again", "PublicationDate": "2021-03-01T02:00:00.000Z"} for one in (ours, older)
+    ]
+    tried = ingest(workspace, *asked, "--dry-run")
+    assert rows(workspace)[ours["Name"]][2] == "superseded"
+    outcome = ingest(workspace, *asked)
+    for each in (tried, outcome):
+        (line,) = [line for line in each.warnings if "again" in line]
+        assert ours["Name"] in line
+        assert older["Name"] not in line
+    for _ in range(2):
+        assert rows(workspace)[ours["Name"]][2] == "ingested"
+        assert rows(workspace)[older["Name"]][2] == "superseded"
+        assert not [line for line in ingest(workspace, *asked).warnings if "deleted" in line or "again" in line]
+
+
 # A role of its own
 
 INGEST_SCRIPT = ROOT / "swarm" / "ingest_role.sql"
@@ -463,6 +495,24 @@ def test_each_right_of_that_role_is_needed(workspace: Workspace, server: ODataSe
         ingest(workspace, "--from", "odata", "--url", server.url, code=2)
         workspace.query(sql.SQL("GRANT " + text + " TO {}").format(sql.Identifier(role)))
     ingest(workspace, "--from", "odata", "--url", server.url)
+
+
+def test_a_log_that_this_role_may_not_read(workspace: Workspace, server: ODataServer, role: str) -> None:
+    """Whether workers have set a product that is there again superseded is not known: it stays so, and that is said."""
+    connection = workspace.db_config["database"]["connection"]
+    limited = dict(connection)
+    connection |= workspace.postgis.connection_config(workspace.database)
+    operate(workspace, "setup")
+    connection |= limited
+    workspace.add_row(PRODUCTS[0].name, status="superseded")
+    assert server.deleted is not None
+    server.deleted.append(server.products[0] | {"DeletionDate": "2020-03-01T00:00:00.000Z"})
+    asked = ("--from", "odata", "--url", server.url, "--card", "s2")
+    assert any("ingest_role.sql" in line for line in ingest(workspace, *asked).warnings)
+    assert rows(workspace)[PRODUCTS[0].name][2] == "superseded"
+    run_psql(workspace, INGEST_SCRIPT, {"ingest": role, "aois": "aois"})
+    assert not any("ingest_role.sql" in line for line in ingest(workspace, *asked).warnings)
+    assert rows(workspace)[PRODUCTS[0].name][2] == "ingested"
 
 
 @pytest.mark.parametrize("maker", ["script", "setup", "ingest"])

@@ -179,7 +179,7 @@ def test_a_date_in_the_future_hides_nothing(server: ODataServer, resource: str) 
     def ask() -> list[str]:
         if resource == "Products":
             return [name.removesuffix(".SAFE") for name in names_of(source)]
-        return sorted(source.withdrawn(question(known=bare)))
+        return sorted(name for changes in source.changes(question(known=bare)) for name in changes.gone)
 
     now = dt.datetime.now(dt.UTC)
     moments = ["2099-01-01T00:00:00Z", (now + dt.timedelta(hours=8)).isoformat(), now.isoformat()]
@@ -215,13 +215,51 @@ def test_deleted_products_but_not_those_of_which_another_is_there(server: ODataS
             product | {"DeletionDate": "2021-03-01T00:00:00.000Z", "DeletionCause": "Obsolete product"}
         )
     bare = [name.removesuffix(".SAFE") for name in (first, second)]
-    assert list(ODataSource(server.url).withdrawn(question(known=bare))) == [bare[0]]
+    (changes,) = ODataSource(server.url).changes(question(known=bare))
+    assert (changes.gone, changes.again) == ({bare[0]}, {bare[1]})
     assert third not in bare
+
+
+def test_a_product_that_comes_again_long_after_it_was_deleted(server: ODataServer) -> None:
+    """The source is not asked for the old deletion any more."""
+    (product,) = many(1, OUTLINE)
+    bare = [product["Name"].removesuffix(".SAFE")]
+    other = entry(product["Name"].replace("2020", "2019"), "2019-01-01T00:00:00Z", OUTLINE) | {
+        "ContentDate": product["ContentDate"], "moment": product["moment"], "DeletionDate": "2021-05-01T00:00:00.000Z",
+    }  # fmt: skip
+    assert server.deleted is not None
+    server.deleted += [product | {"DeletionDate": "2021-03-01T00:00:00.000Z"}, other]
+    source, asked = ODataSource(server.url), question(known=bare)
+
+    def ask() -> list[tuple[list[str], list[str]]]:
+        list(source.batches(asked))
+        return [(sorted(changes.gone), sorted(changes.again)) for changes in source.changes(asked)]
+
+    assert ask() == [(bare, [])]
+    assert ask() == [([], [])]
+    server.products.append(product | {"Id": "again", "PublicationDate": "2021-05-02T00:00:00.000Z"})
+    assert ask() == [([], bare)]
+
+
+def test_changes_that_were_not_written_are_told_again(server: ODataServer) -> None:
+    first, last = many(2, OUTLINE, at_once=1)
+    assert server.deleted is not None
+    server.deleted += [
+        first | {"DeletionDate": "2021-03-01T00:00:00Z"},
+        last | {"DeletionDate": "2021-05-01T00:00:00Z"},
+    ]
+    bare = [product["Name"].removesuffix(".SAFE") for product in (first, last)]
+    source, asked = ODataSource(server.url), question(known=bare)
+    told = source.changes(asked)
+    assert next(told).gone == {*bare}
+    told.close()  # type: ignore[attr-defined]
+    assert [changes.gone for changes in source.changes(asked)] == [{*bare}]
+    assert [changes.gone for changes in source.changes(asked)] == [{bare[1]}]
 
 
 def test_a_service_without_a_list_of_deleted_products(server: ODataServer, caplog: pytest.LogCaptureFixture) -> None:
     server.deleted = None
-    assert list(ODataSource(server.url).withdrawn(question())) == []
+    assert list(ODataSource(server.url).changes(question())) == []
     assert "deleted" in caplog.text
 
 
