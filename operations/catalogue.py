@@ -71,6 +71,8 @@ class Catalogue:
         self._places = TableName(PLACES_TABLE, self._tables.catalogue.name.schema)
         # What would have been added.
         self._pretended: set[str] = set()
+        # Those whose withdrawal came too late.
+        self._told: set[str] = set()
         # Tables of results in partitions that have none for some of the scenes added.
         self.without_room: set[str] = set()
 
@@ -125,7 +127,7 @@ class Catalogue:
 
     def withdraw(self, names: Collection[str]) -> tuple[list[str], list[str]]:
         """Have no worker begin with these products any more. Returns those for which that was so, and those for which
-        it comes too late, with their status."""
+        it comes too late, with their status, each the first time."""
         catalogue = {"catalogue": self._tables.catalogue.identifier}
         with self._database.transaction(f"changing {self._tables.catalogue}") as cursor:
             scenes = {"scenes": list(self._scenes(cursor, names).values())}
@@ -137,7 +139,9 @@ class Catalogue:
             rows = [(str(reference), str(status)) for reference, status in cursor.fetchall()]
         withdrawn += [reference for reference, status in rows if status == "ingested"]
         done = {"ingested", "superseded"}
-        return withdrawn, [f"{reference} ({status})" for reference, status in rows if status not in done]
+        late = {reference: status for reference, status in rows if status not in done and reference not in self._told}
+        self._told |= late.keys()
+        return withdrawn, [f"{reference} ({status})" for reference, status in late.items()]
 
     def restore(self, names: Collection[str]) -> list[str]:
         """Have workers begin again with these products, of those that `withdraw` has kept from them. Returns which."""

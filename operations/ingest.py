@@ -7,6 +7,7 @@ that what was found is not lost if the next one fails.
 import argparse
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from operations.sources.store import StoreSource
 log = logging.getLogger(__name__)
 
 SOURCES = ("store", "stac", "odata", "file")
-# Of what each kind of reason refuses, so many are named.
+# Of what is refused for one reason, deleted or there again, so many are named.
 NAMED = 3
 LONGEST_NAME = 200
 MOST_REASONS = 20
@@ -167,8 +168,7 @@ class Round:
         for code, counted in self._counts.items():
             say(f"{code or 'of no card'}: {counted.in_words(self._options.dry_run)}")
             for reason, names in sorted(counted.refused.items()):
-                shown = ", ".join(name[:LONGEST_NAME] for name in names[:NAMED]) + ", ..." * (len(names) > NAMED)
-                log.warning("%s: %d refused: %s (%s)", code or "of no card", len(names), reason, shown)
+                log.warning("%s: %d refused: %s (%s)", code or "of no card", len(names), reason, _some(names))
             if self._options.source == "file" and counted.elsewhere and not counted.new + counted.known:
                 log.warning(
                     "%s: none of the list lies in the area and the dates; see args in %s, and that footprints have the "
@@ -232,19 +232,24 @@ class Round:
                     "the source has deleted %d products that nobody had begun with; they %s 'superseded': %s",
                     len(withdrawn),
                     would_be,
-                    ", ".join(withdrawn),
+                    _some(withdrawn),
                 )
             if late:
                 log.warning(
                     "the source has deleted %d products after work on them had begun; see whether there are others in "
                     "their place: %s",
                     len(late),
-                    ", ".join(late),
+                    _some(late),
                 )
         if changes.again and (restored := self._catalogue.restore(sorted(changes.again))):
             log.warning(
                 "the source has %d products again that it had deleted; they %s 'ingested' again: %s",
                 len(restored),
                 would_be,
-                ", ".join(restored),
+                _some(restored),
             )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few."""
+    return ", ".join(name[:LONGEST_NAME] for name in names[:NAMED]) + ", ..." * (len(names) > NAMED)

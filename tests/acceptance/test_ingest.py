@@ -401,6 +401,24 @@ def test_what_the_service_has_deleted(workspace: Workspace, server: ODataServer)
     assert PRODUCTS[0].name not in late
 
 
+def test_deletions_that_come_too_late_are_told_once(workspace: Workspace, server: ODataServer) -> None:
+    """Though a watching ingest asks for the newest again and again; and not all names of thousands."""
+    products = [sentinel_2(f"2020-05-{day:02d}T10:00:31.024Z") for day in range(1, 21)]
+    assert server.deleted is not None
+    for product in products:
+        workspace.add_row(product.name, status="extracted")
+        server.deleted.append(product.entry() | {"DeletionDate": "2021-03-01T00:00:00.000Z"})
+    running = workspace.start_python(
+        "-m", "operations", "ingest", "--from", "odata", "--url", server.url, "--card", "s2", "--watch", "0.3"
+    )
+    wait_until(lambda: running.stdout.count("s2: ") > 2, "two rounds")
+    running.send(signal.SIGTERM)
+    outcome = running.wait()
+    (line,) = [line for line in outcome.warnings if "had begun" in line]
+    assert "deleted 20 products" in line
+    assert sum(product.name in line for product in products) == 3
+
+
 def test_what_the_service_had_deleted_and_has_again(workspace: Workspace, server: ODataServer, tree: Path) -> None:
     """Workers begin with it, unless it is a newer product that has taken its place."""
     assert server.deleted is not None
