@@ -22,7 +22,7 @@ from extractors.text import printable
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 120.0
-# How long an answer is waited for, with all that is asked again, and the longest pause that a service may ask for.
+# How long a question that has failed is asked again, with all pauses, and the longest pause that a service may ask for.
 RETRY_SECONDS = 300.0
 LONGEST_PAUSE_SECONDS = 120.0
 LONG_PAUSE_SECONDS = 10.0
@@ -61,17 +61,19 @@ def service_url(url: str) -> str:
 
 
 class Patience:
-    """How long a question is put again and again to a service of this name."""
+    """How long a question is put again and again to a service of this name, from its first failure on: an answer may
+    take longer than that, and break off then."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._give_up = time.monotonic() + RETRY_SECONDS
+        self._give_up: float | None = None
         self._failures = 0
 
     def wait(self, reason: str, status: int, wanted: str | None) -> None:
         """Pause before the question is put again. Raises ServiceError if that would take too long. status: of the
         answer, 0 for none. wanted: what its Retry-After says."""
         self._failures += 1
+        self._give_up = self._give_up or time.monotonic() + RETRY_SECONDS
         asked = _seconds(wanted)
         pause = min(PAUSES.pause(self._failures) if asked is None else asked, LONGEST_PAUSE_SECONDS)
         if time.monotonic() + pause > self._give_up:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -222,6 +223,22 @@ def test_a_service_that_only_throttles_is_asked_for_so_long(wanted: str) -> None
     if wanted != "soon":
         # By two seconds with pauses of 0.2 or 0.5.
         assert len(asked) <= (11 if wanted == "0.2" else 5)
+
+
+def test_a_long_answer_that_breaks_off_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it took, patience begins with the first failure."""
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.5)
+    made, breaks = Service([ITEMS[:6], ITEMS[6:]]), iter([True])
+
+    def slowly(asked: Asked) -> Answer | None:
+        if asked.target.startswith("/search") and next(breaks, False):
+            time.sleep(0.7)
+            return Answer(b"{", 200, {"Content-Length": "1000"})
+        return None
+
+    made.before = slowly
+    (batch,) = asked_of(made)
+    assert len(batch.found) == 10
 
 
 @pytest.mark.parametrize(
