@@ -80,9 +80,11 @@ class Catalogue:
         """The boxes that enclose the area, in degrees, and what tells it from any other. Raises ConfigurationError for
         an area without any."""
         self._tables.need_area()
-        areas = aoi.areas(self._tables)
+        geometry: sql.Composable = sql.Identifier("geometry")
+        in_degrees = geometry if self._tables.footprint_srid == DEGREES else aoi.in_srid(geometry, "degrees")
+        boxes_of = statement("ingest.boxes", areas=aoi.areas(self._tables), in_degrees=in_degrees)
         with self._database.transaction("looking at the area of interest") as cursor:
-            cursor.execute(statement("ingest.boxes", areas=areas), self._area)
+            cursor.execute(boxes_of, self._area | {"degrees": DEGREES})
             found = cursor.fetchall()
         if not found:
             args = self._session.config.args

@@ -18,7 +18,7 @@ SELECT name, c.id FROM unnest(%(names)s::text[]) name JOIN {catalogue} c ON c.re
 WITH aoi AS ({areas}),
      area AS (SELECT md5(string_agg(part, '' ORDER BY part)) AS digest
               FROM (SELECT md5(ST_AsBinary(geometry)) AS part FROM aoi) parts),
-     parts AS (SELECT ST_Envelope((ST_Dump(ST_Transform(geometry, 4326))).geom) AS box FROM aoi
+     parts AS (SELECT ST_Envelope((ST_Dump({in_degrees})).geom) AS box FROM aoi
                WHERE NOT ST_IsEmpty(geometry)),
      groups AS (SELECT unnest(ST_ClusterWithin(box, 3)) AS box FROM parts)
 SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box), digest FROM groups, area ORDER BY 1, 2

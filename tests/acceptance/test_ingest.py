@@ -21,8 +21,8 @@ from extractors.health import verdict
 from operations.sources.products import bare
 from tests.support.announced import OTHERS, PRODUCTS, Announced, sentinel_2
 from tests.support.environment import ROOT, skip_unless
-from tests.support.ground import squares
-from tests.support.odata import Faults, ODataServer
+from tests.support.ground import squares, to_epsg
+from tests.support.odata import Faults, ODataServer, entry
 from tests.support.roles import PASSWORD, create_role, run_psql, worker_role
 from tests.support.running import Outcome, wait_until
 from tests.support.stac import StacServer, missing
@@ -374,6 +374,20 @@ def test_other_catalogues(workspace: Workspace, server: ODataServer, column: str
     assert workspace.query("SELECT DISTINCT status FROM dias_catalogue") == [("ingested",)]
     # Workers look at all vertices with every claim.
     assert workspace.one("SELECT max(ST_NPoints(footprint)) FROM dias_catalogue") < 300
+
+
+def test_an_area_with_straight_edges_in_another_crs(workspace: Workspace, server: ODataServer) -> None:
+    """In degrees, its northern edge reaches further in the middle than at both ends."""
+    for table, column in (("dias_catalogue", "footprint"), ("aois", "wkb_geometry")):
+        workspace.query(
+            f"ALTER TABLE {table} ALTER COLUMN {column} TYPE geometry(Polygon,3035) USING ST_Transform({column}, 3035)"
+        )
+    workspace.query("UPDATE aois SET wkb_geometry = ST_MakeEnvelope(3821000, 2600000, 4821000, 2900000, 3035)")
+    below = to_epsg(shapely.box(4318000, 2890000, 4324000, 2899000), 3035, 4326)
+    of_c6 = PRODUCTS[5]
+    server.products.append(entry(of_c6.name, of_c6.start, below.wkt, kind="CARD-COH6") | {"Id": "below"})
+    server.products.remove(next(one for one in server.products if one["Name"] == of_c6.name and one["Id"] != "below"))
+    assert counts(ingest(workspace, "--from", "odata", "--url", server.url, "--card", "c6"))["c6"]["new"] == 1
 
 
 def test_a_list_that_lies_elsewhere_is_noticed(workspace: Workspace, tmp_path: Path) -> None:
