@@ -54,6 +54,8 @@ class FileSource:
                 raise ConfigurationError(f"{self._path}: there is no such file; name another with --file")
             with self._path.open(encoding="utf-8-sig", newline="") as file:
                 start = file.readline(LONGEST_LINE)
+                while start.isspace():
+                    start = file.readline(LONGEST_LINE)
                 file.seek(0)
                 yield from self._of_json(file) if start.lstrip().startswith("{") else self._of_csv(file)
         except (OSError, UnicodeError) as error:
@@ -75,14 +77,14 @@ class FileSource:
     def _of_csv(self, file: Any) -> Iterator[tuple[int, int, dict[str, Any] | str]]:
         csv.field_size_limit(LONGEST_LINE)
         reader = csv.DictReader(file, strict=True)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            columns = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-            raise ConfigurationError(
-                f"{self._path}: its first line does not name the {columns}; write {','.join(COLUMNS)} there, with "
-                "commas between, or lines of JSON with these keys"
-            )
         try:
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                columns = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+                raise ConfigurationError(
+                    f"{self._path}: its first line does not name the {columns}; write {','.join(COLUMNS)} there, with "
+                    "commas between, or lines of JSON with these keys"
+                )
             for record in reader:
                 yield (
                     reader.line_num,
