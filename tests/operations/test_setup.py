@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from demo import tables
 from extractors.database.schema import MADE_HERE
+from operations.outlines import read_outline
 from tests.support.ground import GRID, ground, squares
 from tests.support.roles import PASSWORD, create_role, run_script
 from tests.support.running import Outcome, wait_until
@@ -156,6 +157,19 @@ def test_looking_changes_nothing(option: str, empty: Workspace) -> None:
         assert "lacking" in words(asked)
         assert "made" not in words(asked)
     assert not empty.one("SELECT count(*) FROM pg_roles WHERE rolname = 'nobody'")
+
+
+@pytest.mark.parametrize("option", ["--check", "--dry-run"])
+def test_tables_of_the_names_and_no_postgis(option: str, empty: Workspace) -> None:
+    """Their geometries can only be something else; all the same, it is said what there is."""
+    empty.query("CREATE TABLE dias_catalogue (id integer, footprint text); CREATE TABLE parcels (wkb_geometry bytea)")
+    before = everything(empty)
+    asked = empty.operate("setup", option, "--aoi", "parcels", "--role", "nobody")
+    assert (asked.code, asked.errors) == (2 if option == "--check" else 0, [])
+    assert everything(empty) == before
+    found = [rest for word, rest in lines(asked) if word == "lacking"]
+    assert [rest.partition(":")[0] for rest in found] == ["PostGIS", "catalogue", "AOI table", "parcel table"]
+    assert ["made without PostGIS" in rest for rest in found] == [False, True, False, True]
 
 
 def test_a_log_of_an_earlier_version(workspace: Workspace) -> None:
@@ -315,6 +329,18 @@ def test_from_a_file(name: str, epsg: int, workspace: Workspace, tmp_path: Path)
     found = area(workspace)
     assert shapely.is_valid(found)
     assert found.symmetric_difference(expected).area < expected.area * 1e-4
+
+
+def test_an_outline_that_winds_twice(tmp_path: Path) -> None:
+    """Where edges cross, all that they enclose is the area: of 300,000 such corners that is found in seconds."""
+    path = tmp_path / "area.geojson"
+    around = [(0, 0), (8, 0), (8, 8), (0, 8), (0, -1), (5, -1), (5, 5), (2, 5), (2, 1)]
+    corners = [(15 + x / 100, 46 + y / 100) for x, y in around]
+    geopandas.GeoSeries([shapely.Polygon(corners)], crs=4326).to_file(path)
+    found = read_outline(path)
+    assert shapely.is_valid(found)
+    assert found.contains(shapely.box(15.021, 46.011, 15.049, 46.049))
+    assert found.contains(shapely.box(15.051, 46.051, 15.079, 46.079))
 
 
 @pytest.mark.parametrize("srid", [None, 3035])
@@ -565,6 +591,24 @@ def test_a_worker_with_this_role(partitioned: tuple[str, ...], workspace: Worksp
     assert (
         workspace.one("SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = %s", role) is False
     )
+
+
+def test_a_role_where_there_is_no_schema_public(workspace: Workspace, role: str) -> None:
+    """It works in those in which the tables and PostGIS are, and needs no other."""
+    parcels = workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
+    workspace.query("ALTER SCHEMA public RENAME TO theirs")
+    workspace.query(
+        sql.SQL("ALTER DATABASE {} SET search_path = theirs; SET search_path = theirs").format(
+            sql.Identifier(workspace.database)
+        )
+    )
+    outcome = setup(workspace, "--role", role)
+    assert not any("public" in rest for word, rest in lines(outcome) if word == "granted:")
+    as_role(workspace, role)
+    assert workspace.run("s2").code == 0
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
 
 
 def test_a_role_without_a_password_is_not_made(workspace: Workspace, role: str) -> None:
