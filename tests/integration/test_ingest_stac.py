@@ -215,8 +215,14 @@ def test_a_service_that_throttles_now_and_then() -> None:
 @pytest.mark.parametrize("wanted", ["0.2", "100000", "soon"])
 def test_a_service_that_only_throttles_is_asked_for_so_long(wanted: str) -> None:
     """All pauses together, whatever it asks for; then one line says so."""
-    made, asked = Service([ITEMS]), []
-    made.before = lambda one: asked.append(one) or Answer(b"", 429, {"Retry-After": wanted})
+    made = Service([ITEMS])
+    asked: list[Asked] = []
+
+    def throttled(one: Asked) -> Answer:
+        asked.append(one)
+        return Answer(b"", 429, {"Retry-After": wanted})
+
+    made.before = throttled
     with pytest.raises(ServiceError, match=r"\(status 429\) within 2 s"):
         asked_of(made)
     assert len(asked) > 2
