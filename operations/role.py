@@ -74,7 +74,7 @@ def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[
     grants = grants_of_workers(names)
     if PUBLIC not in schemas:
         # It may have been removed, or be another's.
-        grants = [grant for grant in grants if next(iter(grant)) != sql.SQL(f"USAGE ON SCHEMA {PUBLIC} TO ")]
+        grants = [grant for grant in grants if next(iter(grant)) != sql.SQL("USAGE ON SCHEMA public TO ")]
     # The script leaves these to whoever runs it.
     usage = sql.SQL("USAGE ON SCHEMA {} TO {}")
     others = sorted(schemas - {PUBLIC, postgis})

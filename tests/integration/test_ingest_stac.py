@@ -218,11 +218,11 @@ def test_a_service_that_only_throttles_is_asked_for_so_long(wanted: str) -> None
     made = Service([ITEMS])
     asked: list[Asked] = []
 
-    def throttled(one: Asked) -> Answer:
+    def throttle(one: Asked) -> Answer:
         asked.append(one)
         return Answer(b"", 429, {"Retry-After": wanted})
 
-    made.before = throttled
+    made.before = throttle
     with pytest.raises(ServiceError, match=r"\(status 429\) within 2 s"):
         asked_of(made)
     assert len(asked) > 2
