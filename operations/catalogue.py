@@ -151,12 +151,11 @@ class Catalogue:
         with self._database.transaction(f"changing {self._tables.catalogue}") as cursor:
             scenes = list(self._scenes(cursor, names).values())
             attempts = find(cursor, TableName(LOG_TABLE, self._tables.catalogue.name.schema), "")
-            by_workers, hidden = sql.Composed([sql.SQL("false")]), False
+            hidden, by_workers = False, statement("ingest.by_nobody")
             if not attempts.absent:
                 cursor.execute(statement("ingest.may_read_log"), {"log": attempts.identifier.as_string(cursor)})
                 hidden = not scalar(cursor)
-            if not attempts.absent and not hidden:
-                by_workers = statement("ingest.by_workers", log=attempts.identifier)
+                by_workers = by_workers if hidden else statement("ingest.by_workers", log=attempts.identifier)
             cursor.execute(statement("ingest.withdrawn", **catalogue, by_workers=by_workers), {"scenes": scenes})
             rows = cursor.fetchall()
             if rows and hidden:

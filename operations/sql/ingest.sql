@@ -82,6 +82,10 @@ ORDER BY id
 -- Whether workers have found that a newer product has taken the place of scene `d`.
 EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.outcome = 'superseded')
 
+-- :by_nobody
+-- The same without a log, or without the right to read it.
+false
+
 -- :may_read_log
 -- Whether that can be asked.
 SELECT has_column_privilege(%(log)s, 'obsid', 'SELECT') AND has_column_privilege(%(log)s, 'outcome', 'SELECT')
