@@ -15,7 +15,9 @@ from extractors.config import TableName
 from extractors.database import aoi
 from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
+from extractors.database.schema import find
 from extractors.database.sql import statement as shared
+from extractors.database.tables import LOG_TABLE
 from extractors.errors import ConfigurationError
 from operations.partitions import MuchLackingError, make_room, make_room_first
 from operations.places import make_places
@@ -69,15 +71,20 @@ class Catalogue:
         self._places = TableName(PLACES_TABLE, self._tables.catalogue.name.schema)
         # What would have been added.
         self._pretended: set[str] = set()
+        # Those whose withdrawal came too late.
+        self._told: set[str] = set()
         # Tables of results in partitions that have none for some of the scenes added.
         self.without_room: set[str] = set()
 
-    def boxes(self) -> list[Box]:
-        """The boxes that enclose the area, in degrees. Raises ConfigurationError for an area without any."""
+    def area(self) -> tuple[list[Box], str]:
+        """The boxes that enclose the area, in degrees, and what tells it from any other. Raises ConfigurationError for
+        an area without any."""
         self._tables.need_area()
-        areas = aoi.areas(self._tables)
+        geometry: sql.Composable = sql.Identifier("geometry")
+        in_degrees = geometry if self._tables.footprint_srid == DEGREES else aoi.in_srid(geometry, "degrees")
+        boxes_of = statement("ingest.boxes", areas=aoi.areas(self._tables), in_degrees=in_degrees)
         with self._database.transaction("looking at the area of interest") as cursor:
-            cursor.execute(statement("ingest.boxes", areas=areas), self._area)
+            cursor.execute(boxes_of, self._area | {"degrees": DEGREES})
             found = cursor.fetchall()
         if not found:
             args = self._session.config.args
@@ -85,15 +92,16 @@ class Catalogue:
                 f"{self._session.name}: database.args.name: the area {args.name!r} has no outline that can be used; "
                 "see its geometry"
             )
-        return [
+        boxes = [
             (
                 max(west - MARGIN, -180.0),
                 max(south - MARGIN, -90.0),
                 min(east + MARGIN, 180.0),
                 min(north + MARGIN, 90.0),
             )
-            for west, south, east, north in found
+            for west, south, east, north, _ in found
         ]
+        return boxes, str(found[0][-1])
 
     def known(self, names: Collection[str]) -> set[str]:
         """Of some names without `.SAFE`, those that the catalogue has, written in either way."""
@@ -121,7 +129,7 @@ class Catalogue:
 
     def withdraw(self, names: Collection[str]) -> tuple[list[str], list[str]]:
         """Have no worker begin with these products any more. Returns those for which that was so, and those for which
-        it comes too late, with their status."""
+        it comes too late, with their status, each the first time."""
         catalogue = {"catalogue": self._tables.catalogue.identifier}
         with self._database.transaction(f"changing {self._tables.catalogue}") as cursor:
             scenes = {"scenes": list(self._scenes(cursor, names).values())}
@@ -133,7 +141,34 @@ class Catalogue:
             rows = [(str(reference), str(status)) for reference, status in cursor.fetchall()]
         withdrawn += [reference for reference, status in rows if status == "ingested"]
         done = {"ingested", "superseded"}
-        return withdrawn, [f"{reference} ({status})" for reference, status in rows if status not in done]
+        late = {reference: status for reference, status in rows if status not in done and reference not in self._told}
+        self._told |= late.keys()
+        return withdrawn, [f"{reference} ({status})" for reference, status in late.items()]
+
+    def restore(self, names: Collection[str]) -> list[str]:
+        """Have workers begin again with these products, of those that `withdraw` has kept from them. Returns which."""
+        catalogue = {"catalogue": self._tables.catalogue.identifier}
+        with self._database.transaction(f"changing {self._tables.catalogue}") as cursor:
+            scenes = list(self._scenes(cursor, names).values())
+            attempts = find(cursor, TableName(LOG_TABLE, self._tables.catalogue.name.schema), "")
+            hidden, by_workers = False, statement("ingest.by_nobody")
+            if not attempts.absent:
+                cursor.execute(statement("ingest.may_read_log"), {"log": attempts.identifier.as_string(cursor)})
+                hidden = not scalar(cursor)
+                by_workers = by_workers if hidden else statement("ingest.by_workers", log=attempts.identifier)
+            cursor.execute(statement("ingest.withdrawn", **catalogue, by_workers=by_workers), {"scenes": scenes})
+            rows = cursor.fetchall()
+            if rows and hidden:
+                log.warning(
+                    "%d products are superseded that the source had deleted and has again; whether a newer one has "
+                    "taken their place is in %s, which this user may not read: see swarm/ingest_role.sql",
+                    len(rows),
+                    attempts,
+                )
+                return []
+            if rows and not self._dry_run:
+                cursor.execute(statement("ingest.restore", **catalogue), {"scenes": [scene for scene, _ in rows]})
+        return [str(reference) for _, reference in rows]
 
     @property
     def _area(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ that what was found is not lost if the next one fails.
 import argparse
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,14 +22,14 @@ from operations.options import add_card, add_dry_run, seconds
 from operations.session import Session, session
 from operations.sources.file import FileSource
 from operations.sources.odata import ODataSource
-from operations.sources.products import CARDS, Batch, Found, ProductSource, Question, Refused, bare
+from operations.sources.products import CARDS, Batch, Changes, Found, ProductSource, Question, Refused, bare
 from operations.sources.stac import StacSource
 from operations.sources.store import StoreSource
 
 log = logging.getLogger(__name__)
 
 SOURCES = ("store", "stac", "odata", "file")
-# Of what each kind of reason refuses, so many are named.
+# Of what is refused for one reason, deleted or there again, so many are named.
 NAMED = 3
 LONGEST_NAME = 200
 MOST_REASONS = 20
@@ -149,7 +150,8 @@ class Round:
         self._source, self._catalogue, self._options = source, catalogue, options
         cards = [CARDS[code] for code in source.cards if options.card in {None, code}]
         args = opened.config.args
-        self._question = Question(cards, args.startdate, args.enddate, catalogue.boxes(), catalogue.known)
+        boxes, area = catalogue.area()
+        self._question = Question(cards, args.startdate, args.enddate, boxes, catalogue.known, area)
         self._counts = {card.code: Counted() for card in cards}
 
     def run(self) -> None:
@@ -166,8 +168,7 @@ class Round:
         for code, counted in self._counts.items():
             say(f"{code or 'of no card'}: {counted.in_words(self._options.dry_run)}")
             for reason, names in sorted(counted.refused.items()):
-                shown = ", ".join(name[:LONGEST_NAME] for name in names[:NAMED]) + ", ..." * (len(names) > NAMED)
-                log.warning("%s: %d refused: %s (%s)", code or "of no card", len(names), reason, shown)
+                log.warning("%s: %d refused: %s (%s)", code or "of no card", len(names), reason, _some(names))
             if self._options.source == "file" and counted.elsewhere and not counted.new + counted.known:
                 log.warning(
                     "%s: none of the list lies in the area and the dates; see args in %s, and that footprints have the "
@@ -182,7 +183,8 @@ class Round:
                 table,
             )
         self._catalogue.without_room.clear()
-        self._withdraw()
+        for changes in self._source.changes(self._question):
+            self._change(changes)
         found = sum(len(counted.seen) for counted in self._counts.values())
         if found and found == sum(
             len(names) for counted in self._counts.values() for names in counted.refused.values()
@@ -220,23 +222,34 @@ class Round:
             if counted.first(refused.name):
                 counted.refuse(refused)
 
-    def _withdraw(self) -> None:
-        """What the source has taken back is not begun with any more."""
-        names = sorted({bare(name) for name in self._source.withdrawn(self._question)})
-        if not names:
-            return
-        withdrawn, late = self._catalogue.withdraw(names)
-        if withdrawn:
+    def _change(self, changes: Changes) -> None:
+        """What the source has taken back is not begun with any more; what it has again may be."""
+        would_be = "would be" if self._options.dry_run else "are"
+        if changes.gone:
+            withdrawn, late = self._catalogue.withdraw(sorted(changes.gone))
+            if withdrawn:
+                log.warning(
+                    "the source has deleted %d products that nobody had begun with; they %s 'superseded': %s",
+                    len(withdrawn),
+                    would_be,
+                    _some(withdrawn),
+                )
+            if late:
+                log.warning(
+                    "the source has deleted %d products after work on them had begun; see whether there are others in "
+                    "their place: %s",
+                    len(late),
+                    _some(late),
+                )
+        if changes.again and (restored := self._catalogue.restore(sorted(changes.again))):
             log.warning(
-                "the source has deleted %d products that nobody had begun with; they %s 'superseded': %s",
-                len(withdrawn),
-                "would be" if self._options.dry_run else "are",
-                ", ".join(withdrawn),
+                "the source has %d products again that it had deleted; they %s 'ingested' again: %s",
+                len(restored),
+                would_be,
+                _some(restored),
             )
-        if late:
-            log.warning(
-                "the source has deleted %d products after work on them had begun; see whether there are others in "
-                "their place: %s",
-                len(late),
-                ", ".join(late),
-            )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few."""
+    return ", ".join(name[:LONGEST_NAME] for name in names[:NAMED]) + ", ..." * (len(names) > NAMED)

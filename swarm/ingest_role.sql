@@ -1,5 +1,5 @@
 -- The rights of `python -m operations ingest`: what it needs to fill the catalogue and no more. For psql, run by the owner
--- of the tables once catalogue and areas are there. The table of places is made if it is absent; roles that may set
+-- of the tables once catalogue and areas are there, best after `operations setup`. The table of places is made if it is absent; roles that may set
 -- statuses, the workers', may read it then.
 --
 --     psql -v ON_ERROR_STOP=1 -1 -d sentinel -v ingest=ingest -v aois=aois -f ingest_role.sql
@@ -36,6 +36,10 @@ GRANT SELECT (:aoi_field, wkb_geometry) ON :aois TO :"ingest";
 GRANT SELECT (id, obstime, reference, card, status, footprint),
     INSERT (obstime, reference, sensor, card, status, footprint), UPDATE (status) ON :catalogue TO :"ingest";
 GRANT SELECT (obsid, bucket, prefix), INSERT (obsid, bucket, prefix), UPDATE (bucket, prefix) ON :places TO :"ingest";
+-- Whether a newer product has taken the place of one, which is asked where the source has a deleted one again.
+SELECT format('GRANT SELECT (obsid, outcome) ON %s TO %I', l.oid::regclass, :'ingest')
+FROM pg_class t JOIN pg_class l ON l.relnamespace = t.relnamespace AND l.relname = 'extraction_log'
+WHERE t.oid = :'catalogue'::regclass \gexec
 \if :{?numbers}
 GRANT USAGE ON SEQUENCE :numbers TO :"ingest";
 \endif

@@ -11,7 +11,7 @@ from shapely import Polygon
 
 from extractors.errors import ConfigurationError
 from operations.sources import outlines
-from operations.sources.products import CARDS, Batch, Found, Question, Refused, card_of, product
+from operations.sources.products import CARDS, Batch, Changes, Found, Question, Refused, card_of, product
 
 COLUMNS = ("name", "start", "footprint")
 TOO_MANY = "has more columns than the first line (what has commas in it, as footprints, stands in quotes)"
@@ -43,7 +43,7 @@ class FileSource:
                 batch = Batch()
         yield batch
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
+    def changes(self, question: Question) -> Iterator[Changes]:
         """Nothing: a file only says what is there."""
         yield from ()
 
@@ -54,6 +54,8 @@ class FileSource:
                 raise ConfigurationError(f"{self._path}: there is no such file; name another with --file")
             with self._path.open(encoding="utf-8-sig", newline="") as file:
                 start = file.readline(LONGEST_LINE)
+                while start.isspace():
+                    start = file.readline(LONGEST_LINE)
                 file.seek(0)
                 yield from self._of_json(file) if start.lstrip().startswith("{") else self._of_csv(file)
         except (OSError, UnicodeError) as error:
@@ -75,14 +77,14 @@ class FileSource:
     def _of_csv(self, file: Any) -> Iterator[tuple[int, int, dict[str, Any] | str]]:
         csv.field_size_limit(LONGEST_LINE)
         reader = csv.DictReader(file, strict=True)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            columns = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-            raise ConfigurationError(
-                f"{self._path}: its first line does not name the {columns}; write {','.join(COLUMNS)} there, with "
-                "commas between, or lines of JSON with these keys"
-            )
         try:
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                columns = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+                raise ConfigurationError(
+                    f"{self._path}: its first line does not name the {columns}; write {','.join(COLUMNS)} there, with "
+                    "commas between, or lines of JSON with these keys"
+                )
             for record in reader:
                 yield (
                     reader.line_num,

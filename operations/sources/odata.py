@@ -20,6 +20,7 @@ from operations.sources.outlines import OutlineError
 from operations.sources.products import (
     Batch,
     Box,
+    Changes,
     Found,
     Question,
     Refused,
@@ -71,54 +72,69 @@ class Window(NamedTuple):
 
 
 class ODataSource:
-    """An OData catalogue. Asked again, it tells only of what was published since it was asked last."""
+    """An OData catalogue. Asked again about the same area, it tells only of what was published since."""
 
     cards = tuple(NAMES)
 
     def __init__(self, url: str | None = None) -> None:
         self._service = Service(url or URL)
-        # Resource -> the newest entry seen in all rounds that have come to their end.
+        # Resource -> up to when all was seen of this area, in all rounds that have come to their end.
         self._newest: dict[str, dt.datetime] = {}
+        self._area = ""
+        # Names of the catalogue's products that were deleted at some time, and those of them that are listed since.
+        self._deleted: set[str] = set()
+        self._listed: set[str] = set()
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """The products, window by window."""
-        newest = None
+        begun, newest = _now(), None
         for window, entries in self._all(PRODUCTS, question):
             batch = Batch(share=window.share)
             for entry in entries:
                 batch.add(_product(window.card, entry))
                 newest = _later(newest, entry.get(DATES[PRODUCTS]))
+            self._listed |= self._deleted & _names(entries)
             yield batch
-        self._remember(PRODUCTS, newest)
+        self._remember(PRODUCTS, newest, begun)
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
-        """Names of deleted products that the catalogue has and the service no longer lists: of two products with one
-        name, one may be deleted."""
-        newest, gone = None, set()
+    def changes(self, question: Question) -> Iterator[Changes]:
+        """What has become of products of the catalogue that were deleted at some time: of two with one name, one may
+        be deleted, and another may come in their place."""
+        begun, newest = _now(), None
+        deleted: set[str] = set()
         try:
             for _, entries in self._all(DELETED, question):
-                gone |= {bare(entry["Name"]) for entry in entries if isinstance(entry.get("Name"), str)}
+                deleted |= _names(entries)
                 for entry in entries:
                     newest = _later(newest, entry.get(DATES[DELETED]))
         except NothingThereError:
             log.warning("%s has no list of deleted products: nothing is known of those", self._service.name)
             return
-        ours = sorted(name for name in question.known(gone) if card_of(name) is not None)
+        deleted = {name for name in question.known(deleted) if card_of(name) is not None}
+        ours = sorted(deleted | self._listed)
+        again: set[str] = set()
         for start in range(0, len(ours), NAMES_AT_ONCE):
             some = ours[start : start + NAMES_AT_ONCE]
             names = " or ".join(f"Name eq '{name}{end}'" for name in some for end in ("", ".SAFE"))
             page, counted = self._page(PRODUCTS, names, 0, count=True)
             if counted != len(page):
                 raise ServiceError(f"{self._service.name} counts {counted} products, and gives {len(page)}")
-            yield from set(some) - {bare(str(entry.get("Name"))) for entry in page}
-        self._remember(DELETED, newest)
+            again |= _names(page) & {*some}
+        yield Changes({*ours} - again, again)
+        self._deleted |= deleted
+        self._listed.clear()
+        self._remember(DELETED, newest, begun)
 
-    def _remember(self, resource: str, newest: dt.datetime | None) -> None:
+    def _remember(self, resource: str, newest: dt.datetime | None, begun: dt.datetime) -> None:
+        """Up to when a round has seen all: what came after it had begun may lie in a window that had been read."""
         if newest is not None:
-            self._newest[resource] = newest
+            self._newest[resource] = min(newest, begun)
 
     def _all(self, resource: str, question: Question) -> Iterator[tuple[Window, list[dict[str, Any]]]]:
         """All entries of a resource, in windows that were read completely."""
+        if question.area != self._area:
+            self._area = question.area
+            self._newest.clear()
         share = 1 / (len(question.cards) * len(question.boxes))
         windows = [
             Window(card, box, question.start, question.end, share) for card in question.cards for box in question.boxes
@@ -203,6 +219,14 @@ class ODataSource:
 
 def _key(entry: dict[str, Any]) -> str:
     return str(entry.get("Id") or entry.get("Name"))
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(tzinfo=None)
+
+
+def _names(entries: list[dict[str, Any]]) -> set[str]:
+    return {bare(entry["Name"]) for entry in entries if isinstance(entry.get("Name"), str)}
 
 
 def _stamp(moment: dt.datetime) -> str:

@@ -74,13 +74,24 @@ class Batch:
 @dataclass(frozen=True)
 class Question:
     """What is wanted: products of these CARDs with start <= observation < end that meet one of the boxes, which enclose
-    the area. known: of some names, those that the catalogue has, all without `.SAFE`."""
+    the area. known: of some names, those that the catalogue has, all without `.SAFE`. area: differs as soon as the area
+    is another one; what a source has learnt of one area says nothing of another."""
 
     cards: Sequence[Card]
     start: dt.datetime
     end: dt.datetime
     boxes: Sequence[Box]
     known: Callable[[Collection[str]], set[str]]
+    area: str = ""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names, without `.SAFE`, of products of the catalogue that are there no more, and of those that were gone and are
+    there again."""
+
+    gone: Collection[str]
+    again: Collection[str]
 
 
 class ProductSource(Protocol):
@@ -92,8 +103,9 @@ class ProductSource(Protocol):
     def batches(self, question: Question) -> Iterator[Batch]:
         """What there is, batch by batch; a product may come more than once."""
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
-        """Names of products that are there no more, as far as the source says so."""
+    def changes(self, question: Question) -> Iterator[Changes]:
+        """What has come of products, as far as the source says so, after the batches of the same round. Whoever asks
+        has written one before asking for the next."""
 
 
 def bare(name: str) -> str:

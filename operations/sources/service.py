@@ -2,12 +2,15 @@
 
 import json
 import logging
+import os
+import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-import urllib3
+import requests
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
@@ -19,7 +22,7 @@ from extractors.text import printable
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 120.0
-# How long an answer is waited for, with all that is asked again, and the longest pause that a service may ask for.
+# How long a question that has failed is asked again, with all pauses, and the longest pause that a service may ask for.
 RETRY_SECONDS = 300.0
 LONGEST_PAUSE_SECONDS = 120.0
 LONG_PAUSE_SECONDS = 10.0
@@ -31,6 +34,8 @@ BYTES_AT_ONCE = 1024**2
 LONGEST_ANSWER_SECONDS = 600.0
 SHOWN_CHARACTERS = 200
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Names a file with the certificates of CAs that are trusted, in place of those that are installed with us.
+CA_BUNDLE = "REQUESTS_CA_BUNDLE"
 
 
 class NothingThereError(ConfigurationError):
@@ -56,17 +61,19 @@ def service_url(url: str) -> str:
 
 
 class Patience:
-    """How long a question is put again and again to a service of this name."""
+    """How long a question is put again and again to a service of this name, from its first failure on: an answer may
+    take longer than that, and break off then."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._give_up = time.monotonic() + RETRY_SECONDS
+        self._give_up: float | None = None
         self._failures = 0
 
     def wait(self, reason: str, status: int, wanted: str | None) -> None:
         """Pause before the question is put again. Raises ServiceError if that would take too long. status: of the
         answer, 0 for none. wanted: what its Retry-After says."""
         self._failures += 1
+        self._give_up = self._give_up or time.monotonic() + RETRY_SECONDS
         asked = _seconds(wanted)
         pause = min(PAUSES.pause(self._failures) if asked is None else asked, LONGEST_PAUSE_SECONDS)
         if time.monotonic() + pause > self._give_up:
@@ -77,28 +84,46 @@ class Patience:
         time.sleep(pause)
 
 
+def lasting(error: BaseException, url: str) -> ConfigurationError | None:
+    """The error for a service that cannot be reached however often that is tried; None if it may be reached later."""
+    bundle = os.environ.get(CA_BUNDLE)
+    if bundle and not Path(bundle).exists():
+        return ConfigurationError(f"REQUESTS_CA_BUNDLE: there is no {bundle}; name a file with certificates (PEM)")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"the certificate of {url} cannot be verified ({error.verify_message}); name the file with the "
+            "certificates of its CA in REQUESTS_CA_BUNDLE, or fix --url"
+        )
+    if isinstance(error, ValueError) and isinstance(error, requests.RequestException | HTTPError):
+        # The service's own address has been looked at. Nothing is quoted, as there may be a password in it.
+        return ConfigurationError(
+            "the address of the proxy in HTTPS_PROXY or HTTP_PROXY cannot be used; write it such as http://host:port"
+        )
+    behind = error.__cause__ or error.__context__
+    return lasting(behind, url) if behind is not None else None
+
+
 class Service:
     """A service at an address; `name` is what errors call it."""
 
     def __init__(self, url: str) -> None:
         self.name = service_url(url)
-        # Redirections lead to hosts that nobody has named.
-        self._pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=False
-        )
+        self._session = requests.Session()
+        self._session.headers["Accept"] = "application/json"
 
     def get(self, path: str, parameters: dict[str, str]) -> Any:
         """The answer to a question. Raises ServiceError after waiting, ConfigurationError for a refusal."""
-        url = f"{self.name}/{path}?{urlencode(parameters)}"
         patience = Patience(self.name)
         while True:
             status, wanted = 0, None
             try:
-                status, wanted, content = self._ask(url)
+                status, wanted, content = self._ask(path, parameters)
                 if status == 200:
                     return json.loads(content)
                 reason = f"status {status}"
             except (HTTPError, OSError) as error:
+                if (refused := lasting(error, self.name)) is not None:
+                    raise refused from error
                 reason = one_line(error)
             except (ValueError, RecursionError):
                 status, wanted, reason = 0, None, "an answer that is no JSON"
@@ -106,17 +131,19 @@ class Service:
                 raise self._refusal(path, status, content)
             patience.wait(reason, status, wanted)
 
-    def _ask(self, url: str) -> tuple[int, str | None, bytes]:
+    def _ask(self, path: str, parameters: dict[str, str]) -> tuple[int, str | None, bytes]:
         """Status, what Retry-After says, and content, which is all there: less than was announced is an
         error."""
-        response = self._pool.request("GET", url, preload_content=False, headers={"Accept": "application/json"})
-        try:
-            content = whole(response)
-        except BaseException:
-            response.close()
-            raise
-        response.release_conn()
-        return response.status, response.headers.get("Retry-After"), content
+        with self._session.get(
+            f"{self.name}/{path}",
+            params=parameters,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            stream=True,
+            # They lead to hosts that nobody has named.
+            allow_redirects=False,
+        ) as response:
+            content = whole(response.raw)
+            return response.status_code, response.headers.get("Retry-After"), content
 
     def _refusal(self, path: str, status: int, content: bytes) -> ConfigurationError:
         said = printable(" ".join(content[:2000].decode("utf-8", "replace").split()))[:SHOWN_CHARACTERS]

@@ -1,7 +1,8 @@
 """A STAC API as a source, for Sentinel-2: that of the Copernicus Data Space, and others with items like its own.
 
 What lets a list end is a missing link, and most such services do not say how many items there are. So a list that ends
-with a full page is read once more with another size of page, which must end with one that is not full.
+with a full page is read once more with another size of page, which must end with one that is not full. A service may
+give less on a page than it is asked for: a page is full if no page has had more.
 """
 
 import datetime as dt
@@ -21,7 +22,19 @@ from extractors.errors import ConfigurationError, one_line
 from extractors.products.card import Card
 from extractors.text import printable
 from operations.sources import outlines
-from operations.sources.products import CARDS, Batch, Box, Found, Question, Refused, bare, is_ghost, place_of, product
+from operations.sources.products import (
+    CARDS,
+    Batch,
+    Box,
+    Changes,
+    Found,
+    Question,
+    Refused,
+    bare,
+    is_ghost,
+    place_of,
+    product,
+)
 from operations.sources.service import (
     BUSY,
     CONNECT_SECONDS,
@@ -29,6 +42,7 @@ from operations.sources.service import (
     SHOWN_CHARACTERS,
     Patience,
     ServiceError,
+    lasting,
     service_url,
     whole,
 )
@@ -37,6 +51,8 @@ URL = "https://stac.dataspace.copernicus.eu/v1/"
 COLLECTION = "sentinel-2-l2a"
 GHOSTS = "99.05"
 PAGE = 100
+# No service has full pages of so few items.
+FEW = 2
 WINDOW = dt.timedelta(days=15)
 # Of an item, what is looked at; the rest is a hundred times as much.
 FIELDS = ["id", "type", "geometry", "links", "collection", "properties.datetime", "properties.processing:version"]
@@ -65,6 +81,8 @@ class _Answers(StacApiIO):
             except (APIError, ValueError, OSError, RecursionError) as error:
                 if isinstance(error.__context__, ServiceError):
                     raise error.__context__ from None
+                if (refused := lasting(error, self._url)) is not None:
+                    raise refused from error
                 status = getattr(error, "status_code", None) or 0
                 no_json = isinstance(error, JSONDecodeError | RecursionError)
                 reason = "an answer that is no JSON" if no_json else printable(one_line(error))[:SHOWN_CHARACTERS]
@@ -115,6 +133,8 @@ class StacSource:
         self._address = url or URL
         self._url = service_url(self._address)
         self._client: Client | None = None
+        # How many items the largest page had.
+        self._largest = 0
         self._answers = _Answers(self._url)
 
     def batches(self, question: Question) -> Iterator[Batch]:
@@ -133,7 +153,7 @@ class StacSource:
                     batch.add(_product(card, item))
                 yield batch
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
+    def changes(self, question: Question) -> Iterator[Changes]:
         """Nothing: items that are gone leave no trace."""
         yield from ()
 
@@ -151,7 +171,7 @@ class StacSource:
                     "is unknown; try again later"
                 )
             # Another size of page, as the last one may have been full by chance.
-            size -= 1
+            size = self._full(size) - 1
 
     def _read(
         self, box: Box, start: dt.datetime, end: dt.datetime, size: int
@@ -184,11 +204,16 @@ class StacSource:
                 return list(found.values()), f"announces {returned} items on a page that holds {len(items)}"
             announced = matched if isinstance(matched, int) else announced
             last = len(items)
+            self._largest = max(self._largest, last)
         if announced is not None and announced != len(found):
             return list(found.values()), f"announces {announced} items"
-        if announced is None and last >= size:
+        if announced is None and last >= self._full(size):
             return list(found.values()), "ends its list with a full page"
         return list(found.values()), None
+
+    def _full(self, size: int) -> int:
+        """How many items are on a full page, where so many are asked for."""
+        return min(size, self._largest) if self._largest > FEW else size
 
     def _opened(self) -> Client:
         """The connection, made when it is needed first."""

@@ -11,9 +11,9 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 from xml.parsers import expat
 
 import rasterio
@@ -30,7 +30,8 @@ from extractors.products import layouts, metadata
 from extractors.products.card import Card
 from extractors.products.store import open_source
 from operations.sources import outlines
-from operations.sources.products import Batch, Box, Found, Question, Refused, bare, product, zone_of
+from operations.sources.products import Batch, Box, Changes, Found, Question, Refused, bare, product, zone_of
+from operations.sources.tiff import header_of
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ TEMPLATES = {
     "c1": (layouts.COHERENCE_12,),
 }
 ONE_DAY = dt.timedelta(days=1)
-# Headers of images end long before that. Where a TIFF's directory lies elsewhere, so much around it is read.
+# Headers of images end long before that, those of TIFFs excepted.
 HEADER_BYTES = 65_536
 LARGEST_IMAGE = 10**12
 # How many points of each side of an image go into its outline: sides are curves in degrees.
@@ -51,22 +52,27 @@ POINTS_PER_SIDE = 8
 
 class StoreSource:
     """The configured store. What it holds is looked at once in the life of this object: what lies outside the area is
-    not read again."""
+    not read again, unless that has changed."""
 
     cards = tuple(TEMPLATES)
 
     def __init__(self, settings: Store | Directory, config_name: str) -> None:
         self._store = open_source(settings, config_name)
         self._elsewhere: set[str] = set()
+        self._area = ""
+        # Folders of which has been said that they are empty.
+        self._said: set[str] = set()
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """What lies in the folders of each day, a day at a time."""
+        if question.area != self._area:
+            self._area = question.area
+            self._elsewhere.clear()
         end = min(question.end, dt.datetime.now(dt.UTC).replace(tzinfo=None) + ONE_DAY)
         first, last = question.start.date(), (end - dt.timedelta(microseconds=1)).date()
         days = [first + ONE_DAY * number for number in range((last - first).days + 1)]
-        folders = [(card, template) for card in question.cards for template in TEMPLATES[card.code]]
+        folders = self._folders(question)
         for card, template in folders:
-            self._store.check(layouts.first_folder(template))
             # Most mirrors have few days: their months tell which.
             for _, month in groupby(days, key=lambda day: (day.year, day.month)):
                 names = {day: template.partition("{name}")[0].format(date=day) for day in month}
@@ -76,7 +82,20 @@ class StoreSource:
                         yield self._day(card, name, question)
                 yield Batch(share=len(names) / (len(folders) * len(days)))
 
-    def withdrawn(self, question: Question) -> Iterator[str]:
+    def _folders(self, question: Question) -> list[tuple[Card, str]]:
+        """The CARDs and their folders, of satellites of which the store has anything. Raises ConfigurationError if that
+        is none."""
+        folders = [(card, template) for card in question.cards for template in TEMPLATES[card.code]]
+        satellites = sorted({layouts.first_folder(template) for _, template in folders})
+        absent = {satellite for satellite in satellites if not self._store.holds(satellite)}
+        if absent == {*satellites}:
+            self._store.check(satellites[0])
+        for satellite in sorted(absent - self._said):
+            log.warning("%s: %s holds nothing under %s", self._store.setting, self._store.name, satellite)
+        self._said |= absent
+        return [(card, template) for card, template in folders if layouts.first_folder(template) not in absent]
+
+    def changes(self, question: Question) -> Iterator[Changes]:
         """Nothing: what is not there any more is found by the workers."""
         yield from ()
 
@@ -141,25 +160,19 @@ class StoreSource:
             raise outlines.OutlineError(f"is unknown: {item.key} has {item.size:,} bytes")
         with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
             path = Path(folder, f"image{Path(item.key).suffix}")
-            pieces = [] if header is not None else self._pieces(item, driver)
-            with path.open("wb") as file:
-                file.truncate(item.size)
-                for start, content in pieces:
-                    file.seek(start)
-                    file.write(content)
+            pieces: dict[int, bytes] = {}
             if header is not None:
                 path.with_suffix(".hdr").write_bytes(self._store.read(header, 0, HEADER_BYTES))
+            elif driver == "GTiff":
+                pieces = header_of(partial(self._store.read, item), item.size)
+            else:
+                pieces = {0: self._store.read(item, 0, HEADER_BYTES)}
+            with path.open("wb") as file:
+                file.truncate(item.size)
+                for start, content in pieces.items():
+                    file.seek(start)
+                    file.write(content)
             return _outline_of(path, driver, (header or item).key)
-
-    def _pieces(self, item: StoredObject, driver: str) -> list[tuple[int, bytes]]:
-        """The parts of a file that hold its header."""
-        pieces = [(0, self._store.read(item, 0, HEADER_BYTES))]
-        if driver == "GTiff":
-            directory = _directory_of(pieces[0][1])
-            if HEADER_BYTES // 2 < directory < item.size:
-                start = max(0, directory - HEADER_BYTES)
-                pieces.append((start, self._store.read(item, start, 2 * HEADER_BYTES)))
-        return pieces
 
 
 def _time_in(name: str, field: int) -> dt.datetime | str:
@@ -169,14 +182,6 @@ def _time_in(name: str, field: int) -> dt.datetime | str:
     with suppress(ValueError):
         return dt.datetime.strptime(text, "%Y%m%dT%H%M%S")
     return text
-
-
-def _directory_of(head: bytes) -> int:
-    """Where a TIFF's first directory is, as its first bytes say."""
-    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
-    if int.from_bytes(head[2:4], order) == 43:  # BigTIFF
-        return int.from_bytes(head[8:16], order)
-    return int.from_bytes(head[4:8], order)
 
 
 def _outline_of(path: Path, driver: str, key: str) -> Polygon:

@@ -13,12 +13,15 @@ UNION ALL
 SELECT name, c.id FROM unnest(%(names)s::text[]) name JOIN {catalogue} c ON c.reference = name || '.SAFE'
 
 -- :boxes
--- The boxes that enclose the area in degrees: one for each group of its parts that are near each other.
+-- The boxes that enclose the area in degrees: one for each group of its parts that are near each other. With each, what
+-- tells this area from any other.
 WITH aoi AS ({areas}),
-     parts AS (SELECT ST_Envelope((ST_Dump(ST_Transform(geometry, 4326))).geom) AS box FROM aoi
+     area AS (SELECT md5(string_agg(part, '' ORDER BY part)) AS digest
+              FROM (SELECT md5(ST_AsBinary(geometry)) AS part FROM aoi) parts),
+     parts AS (SELECT ST_Envelope((ST_Dump({in_degrees})).geom) AS box FROM aoi
                WHERE NOT ST_IsEmpty(geometry)),
      groups AS (SELECT unnest(ST_ClusterWithin(box, 3)) AS box FROM parts)
-SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box) FROM groups ORDER BY 1, 2
+SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box), digest FROM groups, area ORDER BY 1, 2
 
 -- :meeting
 -- Which of some outlines (4326) meet the area, by their place in the list.
@@ -68,6 +71,28 @@ WHERE p.obsid = given.obsid
 -- Scenes that nobody has begun with are not to be begun with any more.
 UPDATE {catalogue} SET status = 'superseded' WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'ingested'
 RETURNING rtrim(reference::text)
+
+-- :withdrawn
+-- Scenes that are superseded though no worker has found a newer one in their place (`by_workers`).
+SELECT id, rtrim(reference::text) FROM {catalogue} d
+WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'superseded' AND NOT {by_workers}
+ORDER BY id
+
+-- :by_workers
+-- Whether workers have found that a newer product has taken the place of scene `d`.
+EXISTS (SELECT FROM {log} r WHERE r.obsid = d.id AND r.outcome = 'superseded')
+
+-- :by_nobody
+-- The same without a log, or without the right to read it.
+false
+
+-- :may_read_log
+-- Whether that can be asked.
+SELECT has_column_privilege(%(log)s, 'obsid', 'SELECT') AND has_column_privilege(%(log)s, 'outcome', 'SELECT')
+
+-- :restore
+-- Workers may begin with these scenes again.
+UPDATE {catalogue} SET status = 'ingested' WHERE id = ANY(%(scenes)s) AND rtrim(status) = 'superseded'
 
 -- :statuses
 -- What has become of some scenes.

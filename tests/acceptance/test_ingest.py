@@ -21,8 +21,8 @@ from extractors.health import verdict
 from operations.sources.products import bare
 from tests.support.announced import OTHERS, PRODUCTS, Announced, sentinel_2
 from tests.support.environment import ROOT, skip_unless
-from tests.support.ground import squares
-from tests.support.odata import Faults, ODataServer
+from tests.support.ground import squares, to_epsg
+from tests.support.odata import Faults, ODataServer, entry
 from tests.support.roles import PASSWORD, create_role, run_psql, worker_role
 from tests.support.running import Outcome, wait_until
 from tests.support.stac import StacServer, missing
@@ -376,6 +376,20 @@ def test_other_catalogues(workspace: Workspace, server: ODataServer, column: str
     assert workspace.one("SELECT max(ST_NPoints(footprint)) FROM dias_catalogue") < 300
 
 
+def test_an_area_with_straight_edges_in_another_crs(workspace: Workspace, server: ODataServer) -> None:
+    """In degrees, its northern edge reaches further in the middle than at both ends."""
+    for table, column in (("dias_catalogue", "footprint"), ("aois", "wkb_geometry")):
+        workspace.query(
+            f"ALTER TABLE {table} ALTER COLUMN {column} TYPE geometry(Polygon,3035) USING ST_Transform({column}, 3035)"
+        )
+    workspace.query("UPDATE aois SET wkb_geometry = ST_MakeEnvelope(3821000, 2600000, 4821000, 2900000, 3035)")
+    below = to_epsg(shapely.box(4318000, 2890000, 4324000, 2899000), 3035, 4326)
+    of_c6 = PRODUCTS[5]
+    server.products.append(entry(of_c6.name, of_c6.start, below.wkt, kind="CARD-COH6") | {"Id": "below"})
+    server.products.remove(next(one for one in server.products if one["Name"] == of_c6.name and one["Id"] != "below"))
+    assert counts(ingest(workspace, "--from", "odata", "--url", server.url, "--card", "c6"))["c6"]["new"] == 1
+
+
 def test_a_list_that_lies_elsewhere_is_noticed(workspace: Workspace, tmp_path: Path) -> None:
     """As when latitude and longitude are swapped: names of these products do not tell."""
     swapped = "POLYGON((45 14, 45 16, 47 16, 47 14, 45 14))"
@@ -399,6 +413,56 @@ def test_what_the_service_has_deleted(workspace: Workspace, server: ODataServer)
     assert PRODUCTS[1].name in late
     assert PRODUCTS[2].name in late
     assert PRODUCTS[0].name not in late
+
+
+def test_deletions_that_come_too_late_are_told_once(workspace: Workspace, server: ODataServer) -> None:
+    """Though a watching ingest asks for the newest again and again; and not all names of thousands."""
+    products = [sentinel_2(f"2020-05-{day:02d}T10:00:31.024Z") for day in range(1, 21)]
+    assert server.deleted is not None
+    for product in products:
+        workspace.add_row(product.name, status="extracted")
+        server.deleted.append(product.entry() | {"DeletionDate": "2021-03-01T00:00:00.000Z"})
+    running = workspace.start_python(
+        "-m", "operations", "ingest", "--from", "odata", "--url", server.url, "--card", "s2", "--watch", "0.3"
+    )
+    wait_until(lambda: running.stdout.count("s2: ") > 2, "two rounds")
+    running.send(signal.SIGTERM)
+    outcome = running.wait()
+    (line,) = [line for line in outcome.warnings if "had begun" in line]
+    assert "deleted 20 products" in line
+    assert sum(product.name in line for product in products) == 3
+
+
+def test_what_the_service_had_deleted_and_has_again(workspace: Workspace, server: ODataServer, tree: Path) -> None:
+    """Workers begin with it, unless it is a newer product that has taken its place."""
+    assert server.deleted is not None
+    ours, older = (next(one for one in server.products if one["Name"] == product.name) for product in PRODUCTS[:2])
+    asked = ("--from", "odata", "--url", server.url, "--card", "s2")
+    ingest(workspace, *asked)
+    operate(workspace, "setup")
+    for one in (ours, older):
+        server.products.remove(one)
+        server.deleted.append(one | {"DeletionDate": "2021-03-01T00:00:00.000Z"})
+    ingest(workspace, *asked)
+    assert {rows(workspace)[one["Name"]][2] for one in (ours, older)} == {"superseded"}
+    workspace.query(
+        "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, outcome) "
+        "SELECT id, reference, card, '', '', '', 'superseded' FROM dias_catalogue WHERE reference = %s", older["Name"],
+    )  # fmt: skip
+    server.products += [
+        one | {"Id": one["Id"] + "again", "PublicationDate": "2021-03-01T02:00:00.000Z"} for one in (ours, older)
+    ]
+    tried = ingest(workspace, *asked, "--dry-run")
+    assert rows(workspace)[ours["Name"]][2] == "superseded"
+    outcome = ingest(workspace, *asked)
+    for each in (tried, outcome):
+        (line,) = [line for line in each.warnings if "again" in line]
+        assert ours["Name"] in line
+        assert older["Name"] not in line
+    for _ in range(2):
+        assert rows(workspace)[ours["Name"]][2] == "ingested"
+        assert rows(workspace)[older["Name"]][2] == "superseded"
+        assert not [line for line in ingest(workspace, *asked).warnings if "deleted" in line or "again" in line]
 
 
 # A role of its own
@@ -465,6 +529,24 @@ def test_each_right_of_that_role_is_needed(workspace: Workspace, server: ODataSe
     ingest(workspace, "--from", "odata", "--url", server.url)
 
 
+def test_a_log_that_this_role_may_not_read(workspace: Workspace, server: ODataServer, role: str) -> None:
+    """Whether workers have set a product that is there again superseded is not known: it stays so, and that is said."""
+    connection = workspace.db_config["database"]["connection"]
+    limited = dict(connection)
+    connection |= workspace.postgis.connection_config(workspace.database)
+    operate(workspace, "setup")
+    connection |= limited
+    workspace.add_row(PRODUCTS[0].name, status="superseded")
+    assert server.deleted is not None
+    server.deleted.append(server.products[0] | {"DeletionDate": "2020-03-01T00:00:00.000Z"})
+    asked = ("--from", "odata", "--url", server.url, "--card", "s2")
+    assert any("ingest_role.sql" in line for line in ingest(workspace, *asked).warnings)
+    assert rows(workspace)[PRODUCTS[0].name][2] == "superseded"
+    run_psql(workspace, INGEST_SCRIPT, {"ingest": role, "aois": "aois"})
+    assert not any("ingest_role.sql" in line for line in ingest(workspace, *asked).warnings)
+    assert rows(workspace)[PRODUCTS[0].name][2] == "ingested"
+
+
 @pytest.mark.parametrize("maker", ["script", "setup", "ingest"])
 def test_workers_that_are_there_may_read_the_table_of_places(
     workspace: Workspace, server: ODataServer, maker: str
@@ -516,6 +598,28 @@ def test_a_watching_ingest_takes_what_comes_and_outlasts_an_outage(
     assert outcome.code == 128 + 15
     assert any("looking again" in line for line in outcome.warnings)
     assert verdict(str(tmp_path / "health")) is not None
+
+
+@pytest.mark.parametrize("kind", ["store", "odata"])
+def test_an_area_that_changes_while_ingest_watches(
+    workspace: Workspace, server: ODataServer, tree: Path, kind: str
+) -> None:
+    """Products that were outside before are taken, though they are nothing new; the box around it stays the same."""
+    workspace.upload(tree)
+    # Of those that lie there, most were published long before the newest.
+    newest = PRODUCTS[5].entry() | {"Name": PRODUCTS[5].name.replace("T052345", "T052346"), "Id": "newest"}
+    server.products.append(newest | {"PublicationDate": "2021-06-01T00:00:00.000Z"})
+    frame = shapely.box(14, 45, 16, 47)
+    change = "UPDATE aois SET wkb_geometry = ST_GeomFromText(%s, ST_SRID(wkb_geometry))"
+    workspace.query(change, frame.difference(shapely.box(14.5, 45.5, 15.5, 46.5)).wkt)
+    options = ["--card", "c6", "--watch", "0.3", *(["--url", server.url] if kind == "odata" else [])]
+    running = workspace.start_python("-m", "operations", "ingest", "--from", kind, *options)
+    wait_until(lambda: running.stdout.count("c6: ") > 1, "two looks at what there is")
+    assert rows(workspace) == {}
+    workspace.query(change, frame.wkt)
+    wait_until(lambda: PRODUCTS[5].name in rows(workspace), "the product that the area has now")
+    running.send(signal.SIGTERM)
+    assert running.wait().code == 128 + 15
 
 
 def test_products_that_cannot_be_used_are_refused_with_a_reason(workspace: Workspace, server: ODataServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection, Iterator
 
 import pytest
@@ -13,7 +14,10 @@ from operations.sources import service
 from operations.sources.odata import ODataSource
 from operations.sources.products import CARDS, Found, Question
 from operations.sources.service import ServiceError
+from tests.support.certificates import Authority
 from tests.support.odata import Faults, ODataServer, entry, many
+from tests.support.scripted import Answer, Scripted
+from tests.support.tls_proxy import TlsProxy
 
 OUTLINE = "POLYGON ((14 45, 16 45, 16 47, 14 47, 14 45))"
 BOX = (14.9, 45.9, 15.1, 46.1)
@@ -106,6 +110,44 @@ def test_addresses_that_are_none(url: str) -> None:
     assert "canary" not in str(raised.value)
 
 
+def test_a_certificate_of_a_ca_that_nobody_knows(
+    server: ODataServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, as waiting changes nothing; with its CA named, all is well."""
+    server.products += many(20, OUTLINE)
+    with TlsProxy(server.endpoint, authority.certify("127.0.0.1")) as tls:
+        url = server.url.replace(server.endpoint, tls.endpoint)
+        with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"):
+            names_of(ODataSource(url))
+        assert tls.handshakes == 1
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca_file))
+        assert len(names_of(ODataSource(url))) == 20
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca_file) + ".absent")
+        with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"):
+            names_of(ODataSource(url))
+
+
+def test_proxies_of_the_environment(server: ODataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that STAC and the store go through as well."""
+    nothing = Answer(json.dumps({"value": [], "@odata.count": 0}).encode())
+    with Scripted(lambda _: nothing) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.endpoint)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert names_of(ODataSource("http://catalogue.invalid/odata/v1")) == []
+        assert [asked.target.split("?")[0] for asked in proxy.asked] == ["http://catalogue.invalid/odata/v1/Products"]
+        server.products += many(20, OUTLINE)
+        assert len(names_of(ODataSource(server.url))) == 20
+        assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("proxy", ["http://user:canary@host:port", "socks9://user:canary@host"])
+def test_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(ConfigurationError, match="proxy") as raised:
+        names_of(ODataSource("http://catalogue.invalid/odata/v1"))
+    assert "canary" not in str(raised.value) + caplog.text
+
+
 def test_asked_again_it_tells_of_what_was_published_since(server: ODataServer) -> None:
     server.products += many(20, OUTLINE)
     source = ODataSource(server.url)
@@ -124,6 +166,31 @@ def test_asked_again_it_tells_of_what_was_published_since(server: ODataServer) -
     assert names_of(source) == [late["Name"]]
     # A source of its own begins at the beginning.
     assert len(names_of(ODataSource(server.url))) == 2
+
+
+@pytest.mark.parametrize("resource", ["Products", "DeletedProducts"])
+def test_a_date_in_the_future_hides_nothing(server: ODataServer, resource: str) -> None:
+    """Nor does what was published while a round went on, in windows that had been read by then."""
+    entries = {"Products": server.products, "DeletedProducts": server.deleted}[resource]
+    assert entries is not None
+    products = list(many(3, OUTLINE, at_once=1))
+    bare = [product["Name"].removesuffix(".SAFE") for product in products]
+
+    def ask() -> list[str]:
+        if resource == "Products":
+            return [name.removesuffix(".SAFE") for name in names_of(source)]
+        return sorted(name for changes in source.changes(question(known=bare)) for name in changes.gone)
+
+    now = dt.datetime.now(dt.UTC)
+    moments = ["2099-01-01T00:00:00Z", (now + dt.timedelta(hours=8)).isoformat(), now.isoformat()]
+    dated = [
+        product | {"PublicationDate": at, "DeletionDate": at} for product, at in zip(products, moments, strict=True)
+    ]
+    source = ODataSource(server.url)
+    entries += dated[:2]
+    assert ask() == bare[:2]
+    entries.append(dated[2])
+    assert ask() == bare
 
 
 def test_a_round_that_did_not_end_is_not_remembered(server: ODataServer) -> None:
@@ -148,13 +215,51 @@ def test_deleted_products_but_not_those_of_which_another_is_there(server: ODataS
             product | {"DeletionDate": "2021-03-01T00:00:00.000Z", "DeletionCause": "Obsolete product"}
         )
     bare = [name.removesuffix(".SAFE") for name in (first, second)]
-    assert list(ODataSource(server.url).withdrawn(question(known=bare))) == [bare[0]]
+    (changes,) = ODataSource(server.url).changes(question(known=bare))
+    assert (changes.gone, changes.again) == ({bare[0]}, {bare[1]})
     assert third not in bare
+
+
+def test_a_product_that_comes_again_long_after_it_was_deleted(server: ODataServer) -> None:
+    """The source is not asked for the old deletion any more."""
+    (product,) = many(1, OUTLINE)
+    bare = [product["Name"].removesuffix(".SAFE")]
+    other = entry(product["Name"].replace("2020", "2019"), "2019-01-01T00:00:00Z", OUTLINE) | {
+        "ContentDate": product["ContentDate"], "moment": product["moment"], "DeletionDate": "2021-05-01T00:00:00.000Z",
+    }  # fmt: skip
+    assert server.deleted is not None
+    server.deleted += [product | {"DeletionDate": "2021-03-01T00:00:00.000Z"}, other]
+    source, asked = ODataSource(server.url), question(known=bare)
+
+    def ask() -> list[tuple[list[str], list[str]]]:
+        list(source.batches(asked))
+        return [(sorted(changes.gone), sorted(changes.again)) for changes in source.changes(asked)]
+
+    assert ask() == [(bare, [])]
+    assert ask() == [([], [])]
+    server.products.append(product | {"Id": "again", "PublicationDate": "2021-05-02T00:00:00.000Z"})
+    assert ask() == [([], bare)]
+
+
+def test_changes_that_were_not_written_are_told_again(server: ODataServer) -> None:
+    first, last = many(2, OUTLINE, at_once=1)
+    assert server.deleted is not None
+    server.deleted += [
+        first | {"DeletionDate": "2021-03-01T00:00:00Z"},
+        last | {"DeletionDate": "2021-05-01T00:00:00Z"},
+    ]
+    bare = [product["Name"].removesuffix(".SAFE") for product in (first, last)]
+    source, asked = ODataSource(server.url), question(known=bare)
+    told = source.changes(asked)
+    assert next(told).gone == {*bare}
+    told.close()  # type: ignore[attr-defined]
+    assert [changes.gone for changes in source.changes(asked)] == [{*bare}]
+    assert [changes.gone for changes in source.changes(asked)] == [{bare[1]}]
 
 
 def test_a_service_without_a_list_of_deleted_products(server: ODataServer, caplog: pytest.LogCaptureFixture) -> None:
     server.deleted = None
-    assert list(ODataSource(server.url).withdrawn(question())) == []
+    assert list(ODataSource(server.url).changes(question())) == []
     assert "deleted" in caplog.text
 
 

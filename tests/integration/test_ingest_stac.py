@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,9 +19,11 @@ from operations.sources.products import CARDS, Batch, Found, Question
 from operations.sources.service import ServiceError
 from operations.sources.stac import StacSource
 from tests.support.announced import OTHERS, PRODUCTS, sentinel_2
+from tests.support.certificates import Authority
 from tests.support.environment import skip_unless
 from tests.support.scripted import Answer, Asked, Scripted
 from tests.support.stac import StacServer, missing
+from tests.support.tls_proxy import TlsProxy
 
 BOX = (14.9, 45.9, 15.1, 46.1)
 START, END = dt.datetime(2020, 1, 1), dt.datetime(2021, 1, 1)
@@ -155,6 +158,46 @@ def test_a_link_that_leads_back_is_an_error() -> None:
         asked_of(made)
 
 
+class Capped(Service):
+    """One that gives no more than `most` items on a page, whatever it is asked for, and loses links if it is told."""
+
+    def __init__(self, items: list[dict[str, Any]], most: int, loses: Callable[[int], bool] = lambda _: False) -> None:
+        super().__init__([])
+        self._items, self._most, self._loses = items, most, loses
+
+    def __call__(self, asked: Asked) -> Answer:
+        if not asked.target.startswith("/search"):
+            return super().__call__(asked)
+        size, start = (int(part) for part in (asked.target.partition("page=")[2] or "0,0").split(","))
+        size = size or min(json.loads(asked.body)["limit"], self._most)
+        end = start + size
+        lost = end >= len(self._items) or self._loses(end)
+        links = [] if lost else [{"rel": "next", "href": f"{self.host}/search?page={size},{end}"}]
+        return self.json({"type": "FeatureCollection", "features": self._items[start:end], "links": links})
+
+
+@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("most", [4, 5, 100])
+def test_a_service_whose_pages_are_shorter_than_asked_for(number: int, most: int) -> None:
+    """All comes, and is taken for all, also where the last page is full."""
+    (batch,) = asked_of(Capped(ITEMS[:number], most))
+    assert len(batch.found) == number
+
+
+@pytest.mark.parametrize("after", [4, 8], ids=["the first", "the second"])
+def test_such_a_service_that_loses_links(after: int) -> None:
+    """The next size of page brings the rest, or ends with a full page as well."""
+    (batch,) = asked_of(Capped(ITEMS, 4, lambda end: end == after))
+    assert len(batch.found) == 10
+    with pytest.raises(ServiceError, match="full page"):
+        asked_of(Capped(ITEMS, 4, lambda end: end >= after - 2))
+
+
+def test_pages_that_end_where_one_is_as_long_as_the_others() -> None:
+    with pytest.raises(ServiceError, match="full page"):
+        asked_of(Service([ITEMS[:4], ITEMS[4:8]]))
+
+
 def test_a_full_page_without_a_link_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stac, "PAGE", 10)
     with pytest.raises(ServiceError, match="full page"):
@@ -163,7 +206,7 @@ def test_a_full_page_without_a_link_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_service_that_throttles_now_and_then() -> None:
     """429 with a pause, for a search by POST as well."""
-    made, refusals = Service([ITEMS[:5], ITEMS[5:]]), iter([True, False] * 100)
+    made, refusals = Service([ITEMS[:6], ITEMS[6:]]), iter([True, False] * 100)
     made.before = lambda _: Answer(b"", 429, {"Retry-After": "0"}) if next(refusals) else None
     (batch,) = asked_of(made)
     assert len(batch.found) == 10
@@ -186,6 +229,22 @@ def test_a_service_that_only_throttles_is_asked_for_so_long(wanted: str) -> None
     if wanted != "soon":
         # By two seconds with pauses of 0.2 or 0.5.
         assert len(asked) <= (11 if wanted == "0.2" else 5)
+
+
+def test_a_long_answer_that_breaks_off_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it took, patience begins with the first failure."""
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.5)
+    made, breaks = Service([ITEMS[:6], ITEMS[6:]]), iter([True])
+
+    def slowly(asked: Asked) -> Answer | None:
+        if asked.target.startswith("/search") and next(breaks, False):
+            time.sleep(0.7)
+            return Answer(b"{", 200, {"Content-Length": "1000"})
+        return None
+
+    made.before = slowly
+    (batch,) = asked_of(made)
+    assert len(batch.found) == 10
 
 
 @pytest.mark.parametrize(
@@ -233,6 +292,13 @@ def test_an_answer_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
         asked_of(made)
 
 
+def test_a_certificate_of_a_ca_that_nobody_knows(authority: Authority) -> None:
+    with Scripted() as behind, TlsProxy(behind.endpoint, authority.certify("127.0.0.1")) as tls:
+        with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"):
+            list(StacSource(tls.endpoint).batches(question()))
+        assert tls.handshakes == 1
+
+
 def test_a_refusal() -> None:
     made = Service([ITEMS])
     made.before = lambda _: Answer(b'{"detail": "no such collection"}', 400)
@@ -261,7 +327,7 @@ def test_nor_do_redirections() -> None:
 
 def test_ghosts_are_refused() -> None:
     item = ITEMS[0] | {"properties": ITEMS[0]["properties"] | {"processing:version": "99.05"}}
-    (batch,) = asked_of(Service([[item, *ITEMS[1:]]]))
+    (batch,) = asked_of(Capped([item, *ITEMS[1:]], 100))
     assert [refused.name for refused in batch.refused] == [item["id"]]
     assert len(batch.found) == 9
 

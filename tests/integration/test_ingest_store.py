@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from demo.servers import S3Server
 from extractors.config import Directory, Store
 from extractors.errors import ConfigurationError
 from extractors.model import StoredObject
+from extractors.products.directory import DirectoryStore
 from extractors.products.source import Source
 from extractors.products.store import open_source
 from operations.sources import store as sources
@@ -130,10 +133,52 @@ def test_a_directory_at_the_end_of_a_tiff(root: Path) -> None:
         changed.update_tags(note="x" * 40_000)
     content = path.read_bytes()
     assert len(content) > 1_000_000
-    assert sources._directory_of(content) > len(content) - 100_000
+    assert int.from_bytes(content[4:8], "little") > len(content) - 100_000
     (found,) = ask(root, "c6").found
     west, _, east, _ = found.outline.bounds
     assert east - west > 5 * (product.outline.bounds[2] - product.outline.bounds[0])
+
+
+@pytest.mark.parametrize(
+    ("form", "late"),
+    [
+        ({}, False),
+        ({"tiled": True, "blockxsize": 128, "blockysize": 128}, False),
+        ({"BIGTIFF": "YES"}, False),
+        ({"compress": "deflate"}, True),
+    ],
+    ids=["in strips", "in small tiles", "BigTIFF", "its directory at the end"],
+)
+def test_a_tiff_of_real_size(root: Path, form: dict[str, Any], late: bool) -> None:
+    """Lists of its strips or tiles lie before what says where it is, and are longer than one piece that is read."""
+    product = BY_CARD["c6"]
+    product.write(root)
+    (path,) = root.rglob("*.tif")
+    with rasterio.open(path) as small:
+        profile = {key: small.profile[key] for key in ("driver", "dtype", "count", "crs", "transform")}
+    path.unlink()
+    with rasterio.open(path, "w", **profile, height=14_300, width=11_300, SPARSE_OK=True, **form) as large:
+        large.update_tags(note="x" * 100_000)
+    if late:
+        with rasterio.open(path, "r+") as changed:
+            changed.update_tags(note="x" * 150_000)
+    with rasterio.open(path) as whole:
+        wanted = sources._outline_of(path, "GTiff", "")
+        assert whole.shape == (14_300, 11_300)
+    read: list[tuple[int, int]] = []
+    before = DirectoryStore.read
+
+    def counted(self: DirectoryStore, item: StoredObject, start: int, length: int) -> bytes:
+        content = before(self, item, start, length)
+        read.append((start, len(content)))
+        return content
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DirectoryStore, "read", counted)
+        (found,) = ask(root, "c6").found
+    assert found.outline.equals(wanted)
+    assert sum(size for _, size in read) <= 4 * sources.HEADER_BYTES
+    assert len({start for start, _ in read}) == len(read)
 
 
 def test_what_lies_in_another_zone_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,6 +285,23 @@ def test_an_empty_store_is_the_wrong_one(root: Path) -> None:
     (root / "Sentinel-1" / "others").unlink()
     with pytest.raises(ConfigurationError, match="Sentinel-1"):
         ask(root, "bs")
+
+
+def test_a_store_of_one_satellite(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it has is taken; that the rest is not there is said once."""
+    PRODUCTS[0].write(root)
+    (root / "Sentinel-1" / "others").unlink()
+    source = StoreSource(Directory(directory=str(root), retry_seconds=0), "s3_config.json")
+    for _ in range(2):
+        batches = list(source.batches(Question(list(CARDS.values()), START, END, [BOX], lambda _: set())))
+        assert [found.reference for batch in batches for found in batch.found] == [PRODUCTS[0].name]
+        assert sum(batch.share for batch in batches) == pytest.approx(1)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "Sentinel-1/" in line
+    (root / "Sentinel-2" / "others").unlink()
+    shutil.rmtree(root / "Sentinel-2" / "MSI")
+    with pytest.raises(ConfigurationError, match="Sentinel-"):
+        ask(root, *CARDS)
 
 
 def test_positions_are_latitude_and_longitude() -> None:

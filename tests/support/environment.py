@@ -28,6 +28,7 @@ WORKER_VARIABLES = (
     "PROJ_DATA",
     "GDAL_SKIP",
     "GDAL_DRIVER_PATH",
+    "REQUESTS_CA_BUNDLE",
 )
 """All that the package reads (tests/unit/test_environment.py sees that none is missing)."""
 OF_LIBRARIES = ("PG", "AWS_", "GDAL_")

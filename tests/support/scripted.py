@@ -15,10 +15,11 @@ NOTHING += b"</ListBucketResult>"
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: its path with its query, unquoted, and its headers by their names in lower case."""
+    """A request: its path with its query, unquoted, its headers by their names in lower case, and its body."""
 
     target: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class _Handler(Handler):
     owner: Scripted
 
     def do_GET(self) -> None:
-        asked = Asked(unquote(self.path), {name.lower(): value for name, value in self.headers.items()})
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        asked = Asked(unquote(self.path), {name.lower(): value for name, value in self.headers.items()}, body)
         self.owner.asked.append(asked)
         made = self.owner.answer(asked)
         self.send_response(made.status)
@@ -55,5 +57,4 @@ class _Handler(Handler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.do_GET()

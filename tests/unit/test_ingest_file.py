@@ -91,7 +91,14 @@ def test_other_cards_are_left_out(tmp_path: Path) -> None:
     assert [found.card for found in read(tmp_path / "list", text, "s2").found] == ["s2"]
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"name,start\n", b"a;b\n"])
+def test_empty_lines_before_the_first(tmp_path: Path) -> None:
+    line = json.dumps({"name": NAME, "start": "2020-04-01", "footprint": OUTLINE})
+    assert len(read(tmp_path / "list", f"\ufeff\n \r\n{line}\n").found) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"", b"\n\n", b"name,start\n", b"a;b\n", b'name,start,"footprint\n', b'"a" b\n']
+)
 def test_files_that_are_no_lists(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigurationError, match="list"):
         read(tmp_path / "list", content)
