@@ -13,7 +13,7 @@ from psycopg2 import sql
 from extractors.config import SOURCES, parse_table_name
 from extractors.database.connection import scalar
 from extractors.database.outputs import HISTS
-from extractors.database.schema import Table, find, is_indexed
+from extractors.database.schema import Table, find
 from extractors.database.tables import Tables
 from operations.progress import Again, conditions_of, names_of, read_again, tables_by_card
 from operations.session import EarlyReader, Session
@@ -198,16 +198,19 @@ class Reading:
 
     def _is_quick(self, table: Table, otherwise: str) -> bool:
         """Whether a parcel's rows can be read without reading a large table from one end to the other."""
-        if table.kind not in "rm" or is_indexed(self._cursor, table, ["pid"]) or self._rows(table) < MOST_UNINDEXED:
+        if table.kind not in "rmp" or self._rows(table, without_index_on="pid") < MOST_UNINDEXED:
             return True
+        which = "those of its partitions that are complete" if table.kind == "p" else "it"
         self.notes.append(
-            f"The table {table} has no index on pid: {otherwise}. `python -m operations index` makes one."
+            f"The table {table} has no index on pid for all its rows: {otherwise}. `python -m operations index` gives one "
+            f"to {which}."
         )
         return False
 
-    def _rows(self, table: Table) -> int:
-        self._cursor.execute(statement("report.rows"), {"table": table.identifier.as_string(self._cursor)})
-        return scalar(self._cursor) or 0
+    def _rows(self, table: Table, without_index_on: str | None = None) -> int:
+        values = {"table": table.identifier.as_string(self._cursor), "column": without_index_on}
+        self._cursor.execute(statement("report.rows"), values)
+        return int(scalar(self._cursor))
 
     def _sample(self) -> list[int]:
         parcels = self._tables.parcels
