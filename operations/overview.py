@@ -202,8 +202,8 @@ class Reading:
             return True
         which = "those of its partitions that are complete" if table.kind == "p" else "it"
         self.notes.append(
-            f"The table {table} has no index on pid for all its rows: {otherwise}. `python -m operations index` gives one "
-            f"to {which}."
+            f"The table {table} has no index on pid for all its rows: {otherwise}. `python -m operations index` gives "
+            f"one to {which}."
         )
         return False
 

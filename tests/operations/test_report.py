@@ -123,7 +123,7 @@ def test_progress_is_that_of_the_catalogue(filled: Workspace, page: Path) -> Non
 def test_completeness_is_that_of_the_rows(filled: Workspace, page: Path) -> None:
     """Of the chosen parcels; and the share of all that have no clear observation."""
     _, *months = Reader(page).rows["Completeness/Sentinel-2 (s2)"]
-    assert len(months) == 11
+    assert len(months) == 12
     counted: dict[tuple[int, str], int] = {
         (pid, month): number
         for pid, month, number in filled.query(

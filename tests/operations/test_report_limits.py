@@ -70,3 +70,23 @@ def test_tables_whose_rows_nobody_has_counted(workspace: Workspace) -> None:
     assert not is_left_out(workspace)
     report(workspace, "--parcel", "1", MOST_UNINDEXED=50)
     assert is_left_out(workspace)
+
+
+def test_months_without_any_observation(workspace: Workspace) -> None:
+    """Those of scenes that failed, those without a scene, and all of a CARD of which nothing came."""
+    workspace.add_parcels(squares(2))
+    assert workspace.operate("setup").code == 0
+    add_observed(workspace, 1)
+    workspace.add_row("failed", "2020-06-01T10:00:31", status="failed")
+    workspace.add_row("failed, too", "2020-05-01T05:23:45", card="c6", status="failed")
+    report(workspace)
+    rows = page(workspace).rows
+    for name, shares in (("Sentinel-2 (s2)", [50, 100, 100]), ("Coherence, 6 days (c6)", [100, 100, 100])):
+        _, *months = rows[f"Completeness/{name}"]
+        expected = [(f"2020-{month:02}", f"{share}%") for month, share in zip((4, 5, 6), shares, strict=True)]
+        assert [(month, none) for month, _, _, none, *_ in months] == expected
+    assert "Completeness/Backscatter (bs)" not in rows
+    # Of a table that is not read, nothing is said.
+    workspace.query("ALTER TABLE signatures RENAME TO others")
+    report(workspace)
+    assert not [name for name in page(workspace).rows if name.startswith("Completeness/")]
