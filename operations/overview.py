@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg2 import sql
 
 from extractors.config import SOURCES, parse_table_name
+from extractors.database.aoi import in_srid_by_parts
 from extractors.database.connection import scalar
 from extractors.database.outputs import HISTS
 from extractors.database.schema import Table, find
@@ -213,11 +214,23 @@ class Reading:
         return int(scalar(self._cursor))
 
     def _sample(self) -> list[int]:
-        parcels = self._tables.parcels
+        """Of a large table, from a part of its pages; where these hold too few parcels of the area, from the
+        surroundings of that."""
+        parcels, srid, columns = self._tables.parcels, self._tables.parcel_srid, self._tables.parcel_columns
         rows = self._rows(parcels) if parcels.kind in "rmp" else 0
-        part = statement("report.sampled", percent=sql.Literal(min(100.0, 100 * CANDIDATES / max(rows, 1))))
-        names = self._names | self._tables.parcel_columns | {"sampled": part if rows > CANDIDATES else sql.SQL("")}
-        self._cursor.execute(statement("report.sample", **names), self._values | {"most": SAMPLE})
+        everything, nothing = sql.SQL("true"), sql.SQL("")
+        if rows <= CANDIDATES or srid is None:
+            return self._drawn(nothing, everything)
+        found = self._drawn(statement("report.sampled", percent=sql.Literal(100 * CANDIDATES / rows)), everything)
+        if len(found) == SAMPLE:
+            return found
+        area = in_srid_by_parts(sql.Identifier("geometry"), "parcel_srid")
+        return self._drawn(nothing, statement("report.near", area=area, **columns))
+
+    def _drawn(self, sampled: sql.Composable, near: sql.Composable) -> list[int]:
+        names = self._names | self._tables.parcel_columns | {"sampled": sampled, "near": near}
+        values = self._values | {"most": SAMPLE, "parcel_srid": self._tables.parcel_srid}
+        self._cursor.execute(statement("report.sample", **names), values)
         return [pid for (pid,) in self._cursor.fetchall()]
 
     def _seen(self, results: Results, pids: Sequence[int]) -> list[Seen]:

@@ -105,6 +105,10 @@ WHERE c.relkind IN ('r', 'm') AND NOT EXISTS (
 -- A part of the parcel table `p`, the same one every time: whole pages of it.
 TABLESAMPLE SYSTEM ({percent}) REPEATABLE (0)
 
+-- :near
+-- Whether parcel `p` may lie in the AOI, as an index tells. area: a row of the AOI in the parcels' CRS.
+{geometry} && (SELECT ST_SetSRID(ST_Extent({area})::geometry, %(parcel_srid)s::integer) FROM aoi)
+
 -- :sample
 -- Parcels whose middle lies in the AOI: so many of them, in an order that has nothing to do with where they are, and is the same
 -- every time.
@@ -115,7 +119,7 @@ SELECT pid
 FROM (SELECT {pid}::bigint AS pid,
              ST_Transform(ST_Centroid(ST_Envelope({geometry})), %(footprint_srid)s::integer) AS middle
       FROM {parcels} p {sampled}
-      WHERE NOT ST_IsEmpty({geometry}) AND {pid} IS NOT NULL) parcel
+      WHERE NOT ST_IsEmpty({geometry}) AND {pid} IS NOT NULL AND {near}) parcel
 WHERE EXISTS (SELECT FROM aoi WHERE geometry && parcel.middle AND ST_Intersects(geometry, parcel.middle))
 ORDER BY hashint8(pid), pid
 LIMIT %(most)s

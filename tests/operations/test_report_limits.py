@@ -90,3 +90,17 @@ def test_months_without_any_observation(workspace: Workspace) -> None:
     workspace.query("ALTER TABLE signatures RENAME TO others")
     report(workspace)
     assert not [name for name in page(workspace).rows if name.startswith("Completeness/")]
+
+
+def test_a_small_area_in_a_large_table_of_parcels(workspace: Workspace) -> None:
+    """Few of the pages that are looked at first hold any of its parcels."""
+    workspace.add_parcels(squares(2000))
+    workspace.query("ANALYZE parcels")
+    workspace.query(
+        "UPDATE aois SET wkb_geometry = ST_Transform(box, ST_SRID(wkb_geometry)) FROM ("
+        "SELECT ST_SetSRID(ST_Extent(wkb_geometry)::geometry, %s) AS box FROM parcels WHERE ogc_fid <= 21) few",
+        workspace.parcel_srid,
+    )
+    for limits in ({}, {"CANDIDATES": 50}):
+        report(workspace, **limits)
+        assert "of 21 parcels of the area, drawn at random" in (workspace.cwd / "x.html").read_text()
