@@ -188,8 +188,8 @@ def _map(found: Overview) -> tuple[str, str]:
         return what, ""
     grid = found.map
     figures = [
-        f"<figure><figcaption>{_card(card)}: {min(values.values())} to {max(values.values())} days</figcaption>"
-        f"{map_of(grid, values)}</figure>"
+        f"<figure><figcaption>{_card(card)}: {min(values.get(cell, 0) for cell in grid.cells)} to "
+        f"{max(values.values())} days</figcaption>{map_of(grid, values)}</figure>"
         for card, values in ((card, grid.days[card]) for card in _in_order(grid.days))
         if values
     ]
