@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Relation(NamedTuple):
-    """A table or view of the archive, its kind as PostgreSQL has it, and its size in bytes."""
+    """A table, view or sequence of the archive, its kind as PostgreSQL has it, and its size in bytes."""
 
     schema: str
     name: str
@@ -63,7 +63,8 @@ class Sum:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the file beside an archive says. collation, characters: of the database. extensions: name -> schema."""
+    """What the file beside an archive says. collation, characters: of the database. extensions: name -> schema.
+    schemas: of all that is in it."""
 
     made: str
     database: str
@@ -72,6 +73,7 @@ class Contents:
     collation: str
     characters: str
     extensions: Mapping[str, str]
+    schemas: Sequence[str]
     sums: Sequence[Sum]
 
     @property
@@ -129,9 +131,15 @@ def relations(cursor: "PgCursor", tables: Sequence[Table], reader: EarlyReader) 
 
 
 def extensions(cursor: "PgCursor", found: Sequence[Relation]) -> dict[str, str]:
-    """What has to be there before the archive is restored."""
-    cursor.execute(statement("archive.extensions"), {"tables": [one.identifier.as_string(cursor) for one in found]})
-    return dict(cursor.fetchall())
+    """What has to be there before the archive is restored. Raises ConfigurationError for what cannot be in one."""
+    cursor.execute(statement("archive.needs"), {"tables": [one.identifier.as_string(cursor) for one in found]})
+    schemas: dict[str, str | None] = dict(cursor.fetchall())
+    if lacking := [name for name, schema in schemas.items() if schema is None]:
+        raise ConfigurationError(
+            f"these tables need {', '.join(lacking)}, which no archive of tables holds, so that it could not be "
+            "restored; save the whole database with pg_dump, or do without"
+        )
+    return {name: schema for name, schema in schemas.items() if schema is not None}
 
 
 def sums(cursor: "PgCursor", tables: Sequence[tuple[str, str]]) -> list[Sum]:

@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
             about: Any = cursor.fetchone()
             tools = find_tools(options, TOOL, about[2])
             found = relations(cursor, tables, reader)
+            needed = extensions(cursor, found)
             if options.dry_run:
                 for one in found:
                     say(f"would save {one}: {one.size / 1e6:.1f} MB")
@@ -66,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
                     encoding=about[4],
                     collation=about[5],
                     characters=about[6],
-                    extensions=extensions(cursor, found),
+                    extensions=needed,
+                    schemas=sorted({one.schema for one in found}),
                     sums=sums(cursor, with_rows),
                 )
                 with whole_file(beside(out), private=True) as notes:

@@ -89,7 +89,7 @@ def _throw_away(opened: Session, contents: Contents, name: str) -> Iterator[Data
             cursor.execute(statement("archive.drop_database", **named))
             cursor.execute(statement("archive.create_database", **named), form)
         with Database(config, opened.name) as made, made.transaction("making what the archive needs") as cursor:
-            for schema in {one.schema for one in contents.sums} | {*contents.extensions.values()}:
+            for schema in {*contents.schemas, *contents.extensions.values()}:
                 cursor.execute(statement("archive.create_schema", schema=sql.Identifier(schema)))
             for extension, schema in contents.extensions.items():
                 names = {"extension": sql.Identifier(extension), "schema": sql.Identifier(schema)}
