@@ -174,10 +174,6 @@ class Reading:
         """The tables with results, each with the CARDs that are read from it. What cannot be read is in the notes."""
         cursor, tables = self._cursor, self._tables
         names = tables_by_card(cursor, tables, self._values)
-        wanted = self._reader.of_results.get(HISTS)
-        hists = wanted and find(cursor, wanted.name, "")
-        if hists and (hists.absent or not self._is_quick(hists, "cloudy dates are told by the mean scene class")):
-            hists = None
         found = []
         for name in dict.fromkeys(names.values()):
             table = find(cursor, parse_table_name(name), "")
@@ -189,8 +185,22 @@ class Reading:
             settings = settings_of(cursor, self._opened, tables.log, table)
             of_cards = {card: settings[card] for card in settings if names.get(card) == name}
             sources = {card: one[SOURCES] for card, one in of_cards.items()}
-            found.append(Results(Wide(table, hists, tables.catalogue, sources), of_cards))
+            found.append(Results(Wide(table, self._hists(table, of_cards), tables.catalogue, sources), of_cards))
         return found
+
+    def _hists(self, results: Table, settings: Mapping[str, Mapping[str, Any]]) -> Table | None:
+        """The histograms of such a table: where the log says that they are, else, of the configured one, where the
+        configuration does. None: there are none, or they cannot be read."""
+        if "s2" not in settings:
+            return None
+        logged, configured = settings["s2"].get("tables", {}).get(HISTS), self._reader.of_results.get(HISTS)
+        names = [parse_table_name(logged)] if logged else []
+        if configured is not None and results.name == self._tables.results.name:
+            names.append(configured.name)
+        for table in (find(self._cursor, name, "") for name in names):
+            if not table.absent:
+                return table if self._is_quick(table, "cloudy dates are told by the mean scene class") else None
+        return None
 
     def known(self, pids: Sequence[int]) -> set[int]:
         """Which of these parcels there are."""
