@@ -12,7 +12,7 @@ from typing import IO, Any
 from extractors.database.connection import Database, scalar
 from extractors.errors import ConfigurationError, ExtractionError
 from extractors.text import say
-from operations.archive import Contents, Relation, beside, extensions, relations, sums, tables_of
+from operations.archive import Contents, Relation, beside, extensions, hold, relations, sums, tables_of
 from operations.options import add_dry_run
 from operations.output import check_out, whole_file
 from operations.session import Session, session
@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
                 for one in found:
                     say(f"would save {one}: {one.size / 1e6:.1f} MB")
                 return 0
+            hold(cursor, found)
             cursor.execute(statement("archive.snapshot"))
             snapshot = str(scalar(cursor))
             with whole_file(out, private=True) as part:

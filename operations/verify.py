@@ -15,7 +15,7 @@ from extractors.config import DatabaseFile
 from extractors.database.connection import Database, scalar
 from extractors.errors import ConfigurationError, ExtractionError, OutageError, one_line
 from extractors.text import say
-from operations.archive import Contents, Sum, read_contents, sums
+from operations.archive import Contents, Sum, exists, read_contents, sums
 from operations.session import Session, session
 from operations.sql import statement
 from operations.tools import Work, add_tools, find_tools, run_tool
@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
             options.signals.cancel_with(restored.cancel)
             with restored, restored.transaction("reading what was restored") as cursor:
                 cursor.execute(statement("archive.endure"))
-                found = sums(cursor, [(one.schema, one.name) for one in contents.sums])
+                there = [one for one in contents.sums if exists(cursor, one.identifier.as_string(cursor))]
+                found = sums(cursor, [(one.schema, one.name) for one in there])
     return int(not _same(contents, found))
 
 

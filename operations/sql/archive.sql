@@ -52,6 +52,10 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
                                             AND d.refobjid IN (SELECT oid FROM wanted)))
 ORDER BY n.nspname, c.relname
 
+-- :lock
+-- Until the transaction ends, keeps tables from being dropped, emptied and changed, and nobody from reading and writing.
+LOCK TABLE {tables} IN ACCESS SHARE MODE
+
 -- :needs
 -- What these relations need besides one another, as their columns, defaults, constraints, indexes, triggers and rules say:
 -- extensions, each with its schema, PostGIS in any case; and, without a schema, what is neither an extension's nor

@@ -145,6 +145,24 @@ def test_while_workers_write(season: Workspace) -> None:
     assert outcome.code == 0, outcome.output
 
 
+@pytest.mark.parametrize("change", ["TRUNCATE signatures", "DROP TABLE hists"])
+def test_nobody_empties_a_table_meanwhile(change: str, season: Workspace) -> None:
+    """Also not between its dump and its sums, which would be those of another table."""
+    meddling = fake(
+        season, "pg_dump",
+        f'PATH={postgis_binaries()}:$PATH; [ "$1" = --version ] && exec pg_dump --version\n'
+        'pg_dump "$@" || exit\n'
+        f"psql --dbname \"$2\" -v ON_ERROR_STOP=1 -c \"SET lock_timeout = '1s'\" -c '{change}' >&2\n"
+        f"echo $? > {season.folder}/ended",
+    )  # fmt: skip
+    meddling = meddling.rename(season.folder / "meddling")
+    outcome = season.operate("backup", "--out", "season.dump", "--tools", str(meddling))
+    assert outcome.code == 0, outcome.output
+    outcome = season.operate("verify", "--file", "season.dump")
+    assert outcome.code == 0, outcome.output
+    assert int((season.folder / "ended").read_text()) != 0
+
+
 def test_what_belongs_to_it(workspace: Workspace) -> None:
     """Partitions, tables of other configurations, what parcels inherit from or a view reads, types of extensions; in
     other schemas and with any names."""
