@@ -6,7 +6,7 @@ Rows are those that the established programs write: five columns, and the status
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import shapely
 from psycopg2 import sql
@@ -17,7 +17,7 @@ from extractors.database.connection import scalar
 from extractors.database.places import PLACES_TABLE
 from extractors.database.sql import statement as shared
 from extractors.errors import ConfigurationError
-from operations.partitions import make_room
+from operations.partitions import MuchLackingError, make_room, make_room_first
 from operations.places import make_places
 from operations.session import Session
 from operations.sources.products import Box, Found, bare
@@ -43,6 +43,14 @@ class Added:
     known: list[Found] = field(default_factory=list)
     moved: list[Found] = field(default_factory=list)
     elsewhere: list[Found] = field(default_factory=list)
+
+    def __iadd__(self, more: "Added") -> Self:
+        """Take in what became of others."""
+        self.new += more.new
+        self.known += more.known
+        self.moved += more.moved
+        self.elsewhere += more.elsewhere
+        return self
 
 
 class Catalogue:
@@ -97,11 +105,19 @@ class Catalogue:
         added = Added()
         for start in range(0, len(products), ROWS_AT_ONCE):
             some = {bare(product.reference): product for product in products[start : start + ROWS_AT_ONCE]}
-            with self._database.transaction(f"adding to {self._tables.catalogue}") as cursor:
-                cursor.execute(statement("ingest.as_it_is_now"))
-                cursor.execute(statement("ingest.alone"), {"catalogue": str(self._tables.catalogue)})
-                self._add(cursor, some, added)
+            try:
+                added += self._add_some(some)
+            except MuchLackingError as lacking:
+                # Those of the numbers that the same scenes get next.
+                make_room_first(self._database, lacking.last + ROWS_AT_ONCE)
+                added += self._add_some(some)
         return added
+
+    def _add_some(self, some: Mapping[str, Found]) -> Added:
+        with self._database.transaction(f"adding to {self._tables.catalogue}") as cursor:
+            cursor.execute(statement("ingest.as_it_is_now"))
+            cursor.execute(statement("ingest.alone"), {"catalogue": str(self._tables.catalogue)})
+            return self._add(cursor, some)
 
     def withdraw(self, names: Collection[str]) -> tuple[list[str], list[str]]:
         """Have no worker begin with these products any more. Returns those for which that was so, and those for which
@@ -129,7 +145,8 @@ class Catalogue:
         cursor.execute(known, {"names": list(names)})
         return {name: int(scene) for name, scene in cursor.fetchall()}
 
-    def _add(self, cursor: "PgCursor", some: Mapping[str, Found], added: Added) -> None:
+    def _add(self, cursor: "PgCursor", some: Mapping[str, Found]) -> Added:
+        added = Added()
         scenes = self._scenes(cursor, some)
         others = [product for name, product in some.items() if name not in scenes and name not in self._pretended]
         met = self._meeting(cursor, others)
@@ -140,7 +157,7 @@ class Catalogue:
         if self._dry_run:
             self._pretended |= {bare(product.reference) for product in wanted}
             added.new += wanted
-            return
+            return added
         made = self._insert(cursor, wanted)
         if made:
             # Workers must find room for a scene as soon as they see it.
@@ -148,6 +165,7 @@ class Catalogue:
         added.new += [product for product in wanted if bare(product.reference) in made]
         added.known += [product for product in wanted if bare(product.reference) not in made]
         self._add_places(cursor, {made[name]: product for name, product in some.items() if name in made})
+        return added
 
     def _meeting(self, cursor: "PgCursor", products: Sequence[Found]) -> set[int]:
         """Which of these meet the area, by the same rule by which workers claim."""
@@ -159,7 +177,7 @@ class Catalogue:
             met=aoi.met(self._tables),
             transformed=self._transformed,
         )
-        cursor.execute(met, {"outlines": [_hex(product) for product in products], **self._area})
+        cursor.execute(met, {"outlines": _hex(products), **self._area})
         return {int(place) - 1 for (place,) in cursor.fetchall()}
 
     def _insert(self, cursor: "PgCursor", products: Sequence[Found]) -> dict[str, int]:
@@ -186,7 +204,7 @@ class Catalogue:
             "obstimes": [product.obstime for product in products],
             "references": [product.reference for product in products],
             "cards": [product.card for product in products],
-            "outlines": [_hex(product) for product in products],
+            "outlines": _hex(products),
             "footprint_srid": self._tables.footprint_srid,
         }
         cursor.execute(adding, parameters)
@@ -234,5 +252,6 @@ class Catalogue:
         return {"scenes": list(placed), "buckets": buckets, "prefixes": [place.prefix for place in placed.values()]}
 
 
-def _hex(product: Found) -> str:
-    return str(shapely.to_wkb(shapely.set_srid(product.outline, DEGREES), hex=True, include_srid=True))
+def _hex(products: Sequence[Found]) -> list[str]:
+    outlines = shapely.set_srid([product.outline for product in products], DEGREES)
+    return [str(text) for text in shapely.to_wkb(outlines, hex=True, include_srid=True)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from extractors.backoff import spread
 from extractors.config import Directory, read_store_config
-from extractors.errors import ConfigurationError, OutageError
+from extractors.errors import ConfigurationError, OutageError, UserError
 from extractors.health import report
 from extractors.logs import progress
 from extractors.text import say
@@ -35,6 +35,10 @@ MOST_REASONS = 20
 STEPS = 1000
 # For the health file: what a source may take for a batch, with all its waiting.
 LONGEST_BATCH_SECONDS = 3600.0
+
+
+class AllRefusedError(UserError):
+    """A source has products, and none of them can become a row: see the reasons, and fix the source or name another."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
                 if opened.database.closed:
                     opened.reopen()
                 Round(source, catalogue, opened, options).run()
-            except OutageError as error:
+            except (OutageError, AllRefusedError) as error:
                 if options.watch is None:
                     raise
                 log.warning("%s; looking again in %g s", error, options.watch)
@@ -179,6 +183,13 @@ class Round:
             )
         self._catalogue.without_room.clear()
         self._withdraw()
+        found = sum(len(counted.seen) for counted in self._counts.values())
+        if found and found == sum(
+            len(names) for counted in self._counts.values() for names in counted.refused.values()
+        ):
+            raise AllRefusedError(
+                f"all that was found ({found}) has been refused, so nothing has been added; see the reasons above"
+            )
 
     def _take(self, batch: Batch) -> None:
         """Write a batch, and count what came of it."""

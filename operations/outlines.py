@@ -57,6 +57,9 @@ def as_ewkb(outline: BaseGeometry) -> str:
 
 def _polygons(geometries: "np.typing.NDArray[np.object_]") -> "np.typing.NDArray[np.object_]":
     """What of these is polygons, valid and in two dimensions."""
-    valid = shapely.make_valid(shapely.force_2d(geometries[~shapely.is_missing(geometries)]))
+    valid = shapely.force_2d(geometries[~shapely.is_missing(geometries)])
+    wrong = ~shapely.is_valid(valid)
+    # By lines, edges that cross would take minutes where there are many of them.
+    valid[wrong] = shapely.make_valid(valid[wrong], method="structure", keep_collapsed=False)
     parts = shapely.get_parts(shapely.get_parts(valid))
     return parts[shapely.area(parts) > 0]

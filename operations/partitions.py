@@ -1,5 +1,6 @@
 """Tables of results in partitions, by scene: for countries whose rows one index could not hold."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ from extractors.config import TableName
 from extractors.database.connection import Database, scalar
 from extractors.database.schema import MADE_HERE, Table, find
 from extractors.database.sql import statement as shared
-from extractors.errors import ConfigurationError
+from extractors.errors import ConfigurationError, ExtractionError
+from extractors.logs import progress
 from operations.lines import Report
 from operations.session import EarlyReader, Session
 from operations.sql import statement
@@ -22,6 +24,36 @@ if TYPE_CHECKING:
 SCENES = 100
 # Bytes of a table's name that the names of its partitions begin with.
 LONGEST_PREFIX = 50
+# Digits of the checksum of a longer name, which are among these bytes.
+CHECKSUM = 8
+# Partitions made in one transaction: each takes half a dozen locks, of which a server has some 6,000.
+AT_ONCE = 100
+
+
+class MuchLackingError(ExtractionError):
+    """Scenes lack more partitions than fit into the transaction that adds them: see `make_room_first`. last: the scene
+    with the greatest number."""
+
+    def __init__(self, message: str, last: int) -> None:
+        super().__init__(message)
+        self.last = last
+
+
+def divide(database: Database, table: Table, catalogue: Table, scenes: int, report: Report) -> None:
+    """Give a table that is there already partitions, if it is as new: an interrupted `setup --partitioned` leaves such
+    ones."""
+    with database.transaction(f"looking at {table}") as cursor:
+        cursor.execute(statement("partitions.is_new", table=table.identifier), {"table": _text(cursor, table.name)})
+        is_new = table.made_here and scalar(cursor)
+    if is_new:
+        making = partial(make_partitioned, database, table, catalogue, scenes)
+        report.make("partitions", f"those of {table}, which is there without any, and as new", making)
+    else:
+        report.lacks(
+            "partitions",
+            f"{table} is there without any, and no new table (it has rows, rights or views, or others made it); name "
+            f"another one as {table.key} for them",
+        )
 
 
 def make_partitioned(database: Database, table: Table, catalogue: Table, scenes: int) -> None:
@@ -79,36 +111,66 @@ def lacking_partitions(bounds: Sequence[tuple[int, int]], last: int) -> list[tup
 
 def make_room(cursor: "PgCursor", last: int) -> list[str]:
     """In the transaction that adds scenes: have all tables of results in this database that are in partitions take
-    scenes up to the last. Returns those that do not, since we may not make their partitions."""
-    cursor.execute(statement("partitions.tables"), {"comment": MADE_HERE})
-    without_room = []
-    for schema, name, number, is_ours in cursor.fetchall():
-        table = TableName(name, schema)
-        if is_ours:
-            extend(cursor, table, last)
-        elif (bounds := _bounds_of(cursor, number)) and bounds[-1][1] <= last:
+    scenes up to the last. Returns those that do not, since we may not make their partitions. Raises MuchLackingError if
+    these are too many for one transaction."""
+    lacking, without_room = {}, []
+    for table, bounds, is_ours in _tables(cursor):
+        if bounds and is_ours:
+            lacking[table] = len(lacking_partitions(bounds, last))
+        elif bounds and bounds[-1][1] <= last:
             without_room.append(str(table))
+    if sum(lacking.values()) > AT_ONCE:
+        raise MuchLackingError(f"scenes up to {last} lack over {AT_ONCE} partitions", last)
+    for table in [table for table, number in lacking.items() if number]:
+        _add_some(cursor, table, last)
     return without_room
 
 
-def extend(cursor: "PgCursor", table: TableName, last: int) -> None:
-    """Make the partitions that a table lacks for scenes up to the last, and the next one after these."""
-    if not (bounds := _bounds(cursor, table)) or not lacking_partitions(bounds, last):
-        return
-    # Somebody else may be at it; so it is looked at again.
-    cursor.execute(shared("tables.lock_creation"))
-    for first, after in lacking_partitions(_bounds(cursor, table), last):
-        _add(cursor, table, first, after)
+def make_room_first(database: Database, last: int) -> None:
+    """The same before scenes are added, in as many transactions as it takes."""
+    with database.transaction("looking at partitions") as cursor:
+        tables = [table for table, bounds, is_ours in _tables(cursor) if bounds and is_ours]
+    for table in tables:
+        _extend(database, table, last)
+
+
+def _tables(cursor: "PgCursor") -> list[tuple[TableName, list[tuple[int, int]], bool]]:
+    """Our tables of results in partitions: name, bounds, and whether this user may make more of these."""
+    cursor.execute(statement("partitions.tables"), {"comment": MADE_HERE})
+    rows = cursor.fetchall()
+    return [(TableName(name, schema), _bounds_of(cursor, number), is_ours) for schema, name, number, is_ours in rows]
 
 
 def _extend(database: Database, table: TableName, last: int) -> None:
-    with database.transaction(f"making partitions of {table}") as cursor:
-        extend(cursor, table, last)
+    """Make the partitions that a table lacks for scenes up to the last, and the next one after these. Each transaction
+    makes some, in their order, so that after an interruption one can go on."""
+    with database.transaction(f"looking at partitions of {table}") as cursor:
+        total = len(lacking_partitions(_bounds(cursor, table), last))
+    with progress(total, "", f"partitions of {table}") as bar:
+        made = AT_ONCE
+        while made == AT_ONCE:
+            with database.transaction(f"making partitions of {table}") as cursor:
+                made = _add_some(cursor, table, last)
+            bar.update(made)
+
+
+def _add_some(cursor: "PgCursor", table: TableName, last: int) -> int:
+    """Make the first partitions that a table lacks for scenes up to the last; returns how many."""
+    # Somebody else may have been at it.
+    cursor.execute(shared("tables.lock_creation"))
+    some = lacking_partitions(_bounds(cursor, table), last)[:AT_ONCE]
+    for first, after in some:
+        _add(cursor, table, first, after)
+    return len(some)
 
 
 def _bounds(cursor: "PgCursor", table: TableName) -> list[tuple[int, int]]:
     """From and up to which scenes the partitions of a table are, in their order."""
-    return _bounds_of(cursor, table.identifier.as_string(cursor))
+    return _bounds_of(cursor, _text(cursor, table))
+
+
+def _text(cursor: "PgCursor", table: TableName) -> str:
+    return table.identifier.as_string(cursor)
 
 
 def _bounds_of(cursor: "PgCursor", table: str) -> list[tuple[int, int]]:
@@ -121,7 +183,7 @@ def _add(cursor: "PgCursor", table: TableName, first: int, after: int) -> None:
     names = {"table": table.identifier, "partition": _beside(table, str(first)).identifier}
     cursor.execute(statement("partitions.create_one", **names))
     cursor.execute(shared("tables.identify_rows", table=names["partition"]))
-    cursor.execute(statement("partitions.owner"), {"table": table.identifier.as_string(cursor)})
+    cursor.execute(statement("partitions.owner"), {"table": _text(cursor, table)})
     owner, is_another = cursor.fetchone() or ("", False)
     if is_another:
         cursor.execute(statement("partitions.give", partition=names["partition"], owner=sql.Identifier(owner)))
@@ -129,6 +191,10 @@ def _add(cursor: "PgCursor", table: TableName, first: int, after: int) -> None:
 
 
 def _beside(table: TableName, ending: str) -> TableName:
-    """A name in the table's schema; PostgreSQL would cut one that is too long."""
-    start = table.name.encode()[:LONGEST_PREFIX].decode(errors="ignore")
+    """A name in the table's schema. PostgreSQL would cut one that is too long; those of two tables with the same
+    beginning differ by a checksum."""
+    start, name = table.name, table.name.encode()
+    if len(name) > LONGEST_PREFIX:
+        checksum = "_" + hashlib.sha256(name).hexdigest()[:CHECKSUM]
+        start = name[: LONGEST_PREFIX - len(checksum)].decode(errors="ignore") + checksum
     return TableName(f"{start}_{ending}", table.schema)

@@ -20,6 +20,8 @@ from operations.lines import Report
 from operations.session import EarlyReader, Session
 from operations.sql import grants_of_workers, statement
 
+PUBLIC = "public"
+
 
 def grant_rights(opened: Session, reader: EarlyReader, role: str, config: Path | None, report: Report) -> None:
     """Make the role, unless there is one, and give it the rights that workers need. config: the workers' own
@@ -53,7 +55,7 @@ def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[
     tables = reader.all()
     with opened.database.transaction("looking what rights are on") as cursor:
         cursor.execute(statement("role.surroundings"))
-        database, postgis = cursor.fetchone() or ("", "public")
+        database, postgis = cursor.fetchone() or ("", PUBLIC)
         places = find(cursor, TableName(PLACES_TABLE, tables.catalogue.name.schema), PLACES_TABLE)
         listed = find_list(cursor, tables.catalogue)
     found: dict[str, Table] = {"catalogue": tables.catalogue, "aois": tables.aois, "parcels": tables.parcels}
@@ -68,10 +70,15 @@ def _grants(opened: Session, reader: EarlyReader, role: sql.Identifier) -> list[
         "parcel_id": sql.Identifier(tables.parcels.columns["id"].name),
         "parcel_geometry": sql.Identifier(tables.parcels.columns["geometry"].name),
     }
+    schemas = {table.name.schema or PUBLIC for table in found.values()} | {postgis}
+    grants = grants_of_workers(names)
+    if PUBLIC not in schemas:
+        # It may have been removed, or be another's.
+        grants = [grant for grant in grants if next(iter(grant)) != sql.SQL("USAGE ON SCHEMA public TO ")]
     # The script leaves these to whoever runs it.
-    others = {table.name.schema or "public" for table in found.values()} - {"public", postgis}
     usage = sql.SQL("USAGE ON SCHEMA {} TO {}")
-    return grants_of_workers(names) + [usage.format(sql.Identifier(schema), role) for schema in sorted(others)]
+    others = sorted(schemas - {PUBLIC, postgis})
+    return grants + [usage.format(sql.Identifier(schema), role) for schema in others]
 
 
 def _create(opened: Session, role: str, secret: str) -> None:

@@ -26,7 +26,7 @@ from operations.area import make_area
 from operations.indexes import add_indexes, alone
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
-from operations.partitions import SCENES, cover_scenes, make_partitioned
+from operations.partitions import SCENES, cover_scenes, divide, make_partitioned
 from operations.places import make_places
 from operations.role import grant_rights
 from operations.session import EarlyReader, Session, session
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     report = Report(changes=not (options.check or options.dry_run))
     with session(options) as opened:
         has_postgis = make_extension(opened, report)
-        make_tables_of_scenes(opened, report)
+        (make_tables_of_scenes if has_postgis else look_without_postgis)(opened, report)
         reader = opened.reader(options.card)
         # What was not made, because nothing is to be changed, cannot be filled.
         if has_postgis and _has_scenes(opened):
@@ -108,6 +108,21 @@ def _create_extension(opened: Session) -> None:
         cursor.execute(shared("tables.lock_creation"))
         cursor.execute(statement("setup.create_extension"))
     opened.reopen()
+
+
+def look_without_postgis(opened: Session, report: Report) -> None:
+    """Say which tables are there that need geometries. More cannot be looked at: PostGIS itself tells of these."""
+    wanted = opened.config.tables
+    for what, name in (
+        ("catalogue", wanted.catalogue_table),
+        ("AOI table", wanted.aoi_table),
+        ("parcel table", wanted.parcel_table),
+    ):
+        with opened.database.transaction(f"looking for the table {name}") as cursor:
+            cursor.execute(shared("tables.find"), {"schema": name.schema, "name": name.name})
+            is_there = cursor.fetchone() is not None
+        hint = " is there without any geometries, as it was made without PostGIS; rename it, or configure another name"
+        report.lacks(what, f"{name}{hint if is_there else ''}")
 
 
 def make_tables_of_scenes(opened: Session, report: Report) -> None:
@@ -187,6 +202,9 @@ def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, 
     for table in (tables.log, *tables.of_results.values()):
         if not table.absent:
             report.there("log" if table is tables.log else "results", str(table))
+    for table in tables.of_results.values():
+        if partitioned is not None and not table.absent and table.kind != "p":
+            divide(opened.database, table, tables.catalogue, partitioned, report)
     for name, table in tables.of_results.items():
         if not table.absent and OUTPUTS[name].types is None:
             _add_columns(opened, table, tables.result_types, report)

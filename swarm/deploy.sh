@@ -8,7 +8,8 @@
 # give their scenes back, and no scene is lost. The database goes on. Secrets that nobody uses any more are removed.
 #
 # While the stack runs, changed files are tried out first: a container in its network makes the workers' --check with
-# them. If that fails, nothing is changed, and workers go on with the old ones. ingest_config.json is not tried out.
+# them, and with a changed ingest_config.json an `ingest` of nothing. If that fails, nothing is changed, and workers go on
+# with the old ones. While one deployment of a stack file is at work, another one ends at once, with 1.
 #
 #     -c FILE    a stack file, as often as needed; db_config.json and s3_config.json lie beside the first one, and with
 #                docker_compose_ingest.yml ingest_config.json as well
@@ -92,28 +93,46 @@ if not isinstance(content, dict) or sys.argv[2] not in content:
 END_OF_PROGRAM
 }
 
-# try_out: where workers run, see whether they could work with what has changed. The files go in by standard input:
-# whoever may read them here, the container's user may not.
+# alone: stop if another deployment is at work: both would choose secrets, and remove each other's.
+alone() {
+    command -v flock >/dev/null 2>&1 || stop "there is no flock on this machine (package util-linux)"
+    exec 9<"${FILES[0]}"
+    flock -n 9 || stop "another deploy.sh is at work with ${FILES[0]}; wait for it"
+}
+
+# try_out: where workers run, see whether they, and ingest, could work with what has changed.
 try_out() {
-    local workers="${STACK}_vector_extractor" words image code=0 line command confined
-    if [[ " ${CHANGED[*]} " != *" db_config "* && " ${CHANGED[*]} " != *" s3_config "* ]]; then return; fi
+    local words image command
     words="$(docker service inspect \
-        -f '{{.Spec.TaskTemplate.ContainerSpec.Image}} {{join .Spec.TaskTemplate.ContainerSpec.Args " "}}' "$workers" \
-        2>/dev/null </dev/null)" || return 0 # not deployed yet
+        -f '{{.Spec.TaskTemplate.ContainerSpec.Image}} {{join .Spec.TaskTemplate.ContainerSpec.Args " "}}' \
+        "${STACK}_vector_extractor" 2>/dev/null </dev/null)" || return 0 # not deployed yet
     read -r -a command <<<"$words"
     image="${EXTRACTION_IMAGE:-${command[0]}}"
-    command=("${command[@]:1}" --check)
-    say "$STACK" "trying out what has changed: ${command[*]}"
+    if [[ " ${CHANGED[*]} " == *" db_config "* || " ${CHANGED[*]} " == *" s3_config "* ]]; then
+        try workers db_config "$image" "${command[@]:1}" --check
+    fi
+    if [[ " ${CHANGED[*]} " == *" ingest_config "* ]]; then
+        try ingest ingest_config "$image" python -m operations ingest --from file --file /tmp/nothing.csv --dry-run
+    fi
+}
+
+# try WHO CONFIG IMAGE COMMAND...: whether a command succeeds, with CONFIG.json for the database. The files go in by
+# standard input: whoever may read them here, the container's user may not.
+try() {
+    local who="$1" config="$2" image="$3" code=0 line confined
+    shift 3
+    say "$STACK" "trying out what has changed: $*"
     confined=(--cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp --pids-limit 512)
     # shellcheck disable=SC2016
-    tar -C "$FOLDER" -ch db_config.json s3_config.json 2>"$SCRATCH/sender" \
+    tar -C "$FOLDER" -ch "$config.json" s3_config.json 2>"$SCRATCH/sender" \
         | docker container run -i --rm "${confined[@]}" --network "${STACK}_overnet" \
-            -e DB_CONFIG=/tmp/db_config.json -e S3_CONFIG=/tmp/s3_config.json "$image" \
-            sh -c 'tar -x -C /tmp && exec "$@"' sh "${command[@]}" >"$SCRATCH/tried" 2>"$SCRATCH/errors" || code=$?
+            -e "DB_CONFIG=/tmp/$config.json" -e S3_CONFIG=/tmp/s3_config.json "$image" \
+            sh -c 'tar -x -C /tmp && echo name,start,footprint >/tmp/nothing.csv && exec "$@"' sh "$@" \
+            >"$SCRATCH/tried" 2>"$SCRATCH/errors" || code=$?
     if [ "$code" -eq 0 ]; then return; fi
     grep -s '^FAILED ' "$SCRATCH/tried" >"$SCRATCH/failed" || last_words "$code" >"$SCRATCH/failed"
     while IFS= read -r line || [ -n "$line" ]; do say "$STACK" "$line" >&2; done <"$SCRATCH/failed"
-    stop "workers could not work with this; nothing has been changed, and $STACK goes on as it was last deployed" \
+    stop "$who could not work with this; nothing has been changed, and $STACK goes on as it was last deployed" \
         "(--untried deploys all the same)"
 }
 
@@ -146,6 +165,7 @@ forget() {
 
 read_command_line "$@"
 needs_manager
+if [ -z "$DRY_RUN" ]; then alone; fi
 choose db_config database
 choose s3_config s3
 if grep -qs '^  ingest_config:' -- "${FILES[@]}"; then choose ingest_config database; fi

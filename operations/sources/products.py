@@ -4,6 +4,7 @@ import datetime as dt
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 import shapely
@@ -134,13 +135,18 @@ def zone_of(name: str) -> MultiPolygon | None:
     """Where a Sentinel-2 product's tile lies, as far as the zone in its name tells, with all that tiles reach beyond
     it; None where it does not tell."""
     found = TILE.search(name)
-    if found is None or not 1 <= int(found[1]) <= 60:
-        return None
-    west, south = 6 * int(found[1]) - 186, 8 * BANDS_OF_LATITUDE.index(found[2]) - 80
+    return _zone(int(found[1]), found[2]) if found is not None and 1 <= int(found[1]) <= 60 else None
+
+
+@cache
+def _zone(number: int, band: str) -> MultiPolygon:
+    west, south = 6 * number - 186, 8 * BANDS_OF_LATITUDE.index(band) - 80
     # Near the poles, tiles are wide; X is higher than the others.
     beyond = 4 if abs(south) < 64 else 15
     zone = shapely.box(west - beyond, south - 2, west + 6 + beyond, south + 14)
-    return MultiPolygon([translate(zone, turn) for turn in (-360, 0, 360)])
+    zones = MultiPolygon([translate(zone, turn) for turn in (-360, 0, 360)])
+    shapely.prepare(zones)
+    return zones
 
 
 def is_ghost(reference: str) -> bool:

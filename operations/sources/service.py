@@ -55,6 +55,28 @@ def service_url(url: str) -> str:
     return url.rstrip("/")
 
 
+class Patience:
+    """How long a question is put again and again to a service of this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._give_up = time.monotonic() + RETRY_SECONDS
+        self._failures = 0
+
+    def wait(self, reason: str, status: int, wanted: str | None) -> None:
+        """Pause before the question is put again. Raises ServiceError if that would take too long. status: of the
+        answer, 0 for none. wanted: what its Retry-After says."""
+        self._failures += 1
+        asked = _seconds(wanted)
+        pause = min(PAUSES.pause(self._failures) if asked is None else asked, LONGEST_PAUSE_SECONDS)
+        if time.monotonic() + pause > self._give_up:
+            raise ServiceError(f"{self._name} does not answer ({reason}) within {RETRY_SECONDS:g} s")
+        # Being told to wait for a moment is usual.
+        level = logging.DEBUG if status == 429 and pause < LONG_PAUSE_SECONDS else logging.WARNING
+        log.log(level, "%s: %s; asking again in %.0f s", self._name, reason, pause)
+        time.sleep(pause)
+
+
 class Service:
     """A service at an address; `name` is what errors call it."""
 
@@ -68,31 +90,24 @@ class Service:
     def get(self, path: str, parameters: dict[str, str]) -> Any:
         """The answer to a question. Raises ServiceError after waiting, ConfigurationError for a refusal."""
         url = f"{self.name}/{path}?{urlencode(parameters)}"
-        give_up = time.monotonic() + RETRY_SECONDS
-        failures = 0
+        patience = Patience(self.name)
         while True:
+            status, wanted = 0, None
             try:
-                status, pause, content = self._ask(url)
+                status, wanted, content = self._ask(url)
                 if status == 200:
                     return json.loads(content)
                 reason = f"status {status}"
             except (HTTPError, OSError) as error:
-                status, pause, reason = 0, None, one_line(error)
+                reason = one_line(error)
             except (ValueError, RecursionError):
-                status, pause, reason = 0, None, "an answer that is no JSON"
+                status, wanted, reason = 0, None, "an answer that is no JSON"
             if status and status not in BUSY:
                 raise self._refusal(path, status, content)
-            failures += 1
-            wait = min(PAUSES.pause(failures) if pause is None else pause, LONGEST_PAUSE_SECONDS)
-            if time.monotonic() + wait > give_up:
-                raise ServiceError(f"{self.name} does not answer ({reason}) within {RETRY_SECONDS:g} s")
-            # Being told to wait for a moment is usual.
-            level = logging.DEBUG if status == 429 and wait < LONG_PAUSE_SECONDS else logging.WARNING
-            log.log(level, "%s: %s; asking again in %.0f s", self.name, reason, wait)
-            time.sleep(wait)
+            patience.wait(reason, status, wanted)
 
-    def _ask(self, url: str) -> tuple[int, float | None, bytes]:
-        """Status, the pause that the service asks for, and content, which is all there: less than was announced is an
+    def _ask(self, url: str) -> tuple[int, str | None, bytes]:
+        """Status, what Retry-After says, and content, which is all there: less than was announced is an
         error."""
         response = self._pool.request("GET", url, preload_content=False, headers={"Accept": "application/json"})
         try:
@@ -101,7 +116,7 @@ class Service:
             response.close()
             raise
         response.release_conn()
-        return response.status, _seconds(response.headers.get("Retry-After")), content
+        return response.status, response.headers.get("Retry-After"), content
 
     def _refusal(self, path: str, status: int, content: bytes) -> ConfigurationError:
         said = printable(" ".join(content[:2000].decode("utf-8", "replace").split()))[:SHOWN_CHARACTERS]

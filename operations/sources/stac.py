@@ -5,8 +5,6 @@ with a full page is read once more with another size of page, which must end wit
 """
 
 import datetime as dt
-import logging
-import time
 from collections.abc import Iterator
 from functools import partial
 from json import JSONDecodeError
@@ -18,8 +16,6 @@ from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import Request, Response
-from urllib3.response import BaseHTTPResponse
-from urllib3.util import Retry
 
 from extractors.errors import ConfigurationError, one_line
 from extractors.products.card import Card
@@ -27,19 +23,15 @@ from extractors.text import printable
 from operations.sources import outlines
 from operations.sources.products import CARDS, Batch, Box, Found, Question, Refused, bare, is_ghost, place_of, product
 from operations.sources.service import (
+    BUSY,
     CONNECT_SECONDS,
-    LONG_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    PAUSES,
     READ_SECONDS,
-    RETRY_SECONDS,
     SHOWN_CHARACTERS,
+    Patience,
     ServiceError,
     service_url,
     whole,
 )
-
-log = logging.getLogger(__name__)
 
 URL = "https://stac.dataspace.copernicus.eu/v1/"
 COLLECTION = "sentinel-2-l2a"
@@ -48,30 +40,42 @@ PAGE = 100
 WINDOW = dt.timedelta(days=15)
 # Of an item, what is looked at; the rest is a hundred times as much.
 FIELDS = ["id", "type", "geometry", "links", "collection", "properties.datetime", "properties.processing:version"]
-ATTEMPTS = 8
-BUSY = (429, 500, 502, 503, 504)
-
-
-class _Retry(Retry):
-    """Requests are tried again whatever their method, which is harmless for searches; no pause is endless."""
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        """The pause that the service asks for."""
-        wanted = super().get_retry_after(response)
-        if wanted is None:
-            return None
-        pause = min(wanted, LONGEST_PAUSE_SECONDS)
-        if pause >= LONG_PAUSE_SECONDS:
-            log.warning("the service wants a pause (status %d); asking again in %.0f s", response.status, pause)
-        return pause
 
 
 class _Answers(StacApiIO):
-    """Answers have the form that the library takes for granted. searching: they are lists of items."""
+    """Answers of a service, asked for until they come, in the form that the library takes for granted. url: its own.
+    searching: they are lists of items."""
 
     searching = False
 
+    def __init__(self, url: str) -> None:
+        super().__init__(max_retries=None)
+        self._url = url
+        # Of the last answer: when to ask again.
+        self._retry_after: str | None = None
+        self.session.hooks["response"].append(self._received)
+
     def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """An answer. Raises ServiceError if it cannot be had, ConfigurationError for a refusal."""
+        patience = Patience(self._url)
+        while True:
+            self._retry_after = None
+            try:
+                return self._read(source, *args, **kwargs)
+            except (APIError, ValueError, OSError, RecursionError) as error:
+                if isinstance(error.__context__, ServiceError):
+                    raise error.__context__ from None
+                status = getattr(error, "status_code", None) or 0
+                no_json = isinstance(error, JSONDecodeError | RecursionError)
+                reason = "an answer that is no JSON" if no_json else printable(one_line(error))[:SHOWN_CHARACTERS]
+                if status and status not in BUSY:
+                    raise ConfigurationError(
+                        f"{self._url} refuses the question with status {status} ({reason}); see --url"
+                    ) from error
+            # Tried again whatever the method, which is harmless for searches.
+            patience.wait(f"status {status}" if status else reason, status, self._retry_after)
+
+    def _read(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """An answer; raises ValueError for what is none."""
         answer: Any = super().read_json(source, *args, **kwargs)
         links = answer.get("links", []) if isinstance(answer, dict) else None
@@ -84,6 +88,23 @@ class _Answers(StacApiIO):
             raise ValueError("an answer without a list of items")
         return dict(answer)
 
+    def check(self, request: Request) -> Request:
+        """Links lead nowhere but to the service itself."""
+        self._refuse_others(str(request.url))
+        return request
+
+    def _received(self, response: Response, **_: Any) -> None:
+        """Nor do redirections; and of no answer more is read than it can have."""
+        if response.is_redirect:
+            self._refuse_others(urljoin(response.url, response.headers["Location"]))
+        self._retry_after = response.headers.get("Retry-After")
+        response._content = whole(response.raw)
+
+    def _refuse_others(self, url: str) -> None:
+        host = urlsplit(url).hostname
+        if host != urlsplit(self._url).hostname:
+            raise ServiceError(f"{self._url} leads to another host, {printable(str(host))[:SHOWN_CHARACTERS]}")
+
 
 class StacSource:
     """The collection of Sentinel-2 level 2A of a STAC API."""
@@ -94,11 +115,7 @@ class StacSource:
         self._address = url or URL
         self._url = service_url(self._address)
         self._client: Client | None = None
-        retry = _Retry(
-            total=ATTEMPTS, allowed_methods=None, status_forcelist=BUSY, backoff_factor=1.0, backoff_max=30.0
-        )
-        self._answers = _Answers(max_retries=retry)
-        self._answers.session.hooks["response"].append(self._received)
+        self._answers = _Answers(self._url)
 
     def batches(self, question: Question) -> Iterator[Batch]:
         """The products, some days at a time."""
@@ -122,28 +139,9 @@ class StacSource:
 
     def _window(self, box: Box, start: dt.datetime, end: dt.datetime) -> list[dict[str, Any]]:
         """All items of a window. Raises ServiceError if that cannot be had, ConfigurationError for a refusal."""
-        give_up = time.monotonic() + RETRY_SECONDS
-        failures, size, wrong = 0, PAGE, 0
+        size, wrong = PAGE, 0
         while True:
-            try:
-                items, fault = self._read(box, start, end, size)
-            except (APIError, ValueError, OSError, RecursionError) as error:
-                if isinstance(error.__context__, ServiceError):
-                    raise error.__context__ from None
-                status = getattr(error, "status_code", None)
-                no_json = isinstance(error, JSONDecodeError | RecursionError)
-                reason = "an answer that is no JSON" if no_json else printable(one_line(error))[:SHOWN_CHARACTERS]
-                if status is not None and status not in BUSY:
-                    raise ConfigurationError(
-                        f"{self._url} refuses the question with status {status} ({reason}); see --url"
-                    ) from error
-                failures += 1
-                wait = PAUSES.pause(failures)
-                if time.monotonic() + wait > give_up:
-                    raise ServiceError(f"{self._url} does not answer ({reason}) within {RETRY_SECONDS:g} s") from error
-                log.warning("%s: %s; asking again in %.0f s", self._url, reason, wait)
-                time.sleep(wait)
-                continue
+            items, fault = self._read(box, start, end, size)
             if fault is None:
                 return items
             wrong += 1
@@ -201,7 +199,7 @@ class StacSource:
                     self._address,
                     stac_io=self._answers,
                     timeout=(CONNECT_SECONDS, READ_SECONDS),
-                    request_modifier=self._checked,
+                    request_modifier=self._answers.check,
                 )
             except ClientTypeError as error:
                 raise self._no_api() from error
@@ -210,24 +208,8 @@ class StacSource:
             self._client = client
         return self._client
 
-    def _checked(self, request: Request) -> Request:
-        """Links lead nowhere but to the service itself."""
-        self._refuse_others(str(request.url))
-        return request
-
-    def _received(self, response: Response, **_: Any) -> None:
-        """Nor do redirections; and of no answer more is read than it can have."""
-        if response.is_redirect:
-            self._refuse_others(urljoin(response.url, response.headers["Location"]))
-        response._content = whole(response.raw)
-
     def _no_api(self) -> ConfigurationError:
         return ConfigurationError(f"{self._url} is no STAC API; write the address of one with --url")
-
-    def _refuse_others(self, url: str) -> None:
-        host = urlsplit(url).hostname
-        if host != urlsplit(self._url).hostname:
-            raise ServiceError(f"{self._url} leads to another host, {printable(str(host))[:SHOWN_CHARACTERS]}")
 
 
 def _stamp(moment: dt.datetime) -> str:

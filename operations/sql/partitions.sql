@@ -6,6 +6,12 @@ LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE
 -- Whether a table has rows.
 SELECT EXISTS (SELECT FROM {table})
 
+-- :is_new
+-- Whether a table is as it was made: without rows, rights of others, and views of it.
+SELECT relkind = 'r' AND relacl IS NULL AND NOT EXISTS (SELECT FROM {table})
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass)
+FROM pg_class c WHERE c.oid = %(table)s::regclass
+
 -- :rename
 -- Makes room for a table of the same name.
 ALTER TABLE {table} RENAME TO {other}

@@ -222,6 +222,20 @@ def test_tables_in_partitions_get_room_for_new_scenes(workspace: Workspace, tree
     assert workspace.one("SELECT count(*) FROM pg_class") == before
 
 
+def test_numbers_of_scenes_that_leap(workspace: Workspace, tree: Path) -> None:
+    """There are more partitions to be made than one transaction takes, and each new scene has one."""
+    workspace.upload(tree)
+    workspace.add_parcels(squares(3))
+    operate(workspace, "setup", "--partitioned", "2")
+    workspace.query("SELECT setval('dias_catalogue_id_seq', 300)")
+    assert ingest(workspace, "--from", "store").warnings == []
+    assert len(rows(workspace)) == len(PRODUCTS)
+    together = "SELECT max(number) FROM (SELECT count(*) AS number FROM pg_inherits GROUP BY xmin::text) by_transaction"
+    # Each has an index, which is inherited likewise.
+    assert workspace.one(together) <= 200
+    assert workspace.run("s2", "--all").code == 0
+
+
 def test_partitions_that_ingest_may_not_make(workspace: Workspace, tree: Path, role: str) -> None:
     """It says so, and what has to be done."""
     workspace.upload(tree)
@@ -521,6 +535,38 @@ def test_products_that_cannot_be_used_are_refused_with_a_reason(workspace: Works
     assert "\x1b" not in outcome.output
     assert_all(workspace, tuple(product for product in PRODUCTS if product.card == "s2"))
     assert any("POLYGON" in line for line in outcome.warnings)
+
+
+def test_a_list_of_which_nothing_can_be_used(workspace: Workspace) -> None:
+    """That is no success, until one line of it can be used; one that has nothing in it is."""
+    path = workspace.cwd / "list.csv"
+    path.write_text("name,start,footprint\n")
+    ingest(workspace, "--from", "file", "--file", "list.csv")
+    good = PRODUCTS[0]
+    path.write_text(f'name,start,footprint\n,2020-04-01,POINT\n{good.name},2020-04-01,"POINT(1 2)"\n')
+    for options in ((), ("--dry-run",), ("--card", "s2")):
+        outcome = ingest(workspace, "--from", "file", "--file", "list.csv", *options, code=1)
+        assert counts(outcome)["s2"] == {"found": 1, "new": 0, "known": 0, "refused": 1, "outside": 0}
+        (error,) = outcome.errors
+        assert "refused" in error
+    with path.open("a") as file:
+        file.write(f'{PRODUCTS[1].name},2020-04-01,"{good.outline.wkt}"\n')
+    ingest(workspace, "--from", "file", "--file", "list.csv")
+    assert rows(workspace).keys() == {PRODUCTS[1].name}
+
+
+def test_a_watching_ingest_goes_on_after_a_list_of_which_nothing_can_be_used(workspace: Workspace) -> None:
+    """And says so; what is put right is found the next time."""
+    path = workspace.cwd / "list.csv"
+    path.write_text("name,start,footprint\n,2020-04-01,POINT\n")
+    running = workspace.start_python(
+        "-m", "operations", "ingest", "--from", "file", "--file", "list.csv", "--watch", "0.5"
+    )
+    wait_until(lambda: "looking again" in running.stderr, "the first look")
+    path.write_text(f'name,start,footprint\n{PRODUCTS[0].name},2020-04-01,"{PRODUCTS[0].outline.wkt}"\n')
+    wait_until(lambda: len(rows(workspace)) == 1, "the line that can be used")
+    running.send(signal.SIGTERM)
+    assert running.wait().code == 128 + 15
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,9 @@ def server(postgis: Postgis, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for long."""
-    monkeypatch.setattr(stac, "RETRY_SECONDS", 2.0)
-    monkeypatch.setattr(stac, "ATTEMPTS", 3)
-    monkeypatch.setattr(stac, "PAUSES", Backoff(first=0.02, longest=0.1))
-    monkeypatch.setattr(stac, "LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(service, "RETRY_SECONDS", 2.0)
+    monkeypatch.setattr(service, "PAUSES", Backoff(first=0.02, longest=0.1))
+    monkeypatch.setattr(service, "LONGEST_PAUSE_SECONDS", 0.5)
 
 
 def question() -> Question:
@@ -168,6 +167,25 @@ def test_a_service_that_throttles_now_and_then() -> None:
     made.before = lambda _: Answer(b"", 429, {"Retry-After": "0"}) if next(refusals) else None
     (batch,) = asked_of(made)
     assert len(batch.found) == 10
+
+
+@pytest.mark.parametrize("wanted", ["0.2", "100000", "soon"])
+def test_a_service_that_only_throttles_is_asked_for_so_long(wanted: str) -> None:
+    """All pauses together, whatever it asks for; then one line says so."""
+    made = Service([ITEMS])
+    asked: list[Asked] = []
+
+    def throttle(one: Asked) -> Answer:
+        asked.append(one)
+        return Answer(b"", 429, {"Retry-After": wanted})
+
+    made.before = throttle
+    with pytest.raises(ServiceError, match=r"\(status 429\) within 2 s"):
+        asked_of(made)
+    assert len(asked) > 2
+    if wanted != "soon":
+        # By two seconds with pauses of 0.2 or 0.5.
+        assert len(asked) <= (11 if wanted == "0.2" else 5)
 
 
 @pytest.mark.parametrize(

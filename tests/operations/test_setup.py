@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from demo import tables
 from extractors.database.schema import MADE_HERE
+from operations.outlines import read_outline
 from tests.support.ground import GRID, ground, squares
 from tests.support.roles import PASSWORD, create_role, run_script
 from tests.support.running import Outcome, wait_until
@@ -156,6 +157,19 @@ def test_looking_changes_nothing(option: str, empty: Workspace) -> None:
         assert "lacking" in words(asked)
         assert "made" not in words(asked)
     assert not empty.one("SELECT count(*) FROM pg_roles WHERE rolname = 'nobody'")
+
+
+@pytest.mark.parametrize("option", ["--check", "--dry-run"])
+def test_tables_of_the_names_and_no_postgis(option: str, empty: Workspace) -> None:
+    """Their geometries can only be something else; all the same, it is said what there is."""
+    empty.query("CREATE TABLE dias_catalogue (id integer, footprint text); CREATE TABLE parcels (wkb_geometry bytea)")
+    before = everything(empty)
+    asked = empty.operate("setup", option, "--aoi", "parcels", "--role", "nobody")
+    assert (asked.code, asked.errors) == (2 if option == "--check" else 0, [])
+    assert everything(empty) == before
+    found = [rest for word, rest in lines(asked) if word == "lacking"]
+    assert [rest.partition(":")[0] for rest in found] == ["PostGIS", "catalogue", "AOI table", "parcel table"]
+    assert ["made without PostGIS" in rest for rest in found] == [False, True, False, True]
 
 
 def test_a_log_of_an_earlier_version(workspace: Workspace) -> None:
@@ -317,6 +331,18 @@ def test_from_a_file(name: str, epsg: int, workspace: Workspace, tmp_path: Path)
     assert found.symmetric_difference(expected).area < expected.area * 1e-4
 
 
+def test_an_outline_that_winds_twice(tmp_path: Path) -> None:
+    """Where edges cross, all that they enclose is the area: of 300,000 such corners that is found in seconds."""
+    path = tmp_path / "area.geojson"
+    around = [(0, 0), (8, 0), (8, 8), (0, 8), (0, -1), (5, -1), (5, 5), (2, 5), (2, 1)]
+    corners = [(15 + x / 100, 46 + y / 100) for x, y in around]
+    geopandas.GeoSeries([shapely.Polygon(corners)], crs=4326).to_file(path)
+    found = read_outline(path)
+    assert shapely.is_valid(found)
+    assert found.contains(shapely.box(15.021, 46.011, 15.049, 46.049))
+    assert found.contains(shapely.box(15.051, 46.051, 15.079, 46.079))
+
+
 @pytest.mark.parametrize("srid", [None, 3035])
 @pytest.mark.parametrize("kind", ["Polygon", "MultiPolygon", "Geometry"])
 def test_into_a_table_of_others(kind: str, srid: int | None, workspace: Workspace, tmp_path: Path) -> None:
@@ -411,14 +437,109 @@ def test_partitions_of_a_table_with_columns_of_others(workspace: Workspace) -> N
     assert workspace.one("SELECT twice FROM signatures") == 6
 
 
+def partitions(workspace: Workspace, table: str = "signatures") -> int:
+    return int(workspace.one("SELECT count(*) FROM pg_inherits WHERE inhparent = %s::regclass", table))
+
+
+def many_scenes(workspace: Workspace, number: int) -> None:
+    """Rows of the catalogue that no worker wants."""
+    workspace.query(
+        "INSERT INTO dias_catalogue (obstime, reference, sensor, card, status, footprint) SELECT '2020-04-01', "
+        "'scene ' || number, '2A', 's2', 'extracted', NULL FROM generate_series(1, %s) number",
+        number,
+    )
+
+
+def test_many_partitions_and_an_interruption(workspace: Workspace) -> None:
+    """They are made some at a time, as no server has locks for thousands; another setup goes on where one has ended."""
+    workspace.add_parcels(squares(4))
+    many_scenes(workspace, 250)
+    # So the 200th cannot be made.
+    workspace.query("CREATE TABLE signatures_200 (a integer)")
+    ended = workspace.operate("setup", "--partitioned", "1")
+    assert (ended.code, len(ended.errors)) == (2, 1), ended.output
+    assert "signatures_200" in ended.errors[0]
+    before = partitions(workspace)
+    assert 1 < before < 199
+    workspace.query("DROP TABLE signatures_200")
+    asked = workspace.operate("setup", "--partitioned", "1", "--check")
+    assert asked.code == 2
+    assert any(word == "lacking" and rest.startswith(f"partitions: {251 - before} of ") for word, rest in lines(asked))
+    setup(workspace, "--partitioned", "1")
+    assert partitions(workspace) == 251
+    assert words(setup(workspace, "--partitioned", "1")) == {"ok"}
+    together = "SELECT max(number) FROM (SELECT count(*) AS number FROM pg_inherits GROUP BY xmin::text) by_transaction"
+    # Each has an index, which is inherited likewise.
+    assert workspace.one(together) <= 200
+
+
+def test_tables_without_partitions_that_an_interruption_has_left(workspace: Workspace) -> None:
+    """It is said that they lack some, and they get them."""
+    workspace.add_parcels(squares(4))
+    workspace.tables["hists_table"] = "hists"
+    workspace.query("CREATE TABLE signatures_plain (a integer)")
+    assert workspace.operate("setup", "--partitioned", "10").code == 2
+    workspace.query("DROP TABLE signatures_plain")
+    assert workspace.one("SELECT relkind FROM pg_class WHERE relname = 'signatures'") == "r"
+    before = everything(workspace)
+    asked = workspace.operate("setup", "--partitioned", "10", "--check")
+    assert (asked.code, everything(workspace)) == (2, before)
+    assert sum(word == "lacking" and rest.startswith("partitions: ") for word, rest in lines(asked)) == 2, asked.stdout
+    setup(workspace, "--partitioned", "10")
+    assert words(setup(workspace, "--partitioned", "10")) == {"ok"}
+    assert (partitions(workspace), partitions(workspace, "hists")) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "GRANT SELECT ON signatures TO PUBLIC",
+        "CREATE VIEW mine AS SELECT * FROM signatures",
+        "COMMENT ON TABLE signatures IS NULL",
+    ],
+    ids=["rights", "a view", "made by others"],
+)
+def test_a_table_that_somebody_uses_gets_no_partitions(spoil: str, workspace: Workspace) -> None:
+    workspace.add_parcels(squares(4))
+    workspace.query("CREATE TABLE signatures_plain (a integer)")
+    assert workspace.operate("setup", "--partitioned").code == 2
+    workspace.query(f"DROP TABLE signatures_plain; {spoil}")
+    before = set(everything(workspace))
+    outcome = setup(workspace, "--partitioned")
+    assert any(word == "lacking" and rest.startswith("partitions: ") for word, rest in lines(outcome)), outcome.stdout
+    assert before <= set(everything(workspace))
+
+
+def test_partitions_of_tables_with_long_names(workspace: Workspace) -> None:
+    """Names that differ only behind what partitions can have of them; those made by earlier versions stay."""
+    workspace.add_parcels(squares(4))
+    scenes = [workspace.add_s2(f"2020-04-{day:02}T10:00:31") for day in (1, 2)]
+    begin = "ä" * 24 + "_one_of_these"
+    for name in (f"{begin}1", f"{begin}2"):
+        workspace.tables["results_table"] = name
+        setup(workspace, "--partitioned", "1")
+        assert partitions(workspace, name) == 3
+        assert workspace.run("s2", "--all").code == 0
+        for scene in scenes:
+            workspace.ingest(scene)
+    first, *_, last = [row[0] for row in workspace.query(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass ORDER BY 1", f"{begin}2"
+    )]  # fmt: skip
+    workspace.query(sql.SQL("ALTER TABLE {} RENAME TO earlier").format(sql.Identifier(first.strip('"'))))
+    many_scenes(workspace, 2)
+    setup(workspace)
+    assert workspace.one("SELECT to_regclass('earlier') IS NOT NULL")
+    assert len(last.strip('"').encode()) <= 63
+
+
 def test_a_table_with_rows_gets_no_partitions(workspace: Workspace) -> None:
     workspace.add_parcels(squares(4))
     workspace.add_s2()
     assert workspace.run("s2").code == 0
     before = everything(workspace)
     workspace.query("DROP TABLE IF EXISTS scene_source")
-    outcome = workspace.operate("setup", "--partitioned")
-    assert outcome.code == 0
+    outcome = setup(workspace, "--partitioned")
+    assert any(word == "lacking" and rest.startswith("partitions: ") for word, rest in lines(outcome)), outcome.stdout
     made = ("scene_source", "scene_source_pkey", "signatures_wide", "signatures_observations", "extraction_progress")
     assert [line for line in everything(workspace) if line[0].split()[1] not in made] == before
 
@@ -470,6 +591,24 @@ def test_a_worker_with_this_role(partitioned: tuple[str, ...], workspace: Worksp
     assert (
         workspace.one("SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = %s", role) is False
     )
+
+
+def test_a_role_where_there_is_no_schema_public(workspace: Workspace, role: str) -> None:
+    """It works in those in which the tables and PostGIS are, and needs no other."""
+    parcels = workspace.add_parcels(squares(3))
+    scene = workspace.add_s2()
+    workspace.query(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
+    workspace.query("ALTER SCHEMA public RENAME TO theirs")
+    workspace.query(
+        sql.SQL("ALTER DATABASE {} SET search_path = theirs; SET search_path = theirs").format(
+            sql.Identifier(workspace.database)
+        )
+    )
+    outcome = setup(workspace, "--role", role)
+    assert not any("public" in rest for word, rest in lines(outcome) if word == "granted:")
+    as_role(workspace, role)
+    assert workspace.run("s2").code == 0
+    assert_same(workspace.signatures(scene), scene.expected(parcels))
 
 
 def test_a_role_without_a_password_is_not_made(workspace: Workspace, role: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from extractors.errors import ConfigurationError
 from operations.sources.file import FileSource
-from operations.sources.products import CARDS, Batch, Question
+from operations.sources.products import CARDS, Batch, Question, zone_of
 
 NAME = "S2A_MSIL2A_20200401T100031_N0214_R122_T33TWM_20200401T135108"
 C6 = "S1B_20200407T052345__1A__20200401T052345_CARD-COH6"
@@ -68,6 +68,13 @@ def test_swapped_coordinates_are_noticed(tmp_path: Path) -> None:
     batch = read(tmp_path / "list", f'name,start,footprint\n{NAME},2020-04-01,"{swapped}"\n')
     assert not batch.found
     assert "longitude comes first" in batch.refused[0].reason
+
+
+def test_zones_are_made_once() -> None:
+    """That took as long as all the rest of a line."""
+    zones = [zone_of(name) for name in (NAME, NAME.replace("2020", "2021"), NAME.replace("T33TWM", "T34TWM"))]
+    assert zones[0] is zones[1]
+    assert zones[2] not in (None, zones[0])
 
 
 def test_quotes_that_are_lacking(tmp_path: Path) -> None:

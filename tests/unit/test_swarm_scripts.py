@@ -19,6 +19,7 @@ import pytest
 
 from extractors import __version__
 from tests.support.environment import skip_unless
+from tests.support.running import wait_until
 
 PROJECT = Path(__file__).parents[2]
 SCRIPTS = ("prepare.sh", "bring.sh", "join.sh", "check.sh", "remove.sh")
@@ -34,6 +35,7 @@ TOOLS = [
     "df",
     "dirname",
     "env",
+    "flock",
     "getent",
     "grep",
     "gunzip",
@@ -566,11 +568,15 @@ case "$*" in
     "container run "*)
         printf '%s\n' "$*" >>"$WORLD/tried"
         tar -t >>"$WORLD/tried"
+        case "$*" in *"operations ingest "*)
+            [ -z "${INGEST_SAYS:-}" ] || { printf '%s\n' "$INGEST_SAYS" >&2; exit 2; }
+        esac
         printf '%s' "${FOUND:-ok database: at pg_spat}"
         exit "${CHECKED:-0}"
         ;;
     "stack deploy "*)
         [ -z "${REFUSED:-}" ] || { echo "refused" >&2; exit 1; }
+        [ -z "${SLOW:-}" ] || { touch "$WORLD/deploying"; until [ -e "$WORLD/go_on" ]; do sleep 0.05; done; }
         printf '%s\n' "$*" "$DB_CONFIG_SECRET" "$S3_CONFIG_SECRET" "${INGEST_CONFIG_SECRET:-}" "$PG_SPAT_SECRET" \
             "${PG_SPAT_CONFIG:-}" >"$WORLD/deployed"
         printf '%s\n' "$DB_CONFIG_SECRET" "$S3_CONFIG_SECRET" ${INGEST_CONFIG_SECRET:-} "$PG_SPAT_SECRET" |
@@ -730,6 +736,47 @@ def test_what_workers_could_not_work_with_is_not_deployed(stacks: World, found: 
     assert deployed(stacks) == before
     assert deploy(stacks, "--untried", CHECKED="75").returncode == 0
     assert deployed(stacks) != before
+
+
+def test_a_changed_file_of_ingest_is_tried_out(stacks: World) -> None:
+    """By an ingest of nothing: the password, the tables and the area are seen, and no source is asked."""
+    option = ("-c", str(stacks.folder / "the files/docker_compose_ingest.yml"))
+    deploy(stacks, *option)
+    before = deployed(stacks)
+    assert not (stacks.folder / "tried").exists()
+    os.utime(stacks.folder / "the files/ingest_config.json", (2e9, 2e9))
+    refused = deploy(stacks, *option, INGEST_SAYS="ERROR no\x1bpassword")
+    assert refused.returncode == 1
+    reason, last = refused.stderr.splitlines()
+    assert reason == "s2swarm: ERROR no?password"
+    assert "ingest could not work with this; nothing has been changed" in last
+    assert deployed(stacks) == before
+    assert deploy(stacks, *option).returncode == 0
+    assert deployed(stacks)[3] != before[3]
+    command, *files = (stacks.folder / "tried").read_text().splitlines()[-3:]
+    assert "-e DB_CONFIG=/tmp/ingest_config.json " in command
+    assert "--network s2swarm_overnet " in command
+    assert "--dry-run" in command
+    assert files == ["ingest_config.json", "s3_config.json"]
+
+
+def test_two_deployments_at_once(stacks: World) -> None:
+    """The second one says so and changes nothing; what only looks is let through."""
+    file = stacks.folder / "the files/docker_compose_s2.yml"
+    first = subprocess.Popen(
+        ["bash", PROJECT / "swarm/deploy.sh", "-c", file, "s2swarm"],
+        env={"PATH": str(stacks.bin), "WORLD": str(stacks.folder), "SLOW": "1"}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until((stacks.folder / "deploying").exists, "the first deployment")
+        second = deploy(stacks)
+        assert (second.returncode, second.stdout, second.stderr.count("\n")) == (1, "", 1)
+        assert "another deploy.sh" in second.stderr
+        assert deploy(stacks, "--dry-run").returncode == 0
+    finally:
+        (stacks.folder / "go_on").touch()
+        assert first.wait(60) == 0
+    assert deploy(stacks).returncode == 0
 
 
 def test_a_dry_run_deploys_nothing(stacks: World) -> None:
