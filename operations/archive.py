@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Relation(NamedTuple):
-    """A table or view of the archive, its kind as PostgreSQL has it, and its size in bytes."""
+    """A table, view or sequence of the archive, its kind as PostgreSQL has it, and its size in bytes."""
 
     schema: str
     name: str
@@ -57,13 +57,19 @@ class Sum:
     rows: int
     checksum: str
 
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The table's quoted name."""
+        return sql.Identifier(self.schema, self.name)
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the file beside an archive says. collation, characters: of the database. extensions: name -> schema."""
+    """What the file beside an archive says. collation, characters: of the database. extensions: name -> schema.
+    schemas: of all that is in it."""
 
     made: str
     database: str
@@ -72,6 +78,7 @@ class Contents:
     collation: str
     characters: str
     extensions: Mapping[str, str]
+    schemas: Sequence[str]
     sums: Sequence[Sum]
 
     @property
@@ -114,7 +121,7 @@ def relations(cursor: "PgCursor", tables: Sequence[Table], reader: EarlyReader) 
         cursor.execute(statement("archive.of_log", log=reader.log.identifier))
         names |= {parse_table_name(row[0]) for row in cursor.fetchall()}
     texts = [name.identifier.as_string(cursor) for name in names]
-    there = [text for text in texts if _exists(cursor, text)]
+    there = [text for text in texts if exists(cursor, text)]
     cursor.execute(statement("archive.relations"), {"tables": there})
     found = [Relation(*row) for row in cursor.fetchall()]
     for one in found:
@@ -129,27 +136,37 @@ def relations(cursor: "PgCursor", tables: Sequence[Table], reader: EarlyReader) 
 
 
 def extensions(cursor: "PgCursor", found: Sequence[Relation]) -> dict[str, str]:
-    """What has to be there before the archive is restored."""
-    cursor.execute(statement("archive.extensions"), {"tables": [one.identifier.as_string(cursor) for one in found]})
-    return dict(cursor.fetchall())
+    """What has to be there before the archive is restored. Raises ConfigurationError for what cannot be in one."""
+    cursor.execute(statement("archive.needs"), {"tables": [one.identifier.as_string(cursor) for one in found]})
+    schemas: dict[str, str | None] = dict(cursor.fetchall())
+    if lacking := [name for name, schema in schemas.items() if schema is None]:
+        raise ConfigurationError(
+            f"these tables need {', '.join(lacking)}, which no archive of tables holds, so that it could not be "
+            "restored; save the whole database with pg_dump, or do without"
+        )
+    return {name: schema for name, schema in schemas.items() if schema is not None}
+
+
+def hold(cursor: "PgCursor", found: Sequence[Relation]) -> None:
+    """Until the transaction ends, the tables stay what they are but for rows that are added, changed or deleted."""
+    tables = sql.SQL(", ").join(sql.SQL("ONLY {}").format(one.identifier) for one in found if one.kind in "rp")
+    cursor.execute(statement("archive.lock", tables=tables))
 
 
 def sums(cursor: "PgCursor", tables: Sequence[tuple[str, str]]) -> list[Sum]:
-    """Count the rows of tables, and sum their hashes; tables that are lacking are left out."""
+    """Count the rows of tables, and sum their hashes."""
     cursor.execute(statement("archive.form"))
     found = []
     for schema, name in tables:
-        identifier = sql.Identifier(schema, name)
-        if not _exists(cursor, identifier.as_string(cursor)):
-            continue
         start = time.monotonic()
-        cursor.execute(statement("archive.sum", table=identifier))
+        cursor.execute(statement("archive.sum", table=sql.Identifier(schema, name)))
         rows, checksum = cursor.fetchone() or (0, "0")
         found.append(Sum(schema, name, rows, checksum))
         log.info("read %s: %d rows in %.0f s", found[-1], rows, time.monotonic() - start)
     return found
 
 
-def _exists(cursor: "PgCursor", name: str) -> bool:
+def exists(cursor: "PgCursor", name: str) -> bool:
+    """Whether there is a table with this name, quoted as it must be."""
     cursor.execute(statement("archive.exists"), {"table": name})
     return bool(scalar(cursor))

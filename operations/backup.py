@@ -12,7 +12,7 @@ from typing import IO, Any
 from extractors.database.connection import Database, scalar
 from extractors.errors import ConfigurationError, ExtractionError
 from extractors.text import say
-from operations.archive import Contents, Relation, beside, extensions, relations, sums, tables_of
+from operations.archive import Contents, Relation, beside, extensions, hold, relations, sums, tables_of
 from operations.options import add_dry_run
 from operations.output import check_out, whole_file
 from operations.session import Session, session
@@ -50,10 +50,12 @@ def run(options: argparse.Namespace) -> int:
             about: Any = cursor.fetchone()
             tools = find_tools(options, TOOL, about[2])
             found = relations(cursor, tables, reader)
+            needed = extensions(cursor, found)
             if options.dry_run:
                 for one in found:
                     say(f"would save {one}: {one.size / 1e6:.1f} MB")
                 return 0
+            hold(cursor, found)
             cursor.execute(statement("archive.snapshot"))
             snapshot = str(scalar(cursor))
             with whole_file(out, private=True) as part:
@@ -66,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
                     encoding=about[4],
                     collation=about[5],
                     characters=about[6],
-                    extensions=extensions(cursor, found),
+                    extensions=needed,
+                    schemas=sorted({one.schema for one in found}),
                     sums=sums(cursor, with_rows),
                 )
                 with whole_file(beside(out), private=True) as notes:

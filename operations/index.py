@@ -9,16 +9,25 @@ from dataclasses import replace
 from functools import partial
 
 from psycopg2 import sql
+from psycopg2.errors import LockNotAvailable
 
 from extractors.config import TableName
 from extractors.database.advice import wanted_by_parcel, wanted_by_scene, wanted_indexes
 from extractors.database.connection import scalar
 from extractors.database.schema import Table, WantedIndex, all_indexes
+from extractors.database.sql import statement as shared
 from operations.indexes import add_indexes, alone
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
 from operations.session import EarlyReader, Session, session
 from operations.sql import statement
+
+# For those who read a partition that is to be put into order, before it stays as it is.
+LONGEST_WAIT = "10s"
+
+
+class _InUseError(Exception):
+    """A partition is being read for long."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +79,10 @@ def close_partitions(opened: Session, reader: EarlyReader, table: Table, report:
             report.there("partition", f"{name} stays open: {why}")
             continue
         add_indexes(database, [by_parcel], report)
-        report.make("order", f"of {name}, by parcel", partial(_cluster, opened, by_parcel))
+        try:
+            report.make("order", f"of {name}, by parcel", partial(_cluster, opened, by_parcel))
+        except _InUseError:
+            report.there("partition", f"{name} stays open: it is being read; the next `operations index` looks again")
 
 
 def _is_closed(opened: Session, by_parcel: WantedIndex) -> bool:
@@ -81,10 +93,20 @@ def _is_closed(opened: Session, by_parcel: WantedIndex) -> bool:
 
 
 def _cluster(opened: Session, by_parcel: WantedIndex) -> None:
+    """Put a partition into order. Raises _InUseError if somebody reads it, or writes into it, all the while."""
     partition = by_parcel.table
     with opened.database.transaction("looking at indexes") as cursor:
         name = next(one.name for one in all_indexes(cursor, partition) if one.valid and by_parcel.like(one))
+    in_use = False
     with opened.database.alone(f"ordering the rows of {partition}") as cursor:
         names = {"partition": partition.identifier, "index": sql.Identifier(name)}
-        cursor.execute(statement("partitions.cluster", **names))
+        # As long as this waits for one reader, all that come later wait behind it.
+        cursor.execute(shared("connection.set_limits"), {"limits": ["0", LONGEST_WAIT]})
+        try:
+            cursor.execute(statement("partitions.cluster", **names))
+        except LockNotAvailable:
+            in_use = True
+        cursor.execute(shared("connection.set_limits"), {"limits": ["0", "0"]})
         cursor.execute(statement("indexes.analyze", table=partition.identifier))
+    if in_use:
+        raise _InUseError

@@ -28,6 +28,14 @@ def alone(database: Database) -> Iterator[None]:
                 cursor.execute(statement("indexes.unlock"))
 
 
+def are_lacking(database: Database, wanted: Iterable[WantedIndex]) -> bool:
+    """Whether one of these indexes is not there, or cannot be used."""
+    with database.transaction("looking at indexes") as cursor:
+        return not all(
+            any(one.valid and index.like(one) for one in all_indexes(cursor, index.table)) for index in wanted
+        )
+
+
 def add_indexes(database: Database, wanted: Iterable[WantedIndex], report: Report) -> None:
     """Make the indexes that are lacking, each while others write into its table."""
     for index in wanted:

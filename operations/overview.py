@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg2 import sql
 
 from extractors.config import SOURCES, parse_table_name
+from extractors.database.aoi import in_srid_by_parts
 from extractors.database.connection import scalar
 from extractors.database.outputs import HISTS
-from extractors.database.schema import Table, find, is_indexed
+from extractors.database.schema import Table, find
 from extractors.database.tables import Tables
 from operations.progress import Again, conditions_of, names_of, read_again, tables_by_card
 from operations.session import EarlyReader, Session
@@ -173,10 +174,6 @@ class Reading:
         """The tables with results, each with the CARDs that are read from it. What cannot be read is in the notes."""
         cursor, tables = self._cursor, self._tables
         names = tables_by_card(cursor, tables, self._values)
-        wanted = self._reader.of_results.get(HISTS)
-        hists = wanted and find(cursor, wanted.name, "")
-        if hists and (hists.absent or not self._is_quick(hists, "cloudy dates are told by the mean scene class")):
-            hists = None
         found = []
         for name in dict.fromkeys(names.values()):
             table = find(cursor, parse_table_name(name), "")
@@ -188,8 +185,22 @@ class Reading:
             settings = settings_of(cursor, self._opened, tables.log, table)
             of_cards = {card: settings[card] for card in settings if names.get(card) == name}
             sources = {card: one[SOURCES] for card, one in of_cards.items()}
-            found.append(Results(Wide(table, hists, tables.catalogue, sources), of_cards))
+            found.append(Results(Wide(table, self._hists(table, of_cards), tables.catalogue, sources), of_cards))
         return found
+
+    def _hists(self, results: Table, settings: Mapping[str, Mapping[str, Any]]) -> Table | None:
+        """The histograms of such a table: where the log says that they are, else, of the configured one, where the
+        configuration does. None: there are none, or they cannot be read."""
+        if "s2" not in settings:
+            return None
+        logged, configured = settings["s2"].get("tables", {}).get(HISTS), self._reader.of_results.get(HISTS)
+        names = [parse_table_name(logged)] if logged else []
+        if configured is not None and results.name == self._tables.results.name:
+            names.append(configured.name)
+        for table in (find(self._cursor, name, "") for name in names):
+            if not table.absent:
+                return table if self._is_quick(table, "cloudy dates are told by the mean scene class") else None
+        return None
 
     def known(self, pids: Sequence[int]) -> set[int]:
         """Which of these parcels there are."""
@@ -198,23 +209,38 @@ class Reading:
 
     def _is_quick(self, table: Table, otherwise: str) -> bool:
         """Whether a parcel's rows can be read without reading a large table from one end to the other."""
-        if table.kind not in "rm" or is_indexed(self._cursor, table, ["pid"]) or self._rows(table) < MOST_UNINDEXED:
+        if table.kind not in "rmp" or self._rows(table, without_index_on="pid") < MOST_UNINDEXED:
             return True
+        which = "those of its partitions that are complete" if table.kind == "p" else "it"
         self.notes.append(
-            f"The table {table} has no index on pid: {otherwise}. `python -m operations index` makes one."
+            f"The table {table} has no index on pid for all its rows: {otherwise}. `python -m operations index` gives "
+            f"one to {which}."
         )
         return False
 
-    def _rows(self, table: Table) -> int:
-        self._cursor.execute(statement("report.rows"), {"table": table.identifier.as_string(self._cursor)})
-        return scalar(self._cursor) or 0
+    def _rows(self, table: Table, without_index_on: str | None = None) -> int:
+        values = {"table": table.identifier.as_string(self._cursor), "column": without_index_on}
+        self._cursor.execute(statement("report.rows"), values)
+        return int(scalar(self._cursor))
 
     def _sample(self) -> list[int]:
-        parcels = self._tables.parcels
+        """Of a large table, from a part of its pages; where these hold too few parcels of the area, from the
+        surroundings of that."""
+        parcels, srid, columns = self._tables.parcels, self._tables.parcel_srid, self._tables.parcel_columns
         rows = self._rows(parcels) if parcels.kind in "rmp" else 0
-        part = statement("report.sampled", percent=sql.Literal(min(100.0, 100 * CANDIDATES / max(rows, 1))))
-        names = self._names | self._tables.parcel_columns | {"sampled": part if rows > CANDIDATES else sql.SQL("")}
-        self._cursor.execute(statement("report.sample", **names), self._values | {"most": SAMPLE})
+        everything, nothing = sql.SQL("true"), sql.SQL("")
+        if rows <= CANDIDATES or srid is None:
+            return self._drawn(nothing, everything)
+        found = self._drawn(statement("report.sampled", percent=sql.Literal(100 * CANDIDATES / rows)), everything)
+        if len(found) == SAMPLE:
+            return found
+        area = in_srid_by_parts(sql.Identifier("geometry"), "parcel_srid")
+        return self._drawn(nothing, statement("report.near", area=area, **columns))
+
+    def _drawn(self, sampled: sql.Composable, near: sql.Composable) -> list[int]:
+        names = self._names | self._tables.parcel_columns | {"sampled": sampled, "near": near}
+        values = self._values | {"most": SAMPLE, "parcel_srid": self._tables.parcel_srid}
+        self._cursor.execute(statement("report.sample", **names), values)
         return [pid for (pid,) in self._cursor.fetchall()]
 
     def _seen(self, results: Results, pids: Sequence[int]) -> list[Seen]:

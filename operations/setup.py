@@ -6,7 +6,7 @@ imported, also the area around them, the log, and the tables of results. Done tw
 
 import argparse
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from extractors.database.sql import statement as shared
 from extractors.database.tables import SETTINGS, Tables
 from extractors.errors import ConfigurationError
 from operations.area import make_area
-from operations.indexes import add_indexes, alone
+from operations.indexes import add_indexes, alone, are_lacking
 from operations.lines import Report
 from operations.options import add_card, add_dry_run
 from operations.partitions import SCENES, cover_scenes, divide, make_partitioned
@@ -212,8 +212,10 @@ def make_results(opened: Session, reader: EarlyReader, partitioned: int | None, 
         what = [str(table) for table in absent] + [f"column {SETTINGS} of {tables.log}"] * outdated
         report.make("log and results", ", ".join(what), partial(_results, opened, tables, reader.labels, partitioned))
     if not tables.log.absent:
-        with alone(opened.database):
-            add_indexes(opened.database, wanted_of_log(tables.log), report)
+        wanted = wanted_of_log(tables.log)
+        # Who makes none need not wait for others who do.
+        with alone(opened.database) if report.changes and are_lacking(opened.database, wanted) else nullcontext():
+            add_indexes(opened.database, wanted, report)
 
 
 def _add_columns(opened: Session, table: Table, types: Collection[str], report: Report) -> None:

@@ -15,7 +15,7 @@ from extractors.config import DatabaseFile
 from extractors.database.connection import Database, scalar
 from extractors.errors import ConfigurationError, ExtractionError, OutageError, one_line
 from extractors.text import say
-from operations.archive import Contents, Sum, read_contents, sums
+from operations.archive import Contents, Sum, exists, read_contents, sums
 from operations.session import Session, session
 from operations.sql import statement
 from operations.tools import Work, add_tools, find_tools, run_tool
@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
             options.signals.cancel_with(restored.cancel)
             with restored, restored.transaction("reading what was restored") as cursor:
                 cursor.execute(statement("archive.endure"))
-                found = sums(cursor, [(one.schema, one.name) for one in contents.sums])
+                there = [one for one in contents.sums if exists(cursor, one.identifier.as_string(cursor))]
+                found = sums(cursor, [(one.schema, one.name) for one in there])
     return int(not _same(contents, found))
 
 
@@ -89,7 +90,7 @@ def _throw_away(opened: Session, contents: Contents, name: str) -> Iterator[Data
             cursor.execute(statement("archive.drop_database", **named))
             cursor.execute(statement("archive.create_database", **named), form)
         with Database(config, opened.name) as made, made.transaction("making what the archive needs") as cursor:
-            for schema in {one.schema for one in contents.sums} | {*contents.extensions.values()}:
+            for schema in {*contents.schemas, *contents.extensions.values()}:
                 cursor.execute(statement("archive.create_schema", schema=sql.Identifier(schema)))
             for extension, schema in contents.extensions.items():
                 names = {"extension": sql.Identifier(extension), "schema": sql.Identifier(schema)}

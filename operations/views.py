@@ -105,7 +105,8 @@ def settings_of(
     cursor: "PgCursor", opened: Session, log: Table, results: Table, card: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """The settings that the numbers in a table depend on, by CARD: those that workers would use with this
-    configuration, of one CARD or of all, and those that the log knows. SOURCES: what all these labels stand for."""
+    configuration, of one CARD or of all, and those that the log knows. SOURCES: what all these labels stand for;
+    `tables`: where the log says that other results of these scenes are."""
     found: dict[str, dict[str, Any]] = {}
     for code in BANDS if card is None else [card]:
         try:
@@ -116,8 +117,9 @@ def settings_of(
     if not log.absent and "settings" in log.columns:
         cursor.execute(statement("views.settings", log=log.identifier), {"results": str(results)})
         for code, settings in cursor.fetchall():
-            sources = {**found.get(code, {}).get(SOURCES, {}), **settings[SOURCES]}
-            found[code] = {**settings, SOURCES: sources}
+            before = found.get(code, {})
+            both = {key: {**before.get(key, {}), **settings.get(key, {})} for key in (SOURCES, "tables")}
+            found[code] = {**settings, **both}
     return found
 
 

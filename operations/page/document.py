@@ -188,8 +188,8 @@ def _map(found: Overview) -> tuple[str, str]:
         return what, ""
     grid = found.map
     figures = [
-        f"<figure><figcaption>{_card(card)}: {min(values.values())} to {max(values.values())} days</figcaption>"
-        f"{map_of(grid, values)}</figure>"
+        f"<figure><figcaption>{_card(card)}: {min(values.get(cell, 0) for cell in grid.cells)} to "
+        f"{max(values.values())} days</figcaption>{map_of(grid, values)}</figure>"
         for card, values in ((card, grid.days[card]) for card in _in_order(grid.days))
         if values
     ]
@@ -207,14 +207,16 @@ def _completeness(found: Overview, chosen: Sequence[int]) -> tuple[str, str]:
     by_month: dict[tuple[str, dt.date], dict[int, int]] = {}
     for seen in found.seen:
         by_month.setdefault((seen.card, seen.month), {})[seen.pid] = seen.clear
+    # Of what was read, those of which nothing came as well.
+    cards = {card for one in found.results for card in one.cards} & {card for card, _ in found.months}
+    months = _months_between(month for _, month in [*found.months, *by_month])
     head = ["month", "", "median", "none", *(f"no. {pid}" for pid in chosen)]
     parts = []
-    for card in _in_order(card for card, _ in by_month):
+    for card in _in_order(cards.union(card for card, _ in by_month)) if sample else []:
         rows = []
-        for (code, month), clear in sorted(by_month.items()):
+        for month in months:
+            clear = by_month.get((card, month), {})
             numbers = [clear.get(pid, 0) for pid in sample]
-            if code != card or not numbers:
-                continue
             shares = [sum(min(number, MANY) == many for number in numbers) for many in range(MANY + 1)]
             own = [_number(clear.get(pid, 0)) for pid in chosen]
             share = shares[0] / len(numbers)
@@ -228,6 +230,12 @@ def _completeness(found: Overview, chosen: Sequence[int]) -> tuple[str, str]:
         "count as clear.</p>"
     )
     return what, "".join([_keys(keys), *parts, "" if _clouds_known(found.seen) else clouds])
+
+
+def _months_between(months: Iterable[dt.date]) -> list[dt.date]:
+    """From the first of these to the last, those between that are not among them as well."""
+    numbers = [month.year * 12 + month.month - 1 for month in months]
+    return [dt.date(one // 12, one % 12 + 1, 1) for one in range(min(numbers), max(numbers) + 1)] if numbers else []
 
 
 def _clouds_known(seen: Iterable[Seen]) -> bool:

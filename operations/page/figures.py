@@ -1,5 +1,7 @@
 """Pictures that need no script: bars, columns, maps, as HTML and SVG."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,11 +55,13 @@ def map_of(grid: Map, values: Mapping[tuple[int, int], int]) -> str:
     cell = SIDE / max(grid.columns, grid.rows)
     wide, high = grid.columns * cell, grid.rows * cell
     least, most = min(values.values()), max(values.values())
-    step = max((most - least + 1) / len(SHADES), 1)
+    span = max(most - least + 1, len(SHADES))
+    # With which number each shade begins.
+    edges = [least + math.ceil(place * span / len(SHADES)) for place in range(len(SHADES))]
     parts = []
     for x, y in grid.cells:
         number = values.get((x, y), 0)
-        shade = f'fill="{SHADES[min(int((number - least) / step), len(SHADES) - 1)]}"' if number else 'class="none"'
+        shade = f'fill="{SHADES[bisect_right(edges, number) - 1]}"' if number else 'class="none"'
         parts.append(
             f'<rect x="{x * cell:.1f}" y="{high - (y + 1) * cell:.1f}" width="{cell:.2f}" height="{cell:.2f}" {shade}>'
             f"<title>{number}</title></rect>"
@@ -70,11 +74,10 @@ def map_of(grid: Map, values: Mapping[tuple[int, int], int]) -> str:
         for ring in _rings(grid.outline)
     )
     legend, left = [], 0
-    edges = [round(least + number * step) for number in range(len(SHADES))]
-    for number, shade in enumerate(SHADES):
-        start, end = edges[number], (edges[number + 1] if number + 1 < len(edges) else most + 1) - 1
-        if start > most or end < start:
-            continue
+    for shade, start, after in zip(SHADES, edges, [*edges[1:], most + 1], strict=True):
+        if start > most:
+            break
+        end = after - 1
         said = f"{start}" if start == end else f"{start} to {end}"
         legend.append(f'<rect x="{left}" y="{high + 10:.0f}" width="10" height="10" fill="{shade}"/>')
         legend.append(f'<text x="{left + 14}" y="{high + 19:.0f}">{said}</text>')

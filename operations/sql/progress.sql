@@ -73,12 +73,14 @@ ORDER BY l.results, l.aoi
 
 -- :rates
 -- By CARD, attempts of the last hour after which a scene has a status for good; for how many seconds of that hour there was an
--- attempt at all, until now; and seconds since the last attempt began or ended.
+-- attempt at all, until now; and seconds since the last attempt began or ended. Those of dead workers (`lost`) are ended by
+-- whoever finds them, at whatever time.
 SELECT card,
-       count(*) FILTER (WHERE finished_at > now() - interval '1 hour' AND status <> 'ingested'),
+       count(*) FILTER (WHERE finished_at > now() - interval '1 hour' AND status <> 'ingested' AND outcome <> 'lost'),
        extract(epoch FROM now() - greatest(
            now() - interval '1 hour',
-           min(started_at) FILTER (WHERE finished_at IS NULL OR finished_at > now() - interval '1 hour')))::float8,
+           min(started_at) FILTER (WHERE finished_at IS NULL
+                                      OR finished_at > now() - interval '1 hour' AND outcome <> 'lost')))::float8,
        extract(epoch FROM now() - max(greatest(started_at, finished_at)))::float8
 FROM {log}
 WHERE aoi = %(aoi)s AND (%(cards)s::text[] IS NULL OR card = ANY (%(cards)s::text[]))

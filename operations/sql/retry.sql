@@ -24,8 +24,9 @@ WHERE {reference} = ANY (%(references)s) AND (%(cards)s::text[] IS NULL OR btrim
 UPDATE {catalogue} d SET status = 'ingested' WHERE id = %(obsid)s AND btrim(d.status::text) = %(status)s
 
 -- :end_attempts
--- Ends what attempts of dead workers are open at a scene that is set back.
-UPDATE {log} SET finished_at = clock_timestamp(), outcome = 'lost', status = 'ingested',
+-- Ends what attempts of dead workers are open at a scene that is set back. Attempts are counted from the last one on that left
+-- another status than `ingested`: so this one does not count, nor do those before it.
+UPDATE {log} SET finished_at = clock_timestamp(), outcome = 'lost', status = 'failed',
                  detail = 'its worker died, or lost its database session, and the scene was set back by `operations retry`'
 WHERE obsid = %(obsid)s AND finished_at IS NULL
 

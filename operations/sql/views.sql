@@ -2,7 +2,7 @@
 -- What is known of a parcel in a scene, side by side: pixels that counted for the first band of the CARD, the share of the
 -- parcel's pixels that counted, the share of its pixels that are clouds, their shadows or snow, and the mean of each band and
 -- index. `of_rows`: which rows of both tables are read at all.
-SELECT s.pid::bigint << 32 | s.obsid AS key,
+SELECT CASE WHEN s.pid BETWEEN 0 AND 2147483647 THEN s.pid::bigint << 32 | (s.obsid::bigint & 4294967295) END AS key,
        s.pid,
        s.obsid,
        btrim(c.card::text) AS card,

@@ -145,6 +145,24 @@ def test_while_workers_write(season: Workspace) -> None:
     assert outcome.code == 0, outcome.output
 
 
+@pytest.mark.parametrize("change", ["TRUNCATE signatures", "DROP TABLE hists"])
+def test_nobody_empties_a_table_meanwhile(change: str, season: Workspace) -> None:
+    """Also not between its dump and its sums, which would be those of another table."""
+    meddling = fake(
+        season, "pg_dump",
+        f'PATH={postgis_binaries()}:$PATH; [ "$1" = --version ] && exec pg_dump --version\n'
+        'pg_dump "$@" || exit\n'
+        f"psql --dbname \"$2\" -v ON_ERROR_STOP=1 -c \"SET lock_timeout = '1s'\" -c '{change}' >&2\n"
+        f"echo $? > {season.folder}/ended",
+    )  # fmt: skip
+    meddling = meddling.rename(season.folder / "meddling")
+    outcome = season.operate("backup", "--out", "season.dump", "--tools", str(meddling))
+    assert outcome.code == 0, outcome.output
+    outcome = season.operate("verify", "--file", "season.dump")
+    assert outcome.code == 0, outcome.output
+    assert int((season.folder / "ended").read_text()) != 0
+
+
 def test_what_belongs_to_it(workspace: Workspace) -> None:
     """Partitions, tables of other configurations, what parcels inherit from or a view reads, types of extensions; in
     other schemas and with any names."""
@@ -169,6 +187,74 @@ def test_what_belongs_to_it(workspace: Workspace) -> None:
     outcome = workspace.operate("verify", "--file", "season.dump")
     assert outcome.code == 0, outcome.output
     assert "ok public.signatures: 2 rows" in outcome.stdout or "ok public.signatures: 3 rows" in outcome.stdout
+
+
+def test_what_it_needs_is_in_it_or_named(season: Workspace) -> None:
+    """Sequences that no column owns, in schemas without tables; extensions of defaults, constraints and types; a table
+    of statuses."""
+    season.query(
+        "CREATE SCHEMA numbers; CREATE SEQUENCE numbers.others START 4711; ALTER TABLE dias_catalogue ADD number bigint"
+        " DEFAULT nextval('numbers.others'); CREATE EXTENSION btree_gist; CREATE EXTENSION hstore;"
+        'CREATE EXTENSION "uuid-ossp"; ALTER TABLE parcels ADD code uuid DEFAULT uuid_generate_v4(), ADD tags hstore[],'
+        " ADD EXCLUDE USING gist (ogc_fid WITH =);"
+        "CREATE TABLE states AS SELECT DISTINCT status FROM dias_catalogue;"
+        "ALTER TABLE states ADD PRIMARY KEY (status);"
+        "ALTER TABLE dias_catalogue ADD FOREIGN KEY (status) REFERENCES states"
+    )
+    outcome = season.operate("backup", "--out", "season.dump")
+    assert outcome.code == 0, outcome.output
+    noted = json.loads((season.cwd / "season.dump.json").read_text())
+    assert set(noted["extensions"]) == {"postgis", "btree_gist", "hstore", "uuid-ossp"}
+    outcome = season.operate("verify", "--file", "season.dump")
+    assert outcome.code == 0, outcome.output
+    assert "ok public.states" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (
+            "CREATE TYPE state AS ENUM ('ingested', 'inprogress', 'extracted');"
+            "ALTER TABLE dias_catalogue ALTER status DROP DEFAULT, ALTER status TYPE state USING status::text::state",
+            "type public.state",
+        ),
+        (
+            "CREATE DOMAIN state AS varchar(12); ALTER TABLE dias_catalogue ALTER status TYPE state",
+            "type public.state",
+        ),
+        (
+            "CREATE FUNCTION code() RETURNS integer LANGUAGE sql AS 'SELECT 1';"
+            "ALTER TABLE parcels ADD code integer DEFAULT code()",
+            "function public.code()",
+        ),
+        (
+            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            "CREATE TRIGGER tell BEFORE INSERT ON dias_catalogue FOR EACH ROW EXECUTE FUNCTION tell()",
+            "function public.tell()",
+        ),
+        (
+            "CREATE FUNCTION half(real) RETURNS real IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';"
+            "CREATE INDEX ON signatures (half(mean))",
+            "function public.half(real)",
+        ),
+        (
+            "CREATE TABLE others (code integer); ALTER TABLE parcels ENABLE ROW LEVEL SECURITY;"
+            "CREATE POLICY few ON parcels USING (ogc_fid IN (SELECT code FROM others))",
+            "table public.others",
+        ),
+    ],
+)
+def test_what_no_archive_of_tables_holds(statement: str, named: str, workspace: Workspace) -> None:
+    """Such an archive could not be restored, so none is made."""
+    workspace.add_parcels(squares(1))
+    workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    workspace.query(statement)
+    for options in ((), ("--dry-run",)):
+        outcome = workspace.operate("backup", "--out", "season.dump", *options)
+        assert (outcome.code, len(outcome.errors)) == (2, 1), outcome.output
+        assert named in outcome.errors[0]
+    assert files(workspace) == set()
 
 
 @pytest.mark.parametrize(("verb", "name"), [("backup", "pg_dump"), ("verify", "pg_restore")])

@@ -127,3 +127,24 @@ def test_closing_partitions(workspace: Workspace) -> None:
     workspace.ingest(scenes[0])
     assert workspace.run("s2", "--all").code == 0
     assert_same(workspace.signatures(scenes[0]), scenes[0].expected(parcels))
+
+
+def test_a_partition_that_is_being_read(workspace: Workspace) -> None:
+    """It stays open until the next time: whoever waited for its reader would keep all others waiting as well."""
+    workspace.add_parcels(squares(4))
+    for day in range(1, 5):
+        workspace.add_row(f"scene {day}", f"2020-04-{day:02}T10:00:31", status="extracted")
+    assert workspace.operate("setup", "--partitioned", "3").code == 0
+    workspace.query("INSERT INTO signatures (pid, obsid, band) SELECT pid, 1, 'B4' FROM generate_series(4, 1, -1) pid")
+    reader = workspace.connect()
+    with reader.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM signatures_0")
+        outcome = workspace.start_python("-m", "operations", "index").wait(60)
+        assert outcome.code == 0, outcome.output
+        assert "signatures_0 stays open: it is being read" in outcome.stdout
+        workspace.query("SET lock_timeout = '1s'")
+        assert workspace.query("SELECT pid FROM signatures_0") == [(4,), (3,), (2,), (1,)]
+    reader.close()
+    outcome = workspace.operate("index")
+    assert "made order: of public.signatures_0" in outcome.stdout
+    assert workspace.query("SELECT pid FROM signatures_0") == [(1,), (2,), (3,), (4,)]

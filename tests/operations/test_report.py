@@ -123,7 +123,7 @@ def test_progress_is_that_of_the_catalogue(filled: Workspace, page: Path) -> Non
 def test_completeness_is_that_of_the_rows(filled: Workspace, page: Path) -> None:
     """Of the chosen parcels; and the share of all that have no clear observation."""
     _, *months = Reader(page).rows["Completeness/Sentinel-2 (s2)"]
-    assert len(months) == 11
+    assert len(months) == 12
     counted: dict[tuple[int, str], int] = {
         (pid, month): number
         for pid, month, number in filled.query(
@@ -309,12 +309,24 @@ def test_tables_indices_and_histograms_of_a_real_run(workspace: Workspace) -> No
     workspace.tables["results_table"] = "signatures"
     # What the numbers are is told by the log, too.
     workspace.db_config["extraction"] = settings
-    workspace.query('UPDATE hists SET hist = \'{"4": 91, "9": 9}\' WHERE pid = 1')
-    workspace.query('UPDATE hists SET hist = \'{"4": 89, "9": 11}\' WHERE pid = 2')
-    assert workspace.operate("report", "--out", "x.html", "--parcel", "1", "2").code == 0
-    charts = Reader(workspace.cwd / "x.html").charts
-    assert [chart["unit"] for chart in charts] == ["NDVI", "gamma0, dB", "coherence"] * 2
-    assert [chart["cloudy"] for chart in charts if chart["unit"] == "NDVI"] == [[False], [True]]
+    workspace.query('UPDATE hists SET hist = \'{"4": 89, "9": 11}\' WHERE pid = 1')
+    workspace.query('UPDATE hists SET hist = \'{"4": 91, "9": 9}\' WHERE pid = 2')
+    # Whatever configuration is named: those of s2 are theirs.
+    workspace.query(
+        "CREATE TABLE others AS SELECT pid, obsid, json_build_object(9 - 5 * (pid % 2), 1) AS hist FROM hists"
+    )
+    for configured in (
+        {"results_table": "bs_signatures"},
+        {"results_table": "bs_signatures", "hists_table": "others"},
+        {"results_table": "signatures", "hists_table": "hists"},
+        {"results_table": "signatures"},
+    ):
+        workspace.tables.pop("hists_table", None)
+        workspace.tables.update(configured)
+        assert workspace.operate("report", "--out", "x.html", "--parcel", "1", "2").code == 0
+        charts = Reader(workspace.cwd / "x.html").charts
+        assert [chart["unit"] for chart in charts] == ["NDVI", "gamma0, dB", "coherence"] * 2
+        assert [chart["cloudy"] for chart in charts if chart["unit"] == "NDVI"] == [[True], [False]], configured
     for chart, table, label in ((0, "signatures", "NDV"), (1, "bs_signatures", "VV"), (2, "c6_signatures", "VV")):
         (expected,) = workspace.query(
             sql.SQL("SELECT p50, p25, p75 FROM {} WHERE pid = 1 AND band = %s").format(sql.Identifier(table)), label

@@ -75,6 +75,7 @@ def test_not_one_that_a_worker_is_at(workspace: Workspace) -> None:
     workspace.extraction["max_attempts"] = 5
     assert workspace.run("s2").code == 0
     assert_same(workspace.signatures(scene), scene.expected(parcels))
+    assert [attempt["attempt"] for attempt in workspace.log(scene)] == [1, 1]
 
 
 def test_a_failed_scene_gets_all_its_attempts_again(workspace: Workspace) -> None:

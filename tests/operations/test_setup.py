@@ -426,6 +426,23 @@ def test_partitions(workspace: Workspace) -> None:
     assert_same(workspace.signatures(later), later.expected(parcels))
 
 
+def test_while_others_make_indexes(workspace: Workspace) -> None:
+    """Who makes none need not wait for them: whoever only looks, or adds partitions."""
+    workspace.add_parcels(squares(1))
+    setup(workspace, "--partitioned", "3")
+    workspace.query("SELECT pg_advisory_lock(1128418565, 0)")
+    setup(workspace, "--check")
+    for number in range(9):
+        workspace.add_row(f"scene {number}")
+    assert "made partitions: " in setup(workspace).stdout
+    workspace.query("DROP INDEX extraction_log_pauses")
+    asked = workspace.operate("setup", "--check")
+    assert (asked.code, "lacking index on public.extraction_log" in asked.stdout) == (2, True), asked.output
+    assert workspace.operate("setup").code == 75
+    workspace.query("SELECT pg_advisory_unlock(1128418565, 0)")
+    assert "made index on public.extraction_log" in setup(workspace).stdout
+
+
 def test_partitions_of_a_table_with_columns_of_others(workspace: Workspace) -> None:
     """Those that are computed are computed in new partitions, too."""
     workspace.add_parcels(squares(4))

@@ -112,6 +112,25 @@ def test_a_worker_that_was_killed_is_gone(workspace: Workspace, held: tuple[Scen
     assert seen(workspace)["cards"]["s2"]["statuses"]["inprogress"] == 0
 
 
+def test_the_pace_is_that_of_the_living(workspace: Workspace) -> None:
+    """When a dead worker's attempt is ended says nothing of when anybody was at work, or got a scene done."""
+    workspace.add_parcels(squares(2))
+    workspace.add_s2()
+    assert workspace.run("s2").code == 0
+    before = seen(workspace)["cards"]["s2"]
+    for status in ("ingested", "failed"):
+        workspace.query(
+            "INSERT INTO extraction_log (obsid, reference, card, aoi, results, worker, outcome, status, started_at,"
+            " finished_at) SELECT obsid, reference, card, aoi, results, worker, 'lost', %s, now() - interval '5 hours',"
+            " now() FROM extraction_log WHERE outcome = 'extracted'",
+            status,
+        )
+    after = seen(workspace)["cards"]["s2"]
+    assert after["last_hour"] == before["last_hour"] == 1
+    # Of one scene in a whole hour it would be 1.
+    assert after["per_hour"] > 2
+
+
 def test_an_attempt_that_ends_meanwhile_was_alive(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -108,6 +108,26 @@ def test_the_share_of_pixels_that_count(workspace: Workspace) -> None:
     assert workspace.query('SELECT valid_share, "B8" FROM signatures_wide') == [(pytest.approx(45 / 120), 7.0)]
 
 
+def test_keys_are_unique_or_none(workspace: Workspace) -> None:
+    """Whatever the numbers are: those of large parcels would wrap, and those of negative scenes be the parcel's."""
+    parcels, scenes = (7, 8, 2**31 - 1, 2**31, 2**32 + 7, -5), (1, -3)
+    workspace.add_parcels(squares(1))
+    setup(workspace)
+    workspace.query("DROP VIEW signatures_observations, signatures_wide")
+    workspace.query("ALTER TABLE signatures ALTER pid TYPE bigint")
+    workspace.query("UPDATE dias_catalogue SET id = %s WHERE id = %s", scenes[1], workspace.add_row("of others"))
+    workspace.query("UPDATE dias_catalogue SET id = %s WHERE id = %s", scenes[0], workspace.add_row("a scene"))
+    for scene in scenes:
+        add_rows(workspace, scene, [(pid, "B4", 9, 1.0) for pid in parcels])
+    setup(workspace)
+    found = {(pid, obsid): key for pid, obsid, key in workspace.query("SELECT pid, obsid, key FROM signatures_wide")}
+    assert found.keys() == {(pid, scene) for pid in parcels for scene in scenes}
+    for (pid, scene), key in found.items():
+        assert key == (pid * 2**32 + scene % 2**32 if 0 <= pid < 2**31 else None)
+    keys = [key for key in found.values() if key is not None]
+    assert len(set(keys)) == len(keys) == 6
+
+
 def test_one_scene_of_each_pass(workspace: Workspace) -> None:
     workspace.add_parcels(squares(2))
     setup(workspace)
