@@ -30,6 +30,9 @@ SAMPLE, CANDIDATES = 500, 50_000
 CELLS = 32
 # Rows of a table that are read from one end to the other, if no index finds those of a parcel.
 MOST_UNINDEXED = 5_000_000
+# The same of a table in partitions: those that more scenes may come into have no such index until they are closed, and
+# the last one of a season stays so. One of a large country has 12 million.
+MOST_OPEN = 15_000_000
 # Reasons that are shown.
 REASONS = 30
 DAY = dt.timedelta(days=1)
@@ -209,7 +212,8 @@ class Reading:
 
     def _is_quick(self, table: Table, otherwise: str) -> bool:
         """Whether a parcel's rows can be read without reading a large table from one end to the other."""
-        if table.kind not in "rmp" or self._rows(table, without_index_on="pid") < MOST_UNINDEXED:
+        most = MOST_OPEN if table.kind == "p" else MOST_UNINDEXED
+        if table.kind not in "rmp" or self._rows(table, without_index_on="pid") < most:
             return True
         which = "those of its partitions that are complete" if table.kind == "p" else "it"
         self.notes.append(

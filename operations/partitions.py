@@ -51,8 +51,8 @@ def divide(database: Database, table: Table, catalogue: Table, scenes: int, repo
     else:
         report.lacks(
             "partitions",
-            f"{table} is there without any, and no new table (it has rows, rights or views, or others made it); name "
-            f"another one as {table.key} for them",
+            f"{table} is there without any, and no new table (it has rows, rights, views or triggers, is published, or "
+            f"others made it); name another one as {table.key} for them",
         )
 
 

@@ -96,8 +96,15 @@ END_OF_PROGRAM
 # alone: stop if another deployment is at work: both would choose secrets, and remove each other's.
 alone() {
     command -v flock >/dev/null 2>&1 || stop "there is no flock on this machine (package util-linux)"
+    local code=0
     exec 9<"${FILES[0]}"
-    flock -n 9 || stop "another deploy.sh is at work with ${FILES[0]}; wait for it"
+    flock -n -E 75 9 2>"$SCRATCH/errors" || code=$?
+    case "$code" in
+        0) ;;
+        75) stop "another deploy.sh is at work with ${FILES[0]}; wait for it" ;;
+        # Network disks may refuse that for files that are only read.
+        *) say "$STACK" "see that nobody else deploys it: no lock on ${FILES[0]} ($(last_words "$code"))" >&2 ;;
+    esac
 }
 
 # try_out: where workers run, see whether they, and ingest, could work with what has changed.

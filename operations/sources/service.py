@@ -87,8 +87,15 @@ class Patience:
 def lasting(error: BaseException, url: str) -> ConfigurationError | None:
     """The error for a service that cannot be reached however often that is tried; None if it may be reached later."""
     bundle = os.environ.get(CA_BUNDLE)
-    if bundle and not Path(bundle).exists():
-        return ConfigurationError(f"REQUESTS_CA_BUNDLE: there is no {bundle}; name a file with certificates (PEM)")
+    if bundle and url.startswith("https:"):
+        try:
+            folder = Path(bundle).is_dir()
+            ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
+        except OSError as wrong:
+            return ConfigurationError(
+                f"REQUESTS_CA_BUNDLE: {bundle} cannot be used ({wrong.strerror or one_line(wrong)}); name a file with "
+                "certificates (PEM)"
+            )
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigurationError(
             f"the certificate of {url} cannot be verified ({error.verify_message}); name the file with the "

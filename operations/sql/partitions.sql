@@ -7,8 +7,10 @@ LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE
 SELECT EXISTS (SELECT FROM {table})
 
 -- :is_new
--- Whether a table is as it was made: without rows, rights of others, and views of it.
-SELECT relkind = 'r' AND relacl IS NULL AND NOT EXISTS (SELECT FROM {table})
+-- Whether a table is as it was made: without rows, rights of others, triggers, publications, and views of it.
+SELECT relkind = 'r' AND relacl IS NULL AND NOT relhastriggers AND NOT EXISTS (SELECT FROM {table})
+       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL)
+       AND NOT EXISTS (SELECT FROM pg_publication_rel p WHERE p.prrelid = c.oid)
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass)
 FROM pg_class c WHERE c.oid = %(table)s::regclass
 

@@ -511,10 +511,14 @@ def test_tables_without_partitions_that_an_interruption_has_left(workspace: Work
     "spoil",
     [
         "GRANT SELECT ON signatures TO PUBLIC",
+        "GRANT SELECT (pid) ON signatures TO PUBLIC",
+        "CREATE TRIGGER mine BEFORE UPDATE ON signatures FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE PUBLICATION mine FOR TABLE signatures",
         "CREATE VIEW mine AS SELECT * FROM signatures",
         "COMMENT ON TABLE signatures IS NULL",
     ],
-    ids=["rights", "a view", "made by others"],
+    ids=["rights", "rights on a column", "a trigger", "a publication", "a view", "made by others"],
 )
 def test_a_table_that_somebody_uses_gets_no_partitions(spoil: str, workspace: Workspace) -> None:
     workspace.add_parcels(squares(4))

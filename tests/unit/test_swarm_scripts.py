@@ -779,6 +779,17 @@ def test_two_deployments_at_once(stacks: World) -> None:
     assert deploy(stacks).returncode == 0
 
 
+def test_a_disk_without_locks(stacks: World) -> None:
+    """It is no other deployment."""
+    (stacks.bin / "flock").unlink()
+    (stacks.bin / "flock").write_text("#!/bin/sh\necho 'flock: 9: Bad file descriptor' >&2\nexit 65\n")
+    (stacks.bin / "flock").chmod(0o755)
+    done = deploy(stacks)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "see that nobody else deploys it" in done.stderr
+    assert deployed(stacks)
+
+
 def test_a_dry_run_deploys_nothing(stacks: World) -> None:
     done = deploy(stacks, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
