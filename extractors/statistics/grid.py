@@ -3,7 +3,7 @@
 What several engines, bands or grids need of the same polygons is computed here, once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from extractors.signatures import CENTRE, FRACTION
+from extractors.signatures import ALL_TOUCHED, CENTRE, FRACTION
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -79,6 +79,11 @@ class Boxes:
         sides = (self.top, self.bottom, self.left, self.right)
         top, bottom, left, right = (int(side[index]) for side in sides)
         return slice(top, bottom), slice(left, right)
+
+    @property
+    def wider(self) -> "Boxes":
+        """These boxes with one pixel more on each side."""
+        return Boxes(self.top - 1, self.bottom + 1, self.left - 1, self.right + 1)
 
     @property
     def areas(self) -> Floats:
@@ -181,7 +186,11 @@ class PolygonsOnGrid:
         position of the polygon, among all, that each belongs to."""
         parts, owner = shapely.get_parts(self.polygons.geometries[chosen], return_index=True)
         rings, part = shapely.get_rings(parts, return_index=True)
-        return Polygons(np.asarray(shapely.polygons(rings))).on(self.grid), np.arange(len(self))[chosen][owner[part]]
+        found = Polygons(np.asarray(shapely.polygons(rings))).on(self.grid)
+        if self.rule == ALL_TOUCHED:
+            # Where a ring ends on a pixel's edge, it touches the one beyond, which may lie in its polygon's box.
+            found = replace(found, boxes=found.boxes.wider)
+        return found, np.arange(len(self))[chosen][owner[part]]
 
     def to_read(self, largest: float) -> Floats:
         """How many pixels must be read for each: those of its box, but where that has more than `largest` and can be

@@ -254,6 +254,22 @@ def test_windows_and_tiles_change_no_number(
     assert found.why == sorted(words(reasons(polygons, by_definition, expected[:, COUNT], lost)))
 
 
+@pytest.mark.parametrize(("south", "tile"), [(1, 4), (-19, None)], ids=["decoded", "other part outside"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_pixels_that_a_part_touches_beyond_its_box(
+    engine: str, south: int, tile: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first part ends in a corner of pixels; what it touches there lies in the box of both parts."""
+    monkeypatch.setattr(grids, "LARGEST_WINDOW_PIXELS", 0)
+    array = np.arange(1, 145, dtype="int16").reshape(12, 12)
+    grid = Grid(Affine(PIXEL, 0, 0, 0, -PIXEL, 120), (12, 12))
+    first = shapely.Polygon([(40, 80), (15, 115), (25, 115), (40, 80)])
+    parcel = shapely.MultiPolygon([first, shapely.box(91, south, 119, south + 8)])
+    file = InMemory(array, np.zeros(array.shape, bool))
+    found = in_parts(engine, Polygons(as_object_array([parcel])).on(grid, ALL_TOUCHED), file, tile)
+    assert_same(found.table, np.array([whole(parcel, array, grid, ALL_TOUCHED)]), array.dtype)
+
+
 @given(random=randoms, rule=rules, engine=engines, dtype=dtypes)
 def test_the_short_cuts_for_huge_parcels_change_no_number(random: Random, rule: str, engine: str, dtype: str) -> None:
     # Not on the grid: counted from another corner, rounding may decide otherwise of an edge through a pixel's centre.
