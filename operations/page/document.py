@@ -181,8 +181,8 @@ def _progress(found: Overview) -> str:
 
 def _map(found: Overview) -> tuple[str, str]:
     what = (
-        "Days with an extracted scene whose footprint holds the middle of the cell, along the outline of the area; "
-        "whether a parcel was free of clouds on these days is in the next section."
+        "Days with an extracted scene whose footprint holds the middle of the cell, along the outline of the area "
+        "(grey: none); whether a parcel was free of clouds on these days is in the next section."
     )
     if found.map is None:
         return what, ""
